@@ -1,0 +1,228 @@
+"""Pillow's `Image.resize` as TensorFlow operations, equal to it pixel for pixel.
+
+Reference: `src/libImaging/Resample.c` and `Geometry.c` of Pillow, `load_img` of `keras/src/utils/image_utils.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+import PIL
+import tensorflow as tf
+
+# Pillow's fixed-point weights: 32 bits less 8 for the level and 2 for overshoot.
+_WEIGHT_BITS = 22
+# A pass widens pixels to int32 a block at a time, so that an 8,000-pixel image needs no gigabyte.
+_BLOCK_ELEMENTS = 1 << 22
+# Since 13.0 Pillow shrinks the height first where that is much cheaper. Each pass rounds to whole levels, so the order shows.
+_MAY_START_VERTICALLY = int(PIL.__version__.partition(".")[0]) >= 13
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Filter:
+    weigh: Callable[[tf.Tensor], tf.Tensor]
+    support: float
+
+
+def _box(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast((x > -0.5) & (x <= 0.5), tf.float64)
+
+
+def _bilinear(x: tf.Tensor) -> tf.Tensor:
+    return tf.maximum(1.0 - tf.abs(x), 0.0)
+
+
+def _hamming(x: tf.Tensor) -> tf.Tensor:
+    x = tf.abs(x)
+    # Pillow writes these two constants in single precision.
+    window = float(np.float32(0.54)) + float(np.float32(0.46)) * tf.cos(x * math.pi)
+    return tf.where(x < 1.0, _sinc(x) * window, 0.0)
+
+
+def _bicubic(x: tf.Tensor) -> tf.Tensor:
+    a = -0.5
+    x = tf.abs(x)
+    inner = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    outer = (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    return tf.where(x < 1.0, inner, tf.where(x < 2.0, outer, 0.0))
+
+
+def _lanczos(x: tf.Tensor) -> tf.Tensor:
+    return tf.where((x >= -3.0) & (x < 3.0), _sinc(x) * _sinc(_divide(x, 3)), 0.0)
+
+
+def _divide(numerator: tf.Tensor, denominator: int) -> tf.Tensor:
+    # Grappler turns a division by a constant into a product with its reciprocal, which rounds otherwise.
+    runtime_denominator = tf.compat.v1.placeholder_with_default(tf.constant(denominator, tf.float64), shape=())
+    return tf.cast(numerator, tf.float64) / runtime_denominator
+
+
+def _sinc(x: tf.Tensor) -> tf.Tensor:
+    angle = x * math.pi
+    return tf.where(tf.equal(x, 0.0), tf.ones_like(x), tf.math.divide_no_nan(tf.sin(angle), angle))
+
+
+_FILTERS = {
+    "bicubic": _Filter(weigh=_bicubic, support=2.0),
+    "bilinear": _Filter(weigh=_bilinear, support=1.0),
+    "box": _Filter(weigh=_box, support=0.5),
+    "hamming": _Filter(weigh=_hamming, support=1.0),
+    "lanczos": _Filter(weigh=_lanczos, support=3.0),
+}
+
+#: The interpolations of `keras.utils.load_img`.
+INTERPOLATIONS: tuple[str, ...] = tuple(sorted([*_FILTERS, "nearest"]))
+
+
+@tf.autograph.experimental.do_not_convert
+def resize_images(
+    images: tf.Tensor, *, image_size: tuple[int, int], interpolation: str, crop_to_aspect_ratio: bool
+) -> tf.Tensor:
+    """Resizes a batch as `keras.utils.load_img(target_size=image_size, ...)` resizes each image.
+
+    Args:
+        images: `(N, H, W, 3)` uint8.
+        image_size: `(height, width)` of the result.
+        interpolation: one of `INTERPOLATIONS`.
+        crop_to_aspect_ratio: cuts the centre to the result's aspect ratio first, as `keep_aspect_ratio=True` does.
+
+    Returns:
+        `(N, height, width, 3)` uint8.
+
+    Raises:
+        ValueError: `interpolation` is not one of `INTERPOLATIONS`.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"expected interpolation to be one of {', '.join(INTERPOLATIONS)}, received {interpolation!r}")
+    height, width = image_size
+    size = tf.shape(images)[1:3]
+
+    def resize() -> tf.Tensor:
+        start, length = _crop(size, image_size) if crop_to_aspect_ratio else (tf.zeros_like(size), size)
+        if interpolation == "nearest":
+            rows = _nearest(start[0], length[0], size[0], height)
+            columns = _nearest(start[1], length[1], size[1], width)
+            return tf.gather(tf.gather(images, rows, axis=1), columns, axis=2)
+        resampling = _FILTERS[interpolation]
+        vertical = _Pass.plan(start[0], length[0], size[0], height, resampling)
+        horizontal = _Pass.plan(start[1], length[1], size[1], width, resampling)
+        return tf.map_fn(
+            lambda image: _resample(image, horizontal, vertical),
+            images,
+            parallel_iterations=16,
+            fn_output_signature=tf.TensorSpec((height, width, 3), tf.uint8),
+        )
+
+    resized = tf.cond(tf.reduce_all(tf.equal(size, [height, width])), lambda: images, resize)
+    return tf.ensure_shape(resized, (None, height, width, 3))
+
+
+def _crop(size: tf.Tensor, image_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Start and length, `(vertical, horizontal)`, of the largest centred box of the target's aspect ratio."""
+    target_height, target_width = image_size
+    height, width = tf.unstack(tf.cast(size, tf.int64))
+    length = tf.stack(
+        [
+            tf.minimum(height, width * target_height // target_width),
+            tf.minimum(width, height * target_width // target_height),
+        ]
+    )
+    start = (tf.stack([height, width]) - length) // 2
+    return tf.cast(start, tf.int32), tf.cast(length, tf.int32)
+
+
+def _nearest(start: tf.Tensor, length: tf.Tensor, size: tf.Tensor, target: int) -> tf.Tensor:
+    # Pillow adds the step up instead of multiplying: the rounding of each sum decides which pixel is picked.
+    step = _divide(length, target)
+    first = tf.cast(start, tf.float64) + step * 0.5
+    positions = tf.cumsum(tf.concat([first[None], tf.fill([target - 1], step)], 0))
+    return tf.minimum(tf.cast(positions, tf.int32), size - 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Pass:
+    """One of Pillow's two passes: which source lines make up each target line, and with what weights."""
+
+    target: int
+    size: tf.Tensor  # source lines, scalar int32
+    lines: tf.Tensor  # (target, taps) int32
+    weights: tf.Tensor  # (target, taps) int32 in units of 2**-22
+
+    @classmethod
+    def plan(cls, start: tf.Tensor, length: tf.Tensor, size: tf.Tensor, target: int, resampling: _Filter) -> _Pass:
+        scale = _divide(length, target)
+        stretch = tf.maximum(scale, 1.0)
+        support = resampling.support * stretch
+        taps = tf.cast(tf.math.ceil(support), tf.int32) * 2 + 1
+        centers = tf.cast(start, tf.float64) + (tf.range(target, dtype=tf.float64) + 0.5) * scale
+        lower = tf.maximum(tf.cast(centers - support + 0.5, tf.int32), 0)
+        upper = tf.minimum(tf.cast(centers + support + 0.5, tf.int32), size)
+        lines = lower[:, None] + tf.range(taps)[None, :]
+        distance = (tf.cast(lines, tf.float64) - centers[:, None] + 0.5) * (1.0 / stretch)
+        weights = tf.where(lines < upper[:, None], resampling.weigh(distance), 0.0)
+        total = tf.reduce_sum(weights, axis=1, keepdims=True)
+        weights = tf.math.divide_no_nan(weights, total) * float(1 << _WEIGHT_BITS)
+        return cls(
+            target=target,
+            size=size,
+            lines=tf.minimum(lines, size - 1),
+            weights=tf.cast(weights + tf.where(weights < 0.0, tf.constant(-0.5, tf.float64), 0.5), tf.int32),
+        )
+
+    def apply(self, lines: tf.Tensor) -> tf.Tensor:
+        """Maps `(source lines, elements)` uint8 to `(elements, target lines)` uint8."""
+        taps = tf.shape(self.lines)[1]
+        target_lines = tf.repeat(tf.range(self.target), taps)
+        matrix = tf.SparseTensor(
+            tf.cast(tf.stack([target_lines, tf.reshape(self.lines, [-1])], axis=1), tf.int64),
+            tf.reshape(self.weights, [-1]),
+            tf.cast(tf.stack([self.target, self.size]), tf.int64),
+        )
+
+        def weigh(block: tf.Tensor) -> tf.Tensor:
+            sums = tf.sparse.sparse_dense_matmul(matrix, tf.cast(block, tf.int32)) + (1 << (_WEIGHT_BITS - 1))
+            levels = tf.clip_by_value(tf.bitwise.right_shift(sums, _WEIGHT_BITS), 0, 255)
+            return tf.transpose(tf.cast(levels, tf.uint8))
+
+        elements = tf.shape(lines)[1]
+        block = tf.maximum(_BLOCK_ELEMENTS // self.size, 1)
+        blocks = (elements + block - 1) // block
+        results = tf.TensorArray(tf.uint8, size=blocks, infer_shape=False, element_shape=(None, self.target))
+        _, results = tf.while_loop(
+            lambda index, _: index < blocks,
+            lambda index, results: (
+                index + 1,
+                results.write(index, weigh(lines[:, index * block : (index + 1) * block])),
+            ),
+            (tf.constant(0), results),
+            parallel_iterations=1,
+        )
+        return results.concat()
+
+
+def _resample(image: tf.Tensor, horizontal: _Pass, vertical: _Pass) -> tf.Tensor:
+    """Resizes `(H, W, 3)` uint8 in Pillow's two passes, in Pillow's order."""
+
+    def resize_width(image: tf.Tensor) -> tf.Tensor:
+        height, width = tf.unstack(tf.shape(image)[:2])
+        columns = tf.reshape(tf.transpose(image, [1, 0, 2]), [width, height * 3])
+        resized = tf.reshape(horizontal.apply(columns), [height, 3, horizontal.target])
+        return tf.transpose(resized, [0, 2, 1])
+
+    def resize_height(image: tf.Tensor) -> tf.Tensor:
+        height, width = tf.unstack(tf.shape(image)[:2])
+        resized = tf.transpose(vertical.apply(tf.reshape(image, [height, width * 3])))
+        return tf.reshape(resized, [vertical.target, width, 3])
+
+    if not _MAY_START_VERTICALLY:
+        return resize_height(resize_width(image))
+    surplus_height = vertical.size - vertical.target
+    surplus_width = horizontal.size - horizontal.target
+    return tf.cond(
+        (surplus_height > 0) & (surplus_height > 2 * surplus_width),
+        lambda: resize_width(resize_height(image)),
+        lambda: resize_height(resize_width(image)),
+    )
