@@ -1,1 +1,73 @@
-"""featserve."""
+"""Serve SavedModels with TensorFlow Serving, or with an embedded server that speaks the same API.
+
+from featserve_serving import create_server
+
+with create_server(model_root="build/models") as server:
+print(server.port)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._errors import RequestError, ServingError, SetupError
+
+if TYPE_CHECKING:
+    from ._server import Server
+
+__all__ = ["RequestError", "ServingError", "SetupError", "create_server"]
+
+
+def create_server(
+    *,
+    model_root: str | Path | None = None,
+    model_base_path: str | Path | None = None,
+    model_name: str = "default",
+    model_config_file: str | Path | None = None,
+    address: str = "127.0.0.1:0",
+    rest_address: str | None = None,
+    max_message_bytes: int = 256 << 20,
+    enable_reload_rpc: bool = False,
+    poll_interval_s: float = 1.0,
+    intra_op_threads: int = 0,
+    inter_op_threads: int = 0,
+) -> Server:
+    """Return an embedded server that is not started yet.
+
+    Args:
+        model_root: a directory of `MODEL/VERSION/` directories; all models are served.
+        model_base_path: a directory of `VERSION/` directories, served as `model_name`.
+        model_name: the name for `model_base_path`.
+        model_config_file: a `ModelServerConfig` text proto.
+        address: `HOST:PORT` for gRPC; port 0 means any free one.
+        rest_address: `HOST:PORT` for REST and metrics; `None` means no REST.
+        max_message_bytes: larger requests are refused.
+        enable_reload_rpc: let callers change the model set, also where the address is not loopback.
+        poll_interval_s: seconds between two looks for new versions; 0 means never.
+        intra_op_threads: threads of one operation; 0 means one per core.
+        inter_op_threads: operations that run at once; 0 means one per core.
+
+    Raises:
+        SetupError: the models cannot be found, or the `serving` extra is not installed.
+    """
+    try:
+        from . import _server
+        from ._manager import ManagerOptions
+        from ._servable import SessionOptions
+    except ModuleNotFoundError as exc:
+        raise SetupError(f"the embedded server needs {exc.name}: pip install 'featserve[serving]'") from exc
+    session = SessionOptions(intra_op_threads=intra_op_threads, inter_op_threads=inter_op_threads)
+    return _server.create_server(
+        model_root=model_root,
+        model_base_path=model_base_path,
+        model_name=model_name,
+        model_config_file=model_config_file,
+        options=_server.ServerOptions(
+            address=address,
+            rest_address=rest_address,
+            max_message_bytes=max_message_bytes,
+            enable_reload_rpc=enable_reload_rpc,
+            manager=ManagerOptions(session=session, poll_interval_s=poll_interval_s),
+        ),
+    )

@@ -1,0 +1,103 @@
+"""What the server does, in terms that belong to no protocol. gRPC and REST both call this."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from google.protobuf import text_format
+
+from . import _errors
+from ._manager import ModelManager, ModelRef, VersionStatus
+from ._servable import DEFAULT_SIGNATURE
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """The outputs of a signature, and what computed them."""
+
+    model: str
+    version: int
+    signature_name: str
+    outputs: dict[str, np.ndarray[Any, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signatures:
+    """The signatures of one version, by name."""
+
+    model: str
+    version: int
+    signatures: dict[str, Any]
+
+
+class Handlers:
+    """The operations of the server.
+
+    Args:
+        manager: the models.
+        reloadable: whether callers may change the model set.
+    """
+
+    def __init__(self, manager: ModelManager, *, reloadable: bool) -> None:
+        self._manager = manager
+        self._reloadable = reloadable
+
+    def predict(
+        self,
+        ref: ModelRef,
+        signature_name: str,
+        inputs: Mapping[str, np.ndarray[Any, Any]],
+        output_filter: Sequence[str] = (),
+    ) -> Prediction:
+        """Run a signature on the inputs."""
+        with self._manager.acquire(ref) as (version, servable):
+            outputs = servable.run(signature_name, inputs, output_filter)
+        return Prediction(
+            model=ref.name, version=version, signature_name=signature_name or DEFAULT_SIGNATURE, outputs=outputs
+        )
+
+    def signatures(self, ref: ModelRef) -> Signatures:
+        """Return the signatures of the model."""
+        with self._manager.acquire(ref) as (version, servable):
+            return Signatures(model=ref.name, version=version, signatures=servable.signatures)
+
+    def statuses(self, name: str, version: int | None) -> list[VersionStatus]:
+        """Return the states of the model's versions, newest first."""
+        return self._manager.statuses(name, version)
+
+    def refuse_examples(self, ref: ModelRef, signature_name: str, method: str) -> None:
+        """Refuse Classify and Regress, as the real server does for a signature that is made for Predict.
+
+        Args:
+            ref: the model asked for.
+            signature_name: key of the signature; empty means the default one.
+            method: `classification` or `regression`.
+
+        Raises:
+            InvalidArgument: always, if the model and the signature exist.
+        """
+        with self._manager.acquire(ref) as (_, servable):
+            name = signature_name or DEFAULT_SIGNATURE
+            if name not in servable.signatures:
+                raise _errors.InvalidArgument(f"No signature was found with the name: {name}")
+            signature = text_format.MessageToString(servable.signatures[name])
+        raise _errors.InvalidArgument(f"No {method} inputs found in SignatureDef: {signature}")
+
+    def refuse_multi_inference(self, ref: ModelRef) -> None:
+        """Refuse MultiInference: it needs Classify or Regress signatures."""
+        with self._manager.acquire(ref):
+            raise _errors.Unimplemented("MultiInference is not offered: the models serve Predict signatures.")
+
+    def reload(self, config: Any) -> None:
+        """Change to the model set of a `ModelServerConfig`."""
+        if not self._reloadable:
+            raise _errors.PermissionDenied("Reloading by request is off: start the server with --enable_reload_rpc.")
+        if config.WhichOneof("config") != "model_config_list":
+            raise _errors.InvalidArgument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. "
+                "Only ModelConfigList is currently supported"
+            )
+        self._manager.apply(config)

@@ -1,0 +1,405 @@
+"""Which versions of which models are loaded, and the way from one such state to the next.
+
+A version that the policy asks for is loaded and warmed before any other leaves; one that fails to load is passed over
+until its files change, so that the policy falls back to the version that works.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorflow_serving.config import model_server_config_pb2
+
+from . import _errors, _versions, _warmup
+from ._servable import Servable, SessionOptions
+
+_LOGGER = logging.getLogger(__name__)
+PLATFORM = "tensorflow"
+
+
+class State(enum.IntEnum):
+    """A version's state, numbered as in `get_model_status.proto`."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRef:
+    """The model that a request names: a version, or a label, or else the latest."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionStatus:
+    """One line of a model's status; `error_code` is a canonical status number, 0 where nothing failed."""
+
+    version: int
+    state: State
+    error_code: int = 0
+    error_message: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ManagerOptions:
+    """How models are found and loaded."""
+
+    session: SessionOptions = SessionOptions()
+    poll_interval_s: float = 1.0
+    max_load_retries: int = 0
+    load_retry_interval_s: float = 60.0
+    warmup: bool = True
+    warmup_iterations: int = 1
+    allow_labels_for_unavailable: bool = False
+
+
+@dataclass
+class _Version:
+    name: str
+    number: int
+    path: Path
+    state: State = State.START
+    error_code: int = 0
+    error_message: str = ""
+    fingerprint: _versions.Fingerprint = ()
+    servable: Servable | None = None
+    users: int = 0
+
+    def status(self) -> VersionStatus:
+        return VersionStatus(
+            version=self.number, state=self.state, error_code=self.error_code, error_message=self.error_message
+        )
+
+
+@dataclass
+class _Model:
+    config: Any
+    versions: dict[int, _Version] = field(default_factory=dict)
+    labels: dict[str, int] = field(default_factory=dict)
+
+    def available(self) -> list[int]:
+        return sorted((n for n, v in self.versions.items() if v.state is State.AVAILABLE), reverse=True)
+
+
+ConfigSource = Callable[[], Any]
+
+
+class ModelManager:
+    """Loads, swaps and unloads the versions that a `ModelServerConfig` asks for.
+
+    Args:
+        options: how models are found and loaded.
+        on_change: called after any version changed its state.
+    """
+
+    def __init__(self, options: ManagerOptions, on_change: Callable[[], None] = lambda: None) -> None:
+        self._options = options
+        self._on_change = on_change
+        self._models: dict[str, _Model] = {}
+        self._changed = threading.Condition()  # guards every _Version and the maps above
+        self._reconciling = threading.Lock()
+        self._stopping = threading.Event()
+        self._poller: threading.Thread | None = None
+
+    # The life of the manager.
+
+    def start(self, config: Any) -> None:
+        """Load everything that `config` asks for, then keep looking for changes.
+
+        Raises:
+            SetupError: a model has no version that can be loaded.
+        """
+        try:
+            self.apply(config)
+        except _errors.RequestError as exc:
+            raise _errors.SetupError(str(exc)) from exc
+        if self._options.poll_interval_s > 0:
+            self._poller = threading.Thread(target=self._poll, name="featserve-models", daemon=True)
+            self._poller.start()
+
+    def stop(self) -> None:
+        """Unload everything, once the calls that run have ended."""
+        self._stopping.set()
+        if self._poller:
+            self._poller.join()
+        with self._reconciling:
+            for model in list(self._models.values()):
+                for version in list(model.versions.values()):
+                    self._unload(version)
+
+    def _poll(self) -> None:
+        while not self._stopping.wait(self._options.poll_interval_s):
+            try:
+                self.reconcile()
+            except Exception:
+                _LOGGER.exception("looking for new versions failed; the next poll tries again")
+
+    # Requests.
+
+    @contextmanager
+    def acquire(self, ref: ModelRef) -> Iterator[tuple[int, Servable]]:
+        """Hold a version for the time of a call: `(number, servable)`.
+
+        Raises:
+            InvalidArgument: no name, or an unknown label.
+            NotFound: the model or the version is not available.
+        """
+        version = self._take(ref)
+        try:
+            if version.servable is None:
+                raise _errors.Unavailable("The version is being unloaded.")
+            yield version.number, version.servable
+        finally:
+            with self._changed:
+                version.users -= 1
+                if not version.users:
+                    self._changed.notify_all()
+
+    def _take(self, ref: ModelRef) -> _Version:
+        if not ref.name:
+            raise _errors.InvalidArgument("ModelSpec has no name specified.")
+        with self._changed:
+            model = self._models.get(ref.name)
+            number = ref.version
+            if ref.label is not None:
+                number = model.labels.get(ref.label) if model else None
+                if number is None:
+                    raise _errors.InvalidArgument(f"Unrecognized servable version label: {ref.label}")
+            wanted = f"Latest({ref.name})" if number is None else f"Specific({ref.name}, {number})"
+            available = model.available() if model else []
+            if model is None or not available or (number is not None and number not in available):
+                raise _errors.NotFound(f"Servable not found for request: {wanted}")
+            version = model.versions[available[0] if number is None else number]
+            version.users += 1
+            return version
+
+    def statuses(self, name: str, version: int | None = None) -> list[VersionStatus]:
+        """Return the state of each version, newest first.
+
+        Raises:
+            NotFound: the model, or the version, was never seen.
+        """
+        with self._changed:
+            versions = self._models[name].versions if name in self._models else {}
+            if version is not None and version not in versions:
+                raise _errors.NotFound(f"Could not find version {version} of model {name}")
+            if not versions:
+                raise _errors.NotFound(f"Could not find any versions of model {name}")
+            chosen = sorted(versions, reverse=True) if version is None else [version]
+            return [versions[number].status() for number in chosen]
+
+    def available(self) -> dict[str, list[int]]:
+        """Return the available versions of each model, newest first."""
+        with self._changed:
+            return {name: model.available() for name, model in self._models.items()}
+
+    # Configuration.
+
+    def apply(self, config: Any) -> None:
+        """Change to another model set: load what is new, then move the labels, then unload what is gone.
+
+        Raises:
+            InvalidArgument: the configuration contradicts itself.
+            FailedPrecondition: a new model has no version that loads, or a label's version is not available.
+        """
+        wanted = validated(config)
+        with self._reconciling:
+            self._check_before_change(wanted)
+            with self._changed:
+                for name, model_config in wanted.items():
+                    self._models.setdefault(name, _Model(model_config)).config = model_config
+            for name in wanted:
+                self._load_aspired(name)
+            self._require_available(wanted)
+            self._move_labels(wanted)
+            for name in list(self._models):
+                self._unload_unaspired(name, keep=name in wanted)
+        self._on_change()
+
+    def reconcile(self) -> None:
+        """Look at the directories once and act on what changed."""
+        with self._reconciling:
+            for name in list(self._models):
+                self._load_aspired(name)
+                self._unload_unaspired(name, keep=True)
+
+    def _check_before_change(self, wanted: dict[str, Any]) -> None:
+        """Refuse, before anything is touched, what cannot work."""
+        missing = []
+        for name, config in wanted.items():
+            existing = _versions.scan(Path(config.base_path))
+            chosen = _versions.choose(config.model_version_policy, existing or ())
+            model = self._models.get(name)
+            available = set(model.available()) if model else set()
+            if not chosen and not available:
+                where = "has no such directory" if existing is None else "holds no version to serve"
+                missing.append(f"{{{name}: {config.base_path} {where}}}")
+            for label, version in config.version_labels.items():
+                moves = model is not None and model.labels.get(label, version) != version
+                if version not in available | chosen and (moves or not self._options.allow_labels_for_unavailable):
+                    raise _label_error(name, version)
+        if missing:
+            raise _errors.FailedPrecondition(f"{len(missing)} model(s) did not become available: {', '.join(missing)}")
+
+    def _require_available(self, wanted: dict[str, Any]) -> None:
+        failed = []
+        for name in wanted:
+            model = self._models[name]
+            if not model.available():
+                errors = {v.number: v.error_message for v in model.versions.values() if v.error_code}
+                failed.append(f"{{{name}: {'; '.join(f'version {n}: {text}' for n, text in sorted(errors.items()))}}}")
+        if failed:
+            raise _errors.FailedPrecondition(f"{len(failed)} model(s) did not become available: {', '.join(failed)}")
+
+    def _move_labels(self, wanted: dict[str, Any]) -> None:
+        with self._changed:
+            for name, config in wanted.items():
+                model = self._models[name]
+                for label, version in config.version_labels.items():
+                    moves = model.labels.get(label, version) != version
+                    if version not in model.available() and (moves or not self._options.allow_labels_for_unavailable):
+                        raise _label_error(name, version)
+            for name, config in wanted.items():
+                self._models[name].labels = dict(config.version_labels)
+
+    # From what is loaded to what is asked for.
+
+    def _aspired(self, name: str) -> dict[int, Path] | None:
+        """Return the versions to serve, or `None` to leave everything as it is."""
+        model = self._models[name]
+        existing = _versions.scan(Path(model.config.base_path))
+        if existing is None:
+            _LOGGER.warning("model %s: %s cannot be read; what is loaded stays", name, model.config.base_path)
+            return None
+        working = {n: path for n, path in existing.items() if not self._failed_before(model.versions.get(n), path)}
+        return {n: working[n] for n in _versions.choose(model.config.model_version_policy, working)}
+
+    @staticmethod
+    def _failed_before(version: _Version | None, path: Path) -> bool:
+        return version is not None and version.error_code != 0 and version.fingerprint == _versions.fingerprint(path)
+
+    def _load_aspired(self, name: str) -> None:
+        """Load what the policy asks for; when that fails, what it asks for next."""
+        while True:
+            aspired = self._aspired(name)
+            model = self._models[name]
+            todo = sorted(set(aspired or ()) - set(model.available()), reverse=True)
+            if not todo or self._stopping.is_set():
+                return
+            for number in todo:
+                self._load(model, _Version(name, number, (aspired or {})[number]))
+
+    def _load(self, model: _Model, version: _Version) -> None:
+        with self._changed:
+            model.versions[version.number] = version
+        for attempt in range(self._options.max_load_retries + 1):
+            if attempt and self._stopping.wait(self._options.load_retry_interval_s):
+                return
+            version.fingerprint = _versions.fingerprint(version.path)
+            self._enter(version, State.LOADING)
+            started = time.monotonic()
+            try:
+                servable = Servable(version.path, self._options.session)
+                try:
+                    if self._options.warmup:
+                        _warmup.replay(servable, version.path, self._options.warmup_iterations)
+                except BaseException:
+                    servable.close()
+                    raise
+            except Exception as exc:
+                _LOGGER.error("model %s: version %d did not load", version.name, version.number, exc_info=exc)
+                version.error_code, version.error_message = _load_error(exc, version)
+                continue
+            version.error_code, version.error_message = 0, ""
+            version.servable = servable
+            self._enter(version, State.AVAILABLE)
+            _LOGGER.info(
+                "model %s: version %d is available after %.2f s",
+                version.name,
+                version.number,
+                time.monotonic() - started,
+            )
+            return
+        self._enter(version, State.END)
+
+    def _unload_unaspired(self, name: str, *, keep: bool) -> None:
+        model = self._models[name]
+        aspired = self._aspired(name) if keep else {}
+        if aspired is None:
+            return
+        for number in model.available():
+            if number not in aspired:
+                self._unload(model.versions[number])
+        if not keep:
+            with self._changed:
+                model.labels = {}
+                model.config.version_labels.clear()
+
+    def _unload(self, version: _Version) -> None:
+        if version.servable is None:
+            return
+        self._enter(version, State.UNLOADING)
+        with self._changed:
+            self._changed.wait_for(lambda: not version.users)
+            servable, version.servable = version.servable, None
+        servable.close()
+        self._enter(version, State.END)
+        _LOGGER.info("model %s: version %d is unloaded", version.name, version.number)
+
+    def _enter(self, version: _Version, state: State) -> None:
+        with self._changed:
+            version.state = state
+        self._on_change()
+
+
+def validated(config: Any) -> dict[str, Any]:
+    """Return the `ModelConfig`s by name, checked as TensorFlow Serving checks them."""
+    if config.WhichOneof("config") != "model_config_list":
+        raise _errors.InvalidArgument("Invalid ServerModelConfig")
+    models: dict[str, Any] = {}
+    for model in config.model_config_list.config:
+        if model.name in models:
+            raise _errors.InvalidArgument(f"Illegal to list model {model.name} multiple times in config list")
+        if not model.name:
+            raise _errors.InvalidArgument("A model in the config list has no name")
+        if not Path(model.base_path).is_absolute():
+            raise _errors.InvalidArgument(
+                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
+            )
+        if model.model_platform != PLATFORM and model.model_type != model_server_config_pb2.TENSORFLOW:
+            if not model.model_platform:
+                raise _errors.InvalidArgument(
+                    "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
+                    f"ModelServerConfig::model_platform, model name is {model.name}"
+                )
+            raise _errors.InvalidArgument(f"Model {model.name} requests unsupported platform {model.model_platform}")
+        models[model.name] = model
+    return models
+
+
+def _label_error(name: str, version: int) -> _errors.FailedPrecondition:
+    return _errors.FailedPrecondition(
+        f"Request to assign label to version {version} of model {name}, which is not currently available for inference"
+    )
+
+
+def _load_error(exc: Exception, version: _Version) -> tuple[int, str]:
+    """Return the canonical code and a text without the server's paths."""
+    code = exc.error_code if isinstance(exc, tf.errors.OpError) else tf.errors.UNKNOWN
+    text = exc.message if isinstance(exc, tf.errors.OpError) else str(exc)
+    return code, text.replace(str(version.path), f"{version.name}/{version.number}")

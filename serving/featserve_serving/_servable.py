@@ -1,0 +1,185 @@
+"""One version of one model: a SavedModel in its own graph and session, as TensorFlow Serving runs it."""
+
+from __future__ import annotations
+
+import gc
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.saved_model import loader_impl
+
+from . import _errors
+
+DEFAULT_SIGNATURE = "serving_default"
+
+#: Kernels' errors that say what is wrong with the request. Any other is the server's own trouble.
+_KERNEL_ERRORS: dict[type[tf.errors.OpError], type[_errors.RequestError]] = {
+    tf.errors.InvalidArgumentError: _errors.InvalidArgument,
+    tf.errors.FailedPreconditionError: _errors.FailedPrecondition,
+    tf.errors.NotFoundError: _errors.NotFound,
+    tf.errors.OutOfRangeError: _errors.OutOfRange,
+    tf.errors.ResourceExhaustedError: _errors.ResourceExhausted,
+    tf.errors.UnavailableError: _errors.Unavailable,
+    tf.errors.UnimplementedError: _errors.Unimplemented,
+    tf.errors.AbortedError: _errors.Aborted,
+    tf.errors.DeadlineExceededError: _errors.DeadlineExceeded,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionOptions:
+    """How TensorFlow runs a graph; 0 threads means as many as there are cores."""
+
+    tags: tuple[str, ...] = ("serve",)
+    intra_op_threads: int = 0
+    inter_op_threads: int = 0
+
+    def proto(self) -> Any:
+        return config_pb2.ConfigProto(
+            intra_op_parallelism_threads=self.intra_op_threads,
+            inter_op_parallelism_threads=self.inter_op_threads,
+        )
+
+
+class Servable:
+    """A loaded SavedModel.
+
+    Thread-safe. TensorFlow computes outside the GIL.
+    """
+
+    def __init__(self, path: Path, options: SessionOptions) -> None:
+        self._graph = tf.Graph()
+        self._session = tf.compat.v1.Session(graph=self._graph, config=options.proto())
+        self._callables: dict[tuple[str, ...], Callable[..., list[Any]]] = {}
+        self._lock = threading.Lock()
+        try:
+            with self._graph.as_default():
+                meta_graph = loader_impl.SavedModelLoader(str(path)).load(self._session, list(options.tags))
+        except BaseException:
+            self.close()
+            raise
+        #: The signatures, by name, as the SavedModel has them.
+        self.signatures: dict[str, Any] = dict(meta_graph.signature_def)
+
+    def run(
+        self, signature_name: str, inputs: Mapping[str, np.ndarray[Any, Any]], output_filter: Sequence[str] = ()
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        """Compute the outputs of a signature.
+
+        Args:
+            signature_name: key of the signature; empty means the default one.
+            inputs: arrays by input alias; shapes are the graph's to check.
+            output_filter: aliases of the outputs to compute; none means all.
+        """
+        signature = self.signature(signature_name)
+        feeds = _feeds(signature, inputs)
+        aliases = _output_aliases(signature, output_filter)
+        names = sorted(feeds)
+        for position, name in enumerate(names):
+            info, array = feeds[name]
+            _check_dtype(position, info.dtype, array)
+        run = self._callable((*names, "", *(signature.outputs[alias].name for alias in aliases)))
+        try:
+            results = run(*(feeds[name][1] for name in names))
+        except tf.errors.OpError as exc:
+            raise _request_error(exc) from exc
+        return dict(zip(aliases, map(_as_array, results), strict=True))
+
+    def signature(self, name: str) -> Any:
+        """Return the signature of this name; empty means the default one."""
+        name = name or DEFAULT_SIGNATURE
+        if name not in self.signatures:
+            raise _errors.FailedPrecondition(f'Serving signature key "{name}" not found.')
+        return self.signatures[name]
+
+    def close(self) -> None:
+        """Give the memory back. No call may be running."""
+        self._callables.clear()
+        self._session.close()
+        del self._session, self._graph
+        gc.collect()  # a graph and its operations refer to each other
+
+    def _callable(self, key: tuple[str, ...]) -> Callable[..., list[Any]]:
+        with self._lock:
+            if key not in self._callables:
+                split = key.index("")
+                options = config_pb2.CallableOptions(feed=key[:split], fetch=key[split + 1 :])
+                # `Session.run` costs 5 times as much before TensorFlow is reached, and refuses what only the
+                # kernels may judge: shapes that differ from the placeholder's.
+                self._callables[key] = self._session._make_callable_from_options(options)
+            return self._callables[key]
+
+
+def _feeds(signature: Any, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, tuple[Any, np.ndarray[Any, Any]]]:
+    """Return `(TensorInfo, array)` by the name of the graph's tensor."""
+    given, known = set(inputs), set(signature.inputs)
+    if len(given) > len(known) or (len(given) < len(known) and not signature.defaults):
+        raise _errors.InvalidArgument(
+            f"input size does not match signature: {len(given)}!={len(known)} "
+            f"len({_set(given)}) != len({_set(known)}). Sent extra: {_set(given - known)}. "
+            f"Missing but required: {_set(known - given)}."
+        )
+    feeds = {}
+    for alias in sorted(known):
+        info = signature.inputs[alias]
+        if alias in inputs:
+            feeds[info.name] = (info, inputs[alias])
+        elif alias in signature.defaults:
+            feeds[info.name] = (info, tf.make_ndarray(signature.defaults[alias]))
+        else:
+            raise _errors.InvalidArgument(
+                f"Signature input alias: {alias}(feed name: {info.name}) not found in request and no default value "
+                f"provided. Inputs expected to be in the request {_set(given)}, or default input alias set: "
+                f"{','.join(sorted(signature.defaults))}"
+            )
+    return feeds
+
+
+def _output_aliases(signature: Any, output_filter: Sequence[str]) -> list[str]:
+    seen: set[str] = set()
+    for alias in output_filter:
+        if alias not in signature.outputs:
+            raise _errors.InvalidArgument(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
+                f"{_set(signature.outputs)}."
+            )
+        if alias in seen:
+            raise _errors.InvalidArgument(f"duplicate output tensor alias: {alias}")
+        seen.add(alias)
+    return list(output_filter) or sorted(signature.outputs)
+
+
+def _check_dtype(position: int, expected: int, array: np.ndarray[Any, Any]) -> None:
+    given = tf.dtypes.as_dtype(array.dtype)
+    if given.as_datatype_enum != expected:
+        raise _errors.InvalidArgument(
+            f"Expects arg[{position}] to be {dtype_name(expected)} but {dtype_name(given.as_datatype_enum)} is provided"
+        )
+
+
+def dtype_name(dtype: int) -> str:
+    """Return the name that TensorFlow's C++ messages use, such as `float` for `DT_FLOAT`."""
+    return str(types_pb2.DataType.Name(dtype)).removeprefix("DT_").lower()
+
+
+def _set(names: Any) -> str:
+    return "{" + ",".join(sorted(names)) + "}"
+
+
+def _as_array(result: Any) -> np.ndarray[Any, Any]:
+    # TensorFlow hands a scalar string over as `bytes`, which numpy would cut at trailing zeros.
+    return np.asarray(result, dtype=object) if isinstance(result, bytes) else np.asarray(result)
+
+
+def _request_error(exc: tf.errors.OpError) -> _errors.RequestError:
+    for kind, error in _KERNEL_ERRORS.items():
+        if isinstance(exc, kind):
+            return error(exc.message)
+    return _errors.Internal("The model failed; the server's log says why.")

@@ -1,0 +1,182 @@
+"""The gRPC services: decode, call the handlers, encode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    model_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+from . import _errors
+from ._converters import TensorMap, predict_response_bytes
+from ._handlers import Handlers
+from ._manager import ModelRef, VersionStatus
+
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
+_METADATA_FIELD = "signature_def"
+
+
+class PredictionServicer:
+    """`tensorflow.serving.PredictionService`."""
+
+    def __init__(self, handlers: Handlers, *, as_content: bool = False) -> None:
+        self._handlers = handlers
+        self._as_content = as_content
+
+    def Predict(self, request: Any, context: grpc.ServicerContext) -> bytes:  # noqa: D102, N802
+        result = self._handlers.predict(
+            model_ref(request), request.model_spec.signature_name, TensorMap(request.inputs), request.output_filter
+        )
+        spec = _model_spec(result.model, result.version, result.signature_name)
+        return predict_response_bytes(spec.SerializeToString(), result.outputs, as_content=self._as_content)
+
+    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
+        check_metadata_request(request)
+        return metadata_response(self._handlers.signatures(model_ref(request)))
+
+    def Classify(self, request: Any, context: grpc.ServicerContext) -> None:  # noqa: D102, N802
+        self._handlers.refuse_examples(model_ref(request), request.model_spec.signature_name, "classification")
+
+    def Regress(self, request: Any, context: grpc.ServicerContext) -> None:  # noqa: D102, N802
+        self._handlers.refuse_examples(model_ref(request), request.model_spec.signature_name, "regression")
+
+    def MultiInference(self, request: Any, context: grpc.ServicerContext) -> None:  # noqa: D102, N802
+        self._handlers.refuse_multi_inference(model_ref(request.tasks[0] if request.tasks else None))
+
+    def methods(self) -> Iterable[tuple[str, Callable[..., Any], Any, Any]]:
+        """Return `(name, behavior, request type, response type)`; Predict answers with bytes."""
+        return (
+            ("Predict", self.Predict, predict_pb2.PredictRequest, None),
+            (
+                "GetModelMetadata",
+                self.GetModelMetadata,
+                get_model_metadata_pb2.GetModelMetadataRequest,
+                get_model_metadata_pb2.GetModelMetadataResponse,
+            ),
+            (
+                "Classify",
+                self.Classify,
+                classification_pb2.ClassificationRequest,
+                classification_pb2.ClassificationResponse,
+            ),
+            ("Regress", self.Regress, regression_pb2.RegressionRequest, regression_pb2.RegressionResponse),
+            (
+                "MultiInference",
+                self.MultiInference,
+                inference_pb2.MultiInferenceRequest,
+                inference_pb2.MultiInferenceResponse,
+            ),
+        )
+
+
+class ModelServicer:
+    """`tensorflow.serving.ModelService`."""
+
+    def __init__(self, handlers: Handlers) -> None:
+        self._handlers = handlers
+
+    def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
+        ref = _present_ref(request)
+        return status_response(self._handlers.statuses(ref.name, ref.version))
+
+    def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
+        self._handlers.reload(request.config)
+        response = model_management_pb2.ReloadConfigResponse()
+        response.status.SetInParent()
+        return response
+
+    def methods(self) -> Iterable[tuple[str, Callable[..., Any], Any, Any]]:
+        """Return `(name, behavior, request type, response type)`."""
+        return (
+            (
+                "GetModelStatus",
+                self.GetModelStatus,
+                get_model_status_pb2.GetModelStatusRequest,
+                get_model_status_pb2.GetModelStatusResponse,
+            ),
+            (
+                "HandleReloadConfigRequest",
+                self.HandleReloadConfigRequest,
+                model_management_pb2.ReloadConfigRequest,
+                model_management_pb2.ReloadConfigResponse,
+            ),
+        )
+
+
+def method_handlers(methods: Iterable[tuple[str, Callable[..., Any], Any, Any]]) -> dict[str, grpc.RpcMethodHandler]:
+    """Return gRPC's table of a service's methods."""
+    return {
+        name: grpc.unary_unary_rpc_method_handler(
+            behavior,
+            request_deserializer=request_type.FromString,
+            response_serializer=response_type.SerializeToString if response_type else None,
+        )
+        for name, behavior, request_type, response_type in methods
+    }
+
+
+def model_ref(request: Any) -> ModelRef:
+    """Read the `ModelSpec` of a request; an absent one names no model."""
+    spec = request.model_spec if request is not None else model_pb2.ModelSpec()
+    choice = spec.WhichOneof("version_choice")
+    return ModelRef(
+        name=spec.name,
+        version=spec.version.value if choice == "version" else None,
+        label=spec.version_label if choice == "version_label" else None,
+    )
+
+
+def _present_ref(request: Any) -> ModelRef:
+    if not request.HasField("model_spec"):
+        raise _errors.InvalidArgument("Missing ModelSpec")
+    return model_ref(request)
+
+
+def check_metadata_request(request: Any) -> None:
+    """Refuse what is not a question for signatures of a model."""
+    _present_ref(request)
+    if not request.metadata_field:
+        raise _errors.InvalidArgument("GetModelMetadataRequest must specify at least one metadata_field")
+    for metadata_field in request.metadata_field:
+        if metadata_field != _METADATA_FIELD:
+            raise _errors.InvalidArgument(f"Metadata field {metadata_field} is not supported")
+
+
+def metadata_response(result: Any) -> Any:
+    """Encode a model's signatures."""
+    signatures = get_model_metadata_pb2.SignatureDefMap()
+    for name, signature in result.signatures.items():
+        signatures.signature_def[name].CopyFrom(signature)
+    packed = any_pb2.Any()
+    packed.Pack(signatures)
+    return get_model_metadata_pb2.GetModelMetadataResponse(
+        model_spec=_model_spec(result.model, result.version, ""), metadata={_METADATA_FIELD: packed}
+    )
+
+
+def status_response(statuses: Iterable[VersionStatus]) -> Any:
+    """Encode the states of a model's versions."""
+    response = get_model_status_pb2.GetModelStatusResponse()
+    for status in statuses:
+        line = response.model_version_status.add(version=status.version, state=int(status.state))
+        line.status.error_code = status.error_code
+        line.status.error_message = status.error_message
+    return response
+
+
+def _model_spec(name: str, version: int, signature_name: str) -> Any:
+    spec = model_pb2.ModelSpec(name=name, signature_name=signature_name)
+    spec.version.value = version
+    return spec

@@ -1,0 +1,106 @@
+"""Every gRPC call that was recorded from TensorFlow Serving, replayed."""
+
+import json
+from pathlib import Path
+
+import grpc
+import pytest
+from google.protobuf import json_format, text_format
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+ROWS = [json.loads(line) for line in Path(__file__).with_name("transcripts.jsonl").read_text().splitlines()]
+GRPC_ROWS = [row for row in ROWS if "rpc" in row]
+#: The real server blocks on a missing directory until the caller gives up; refusing at once is meant to differ.
+DIFFERENT = {"reload missing directory"}
+
+PREDICTION, MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
+METHODS = {
+    "Predict": (PREDICTION, predict_pb2.PredictRequest, predict_pb2.PredictResponse),
+    "GetModelMetadata": (
+        PREDICTION,
+        get_model_metadata_pb2.GetModelMetadataRequest,
+        get_model_metadata_pb2.GetModelMetadataResponse,
+    ),
+    "Classify": (PREDICTION, classification_pb2.ClassificationRequest, classification_pb2.ClassificationResponse),
+    "Regress": (PREDICTION, regression_pb2.RegressionRequest, regression_pb2.RegressionResponse),
+    "MultiInference": (PREDICTION, inference_pb2.MultiInferenceRequest, inference_pb2.MultiInferenceResponse),
+    "GetModelStatus": (MODEL, get_model_status_pb2.GetModelStatusRequest, get_model_status_pb2.GetModelStatusResponse),
+    "HandleReloadConfigRequest": (
+        MODEL,
+        model_management_pb2.ReloadConfigRequest,
+        model_management_pb2.ReloadConfigResponse,
+    ),
+}
+
+
+def call(address, row, base_path, timeout_s=20.0):
+    service, request_type, response_type = METHODS[row["rpc"]]
+    request = json_format.Parse(json.dumps(row["request"]).replace("/models/tiny", base_path), request_type())
+    with grpc.insecure_channel(address) as channel:
+        method = channel.unary_unary(
+            f"/{service}/{row['rpc']}",
+            request_serializer=request_type.SerializeToString,
+            response_deserializer=response_type.FromString,
+        )
+        return method(request, timeout=timeout_s)
+
+
+def comparable(rpc, message):
+    """Return the message as a dict without what has no meaning: the order of fields and of map entries."""
+    fields = json_format.MessageToDict(message, preserving_proto_field_name=True)
+    if rpc == "GetModelMetadata":
+        packed = get_model_metadata_pb2.SignatureDefMap()
+        message.metadata["signature_def"].Unpack(packed)
+        fields["metadata"] = {"signature_def": json_format.MessageToDict(packed, preserving_proto_field_name=True)}
+    return fields
+
+
+def without_node_names(fields):
+    """Tensor names depend on the TensorFlow that saved the model."""
+    if isinstance(fields, dict):
+        return {k: without_node_names(v) for k, v in fields.items() if not (k == "name" and ":" in str(v))}
+    if isinstance(fields, list):
+        return [without_node_names(entry) for entry in fields]
+    return fields
+
+
+def comparable_text(text):
+    """Return what of an error text is the server's: kernels add node names, text protos come in any order."""
+    before, found, signature = text.partition("SignatureDef: ")
+    if not found:
+        return text.split("[[{{node")[0].rstrip(), None
+    signature = signature.partition("\n")[2] if signature.startswith("goo.gle") else signature
+    return before, without_node_names(
+        json_format.MessageToDict(text_format.Parse(signature, meta_graph_pb2.SignatureDef()))
+    )
+
+
+@pytest.mark.parametrize("row", GRPC_ROWS, ids=lambda row: row["case"].replace(" ", "-"))
+def test_answer_is_the_recorded_one(row, servers):
+    address, _, base_path = servers
+    if row["case"] in DIFFERENT:
+        with pytest.raises(grpc.RpcError) as refusal:
+            call(address, row, base_path, timeout_s=5.0)
+        assert refusal.value.code() in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.FAILED_PRECONDITION)
+        return
+    if "error" in row:
+        with pytest.raises(grpc.RpcError) as refusal:
+            call(address, row, base_path)
+        assert refusal.value.code().name == row["error"]["code"]
+        assert comparable_text(refusal.value.details()) == comparable_text(row["error"]["details"])
+        return
+    response = comparable(row["rpc"], call(address, row, base_path))
+    assert without_node_names(response) == without_node_names(row["response"])
+
+
+def test_the_recording_covers_every_method():
+    assert {row["rpc"] for row in GRPC_ROWS} == set(METHODS)
