@@ -1,0 +1,161 @@
+"""serving/configs against TensorFlow Serving's schemas and flags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format, wrappers_pb2
+
+CONFIGS = Path(__file__).parents[2] / "serving" / "configs"
+
+# Field numbers of TensorFlow Serving 2.20.0: servables/tensorflow/session_bundle_config.proto, config/ssl_config.proto,
+# config/monitoring_config.proto. Its Python package has none of the three.
+SCHEMAS = {
+    "BatchingParameters": {
+        "max_batch_size": (1, "google.protobuf.Int64Value"),
+        "batch_timeout_micros": (2, "google.protobuf.Int64Value"),
+        "max_enqueued_batches": (3, "google.protobuf.Int64Value"),
+        "num_batch_threads": (4, "google.protobuf.Int64Value"),
+        "thread_pool_name": (5, "google.protobuf.StringValue"),
+        "allowed_batch_sizes": (6, "repeated int64"),
+        "pad_variable_length_inputs": (7, "bool"),
+        "enable_large_batch_splitting": (8, "google.protobuf.BoolValue"),
+        "max_execution_batch_size": (9, "google.protobuf.Int64Value"),
+    },
+    "SSLConfig": {
+        "server_key": (1, "string"),
+        "server_cert": (2, "string"),
+        "custom_ca": (3, "string"),
+        "client_verify": (4, "bool"),
+    },
+    "PrometheusConfig": {"enable": (1, "bool"), "path": (2, "string")},
+    "MonitoringConfig": {"prometheus_config": (1, "test.PrometheusConfig")},
+}
+
+# Every flag of tensorflow_model_server 2.20.0, from model_servers/main.cc.
+MODEL_SERVER_FLAGS = frozenset(
+    """
+    allow_version_labels_for_unavailable_models batching_parameters_file enable_batching
+    enable_grpc_healthcheck_service enable_model_warmup enable_per_model_batching_parameters enable_profiler
+    enable_serialization_as_tensor_content enable_signature_method_name_check file_system_poll_wait_seconds
+    flush_filesystem_caches grpc_channel_arguments grpc_max_threads grpc_socket_path load_retry_interval_micros
+    max_num_load_retries mixed_precision model_base_path model_config_file model_config_file_poll_wait_seconds
+    model_name monitoring_config_file num_load_threads num_request_iterations_for_warmup
+    num_tflite_interpreters_per_pool num_tflite_pools num_unload_threads per_process_gpu_memory_fraction
+    platform_config_file port prefer_tflite_model remove_unused_fields_from_bundle_metagraph
+    rest_api_enable_cors_support rest_api_num_threads rest_api_port rest_api_timeout_in_ms saved_model_tags
+    skip_initialize_tpu ssl_config_file tensorflow_inter_op_parallelism tensorflow_intra_op_parallelism
+    tensorflow_session_config_file tensorflow_session_parallelism thread_pool_factory_config_file
+    use_alts_credentials version xla_cpu_compilation_enabled xla_gpu_compilation_enabled
+    """.split()
+)
+
+
+def schema(name: str) -> Any:
+    """The message class of one of `SCHEMAS`, in a pool of its own."""
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(wrappers_pb2.DESCRIPTOR.serialized_pb)
+    file = descriptor_pb2.FileDescriptorProto(
+        name="test.proto", package="test", syntax="proto3", dependency=[wrappers_pb2.DESCRIPTOR.name]
+    )
+    field_type = descriptor_pb2.FieldDescriptorProto
+    for message_name, fields in SCHEMAS.items():
+        message = file.message_type.add(name=message_name)
+        for field_name, (number, kind) in fields.items():
+            field = message.field.add(name=field_name, number=number, label=field_type.LABEL_OPTIONAL)
+            repeated, _, scalar = kind.rpartition(" ")
+            if repeated:
+                field.label = field_type.LABEL_REPEATED
+            if "." in scalar:
+                field.type, field.type_name = field_type.TYPE_MESSAGE, f".{scalar}"
+            else:
+                field.type = {
+                    "int64": field_type.TYPE_INT64,
+                    "bool": field_type.TYPE_BOOL,
+                    "string": field_type.TYPE_STRING,
+                }[scalar]
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(f"test.{name}"))
+
+
+def parse(file_name: str, message: Any) -> Any:
+    return text_format.Parse((CONFIGS / file_name).read_text(), message)
+
+
+def server_flags() -> dict[str, str]:
+    """The flags file as the entrypoint reads it: the first word of each line, if that is a flag."""
+    words = [line.split(maxsplit=1)[0] for line in (CONFIGS / "server.flags").read_text().splitlines() if line.strip()]
+    flags = [word.removeprefix("--").partition("=") for word in words if word.startswith("--")]
+    assert len({name for name, _, _ in flags}) == len(flags), "a flag is given twice"
+    return {name: value for name, _, value in flags}
+
+
+def channel_arguments() -> dict[str, str]:
+    return dict(pair.split("=") for pair in server_flags()["grpc_channel_arguments"].split(","))
+
+
+def test_models_config_is_a_model_server_config() -> None:
+    model_server_config_pb2 = pytest.importorskip("tensorflow_serving.config.model_server_config_pb2")
+    config = parse("models.config", model_server_config_pb2.ModelServerConfig())
+    assert config.model_config_list.config
+    for model in config.model_config_list.config:
+        assert model.name == Path(model.base_path).name
+        assert Path(model.base_path).is_absolute(), "the server refuses a relative base_path"
+        assert model.model_platform == "tensorflow"
+
+
+def test_batching_config_is_valid_batching_parameters() -> None:
+    batching = parse("batching.config", schema("BatchingParameters")())
+    sizes = list(batching.allowed_batch_sizes)
+    assert sizes == sorted(set(sizes))
+    assert sizes[-1] == batching.max_batch_size.value
+    assert batching.num_batch_threads.value >= 1
+    assert batching.max_enqueued_batches.value >= 1
+
+
+def test_monitoring_config_turns_prometheus_on() -> None:
+    assert parse("monitoring.config", schema("MonitoringConfig")()).prometheus_config.enable
+
+
+def test_ssl_template_fills_every_field_with_inline_pem() -> None:
+    config = parse("ssl.config.template", schema("SSLConfig")())
+    assert config.client_verify
+    for pem in (config.server_key, config.server_cert, config.custom_ca):
+        assert pem.startswith("-----BEGIN ")
+        assert pem.endswith("-----\n")
+
+
+def test_a_misspelt_field_is_refused() -> None:
+    with pytest.raises(text_format.ParseError, match="max_batchsize"):
+        text_format.Parse("max_batchsize { value: 1 }", schema("BatchingParameters")())
+
+
+def test_server_flags_exist_in_tensorflow_serving() -> None:
+    # The server itself only prints a line about a flag it doesn't know.
+    assert server_flags().keys() <= MODEL_SERVER_FLAGS
+
+
+def test_server_flags_leave_out_what_hurts() -> None:
+    flags = server_flags()
+    assert not flags.keys() & {"enable_batching", "batching_parameters_file", "enable_serialization_as_tensor_content"}
+    assert flags["enable_grpc_healthcheck_service"] == "true"
+    assert flags["enable_profiler"] == "false"
+    assert int(flags["grpc_max_threads"]) > 8
+
+
+def test_each_flag_has_its_reason_beside_it() -> None:
+    lines = (CONFIGS / "server.flags").read_text().splitlines()
+    bare = [line for line in lines if line.startswith("--") and "#" not in line]
+    assert [line.partition("=")[0] for line in bare] == ["--grpc_channel_arguments"]
+    explained = " ".join(line for line in lines if line.startswith("#"))
+    for name in channel_arguments():
+        assert name.removeprefix("grpc.").removeprefix("http2.").removeprefix("keepalive") in explained
+
+
+def test_channel_arguments_are_what_the_server_can_parse() -> None:
+    # It splits at commas and at "=" with no escape, and passes a value on as a number only if it fits in 32 bits.
+    for name, value in channel_arguments().items():
+        assert name.startswith("grpc.")
+        assert 0 < int(value) < 2**31

@@ -1,0 +1,421 @@
+"""serving/docker: the scripts run against stub servers; what needs an engine is linted."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+DOCKER = ROOT / "serving" / "docker"
+CONFIGS = ROOT / "serving" / "configs"
+ENTRYPOINT = DOCKER / "bin" / "featserve-entrypoint"
+HEALTH = DOCKER / "bin" / "featserve-health"
+
+# Of what TensorFlow Serving 2.20.0 answers at /monitoring/prometheus/metrics: the metrics that have samples after a
+# Predict, with their labels.
+SERVING_METRICS = {
+    ":tensorflow:serving:request_count": {"model_name", "status"},
+    ":tensorflow:serving:request_latency": {"model_name", "API", "entrypoint", "le"},
+    ":tensorflow:serving:runtime_latency": {"model_name", "API", "runtime", "le"},
+}
+# Registered by TensorFlow's batch function when it first runs (core/kernels/batching_util/batch_resource_base.cc).
+BATCHING_METRICS = {
+    ":tensorflow:serving:batching:batch_delay_us_v2": {"model_name", "op_name", "processed_batch_size", "le"},
+    ":tensorflow:serving:batching:batch_size": {"model_name", "op_name", "le"},
+    ":tensorflow:serving:batching:processed_batch_size_v2": {"model_name", "op_name", "batch_size"},
+}
+
+# Listens on --port, and answers "done" to what it gets as soon as the file ANSWER exists.
+STUB_SERVER = """\
+import json, os, socket, sys, time
+flags = dict(word[2:].split("=", 1) for word in sys.argv[1:])
+listener = socket.create_server(("127.0.0.1", int(flags["port"])))
+with open(os.environ["STARTED"], "w") as file:
+    json.dump(sys.argv[1:], file)
+if "exit" in flags:
+    sys.exit(int(flags["exit"]))
+while True:
+    connection, _ = listener.accept()
+    connection.recv(16)
+    while not os.path.exists(os.environ["ANSWER"]):
+        time.sleep(0.01)
+    connection.sendall(b"done")
+    connection.close()
+"""
+
+
+def eventually(condition: Callable[[], bool], *, timeout_s: float = 20) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Container:
+    """The entrypoint, with a stub for tensorflow_model_server."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.started, self.answer = folder / "started", folder / "answer"
+        stub = folder / "tensorflow_model_server"
+        stub.write_text(f"#!{sys.executable}\n{STUB_SERVER}")
+        stub.chmod(0o755)
+        self.environment = {
+            "PATH": f"{folder}:{os.environ['PATH']}",
+            "CONFIG_DIR": str(CONFIGS),
+            "GRPC_PORT": str(self.port),
+            "REST_PORT": str(free_port()),
+            "STARTED": str(self.started),
+            "ANSWER": str(self.answer),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
+        self.process = subprocess.Popen([ENTRYPOINT, *arguments], env=self.environment | environment)
+        eventually(lambda: self.started.exists() and self.started.stat().st_size > 0)
+        return self.process
+
+    def flags(self) -> list[str]:
+        flags: list[str] = json.loads(self.started.read_text())
+        return flags
+
+    def call(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        connection.sendall(b"request")
+        return connection
+
+    def serves(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@pytest.fixture
+def container(tmp_path: Path) -> Iterator[Container]:
+    container = Container(tmp_path)
+    yield container
+    if container.process is not None and container.process.poll() is None:
+        container.process.send_signal(signal.SIGINT)
+        container.process.wait(20)
+
+
+def test_entrypoint_gives_the_flags_file_then_its_arguments(container: Container) -> None:
+    assert container.run("--exit=0").wait(20) == 0
+    flags = container.flags()
+    assert flags[0] == f"--port={container.port}"
+    assert f"--model_config_file={CONFIGS}/models.config" in flags
+    assert f"--monitoring_config_file={CONFIGS}/monitoring.config" in flags
+    in_file = re.findall(r"^--\S+", (CONFIGS / "server.flags").read_text(), re.MULTILINE)
+    assert flags[-len(in_file) - 1 :] == [*in_file, "--exit=0"]
+
+
+def test_entrypoint_exits_as_a_server_that_fails(container: Container) -> None:
+    assert container.run("--exit=3").wait(20) == 3
+
+
+@pytest.mark.parametrize(("quota", "threads"), [("150000 100000", 2), ("400000 100000", 4), ("max 100000", None)])
+def test_entrypoint_fits_threads_to_the_cpu_quota(container: Container, quota: str, threads: int | None) -> None:
+    cpu_max = container.folder / "cpu.max"
+    cpu_max.write_text(f"{quota}\n")
+    container.run("--exit=0", CPU_MAX_FILE=str(cpu_max)).wait(20)
+    expected = threads or len(os.sched_getaffinity(0))
+    assert f"--tensorflow_intra_op_parallelism={expected}" in container.flags()
+    assert f"--tensorflow_inter_op_parallelism={expected}" in container.flags()
+
+
+def test_sigterm_stops_an_idle_server(container: Container) -> None:
+    process = container.run()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+    assert not container.serves()
+
+
+def test_sigterm_lets_the_call_in_flight_finish(container: Container) -> None:
+    process = container.run()
+    with container.call() as connection:
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        container.answer.touch()
+        assert connection.recv(16) == b"done"
+    assert process.wait(20) == 0
+    assert not container.serves()
+
+
+def test_the_drain_has_an_end(container: Container) -> None:
+    process = container.run(DRAIN_SECONDS="1")
+    with container.call() as connection:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert connection.recv(16) == b""
+
+
+def test_a_second_sigterm_stops_at_once(container: Container) -> None:
+    process = container.run()
+    with container.call():
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+
+
+def test_sigint_stops_at_once(container: Container) -> None:
+    process = container.run()
+    with container.call():
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+
+
+def test_the_drain_outlasts_every_connection_and_is_outlasted_by_the_engine() -> None:
+    flags = (CONFIGS / "server.flags").read_text()
+    (age_ms,) = re.findall(r"max_connection_age_ms=(\d+)", flags)
+    (grace_ms,) = re.findall(r"max_connection_age_grace_ms=(\d+)", flags)
+    (drain_s,) = re.findall(r"DRAIN_SECONDS:=(\d+)", ENTRYPOINT.read_text())
+    stop_grace = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["server"]["stop_grace_period"]
+    assert int(age_ms) * 1.1 + int(grace_ms) <= int(drain_s) * 1000
+    assert int(drain_s) < int(stop_grace.removesuffix("s"))
+
+
+STATUS = {
+    "model_version_status": [{"version": "1", "state": "%s", "status": {"error_code": "OK", "error_message": ""}}]
+}
+
+
+@pytest.fixture
+def rest_port() -> Iterator[int]:
+    """A REST API that serves the model `up`, once served `gone`, and knows nothing else."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            state = {"/v1/models/up": "AVAILABLE", "/v1/models/gone": "END"}.get(self.path)
+            body = json.dumps(STATUS, indent=1) % state if state else '{"error": "no such model"}'
+            self.send_response(200 if state else 404)
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *arguments: Any) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def health(rest_port: int, *models: str, config: Path = CONFIGS / "models.config") -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": os.environ["PATH"], "REST_PORT": str(rest_port), "MODELS_CONFIG": str(config)}
+    return subprocess.run([HEALTH, *models], env=environment, capture_output=True, text=True, timeout=20, check=False)
+
+
+@pytest.mark.parametrize(
+    ("models", "healthy"), [(["up"], True), (["gone"], False), (["nope"], False), (["up", "gone"], False)]
+)
+def test_health_asks_for_available(rest_port: int, models: list[str], healthy: bool) -> None:
+    result = health(rest_port, *models)
+    assert (result.returncode == 0) is healthy
+    assert healthy or f"model {models[-1]} has no AVAILABLE version" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("config", "healthy"),
+    [
+        ('model_config_list { config { name: "up" base_path: "/m/up" } }', True),
+        ('# name: "gone"\nmodel_config_list {\n  config { name:"up" }\n  config { name: "up" }\n}', True),
+        ('model_config_list { config { name: "up" } config { name: "gone" } }', False),
+        ("model_config_list { }", False),
+    ],
+)
+def test_health_finds_the_models_in_the_config(rest_port: int, tmp_path: Path, config: str, healthy: bool) -> None:
+    (tmp_path / "models.config").write_text(config)
+    assert (health(rest_port, config=tmp_path / "models.config").returncode == 0) is healthy
+
+
+def test_health_fails_where_nothing_listens() -> None:
+    assert health(free_port(), "up").returncode != 0
+
+
+def scripts() -> list[Path]:
+    return sorted((DOCKER / "bin").iterdir())
+
+
+@pytest.mark.parametrize("script", scripts(), ids=lambda path: path.name)
+def test_scripts_are_executable_bash(script: Path) -> None:
+    assert os.access(script, os.X_OK)
+    assert script.read_text().startswith("#!/bin/bash\n")
+    subprocess.run(["bash", "-n", script], check=True)
+
+
+def lint(tool: str, *arguments: str | Path) -> None:
+    """Runs a linter that a package of the dev extra installs beside Python."""
+    path = shutil.which(tool, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if path is None:
+        pytest.skip(f"{tool} is not installed")
+    result = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_dockerfile_passes_hadolint() -> None:
+    lint("hadolint", DOCKER / "Dockerfile")
+
+
+def test_scripts_pass_shellcheck() -> None:
+    lint("shellcheck", *scripts())
+
+
+def test_compose_file_fits_the_compose_specification() -> None:
+    lint("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DOCKER / "compose.yaml")
+
+
+def dockerfile() -> list[str]:
+    text = re.sub(r"\\\n\s*", "", (DOCKER / "Dockerfile").read_text())
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_dockerfile_pins_its_images() -> None:
+    tags = [line.split("=")[1] for line in dockerfile() if re.match(r"ARG \w+_TAG=", line)]
+    assert tags
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", tag) for tag in tags)
+    stages = {line.split(" AS ")[1] for line in dockerfile() if " AS " in line}
+    for line in dockerfile():
+        if line.startswith("FROM "):
+            image = line.split()[1]
+            assert image in stages or re.fullmatch(r"[\w/]+:\$\{\w+_TAG\}", image)
+
+
+def test_dockerfile_starts_scripts_that_it_copies() -> None:
+    # In exec form: a shell in between would not pass SIGTERM on.
+    (entrypoint,) = [line.removeprefix("ENTRYPOINT ") for line in dockerfile() if line.startswith("ENTRYPOINT")]
+    (check,) = re.findall(r"^HEALTHCHECK .*CMD (.*)$", "\n".join(dockerfile()), re.MULTILINE)
+    names = {path.name for path in scripts()}
+    assert json.loads(entrypoint) == ["featserve-entrypoint"]
+    assert {*json.loads(entrypoint), *json.loads(check)} == names
+
+
+def test_dockerfile_copies_what_exists_and_the_context_lets_through() -> None:
+    ignored = (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
+    let_through = [line[1:] for line in ignored if line.startswith("!")]
+    sources = [
+        word
+        for line in dockerfile()
+        if line.startswith("COPY") and "--from" not in line
+        for word in line.split()[1:-1]
+        if not word.startswith(("--", "$"))
+    ]
+    assert sources
+    for source in sources:
+        assert (ROOT / source).exists()
+        assert any(source.startswith(prefix) for prefix in let_through)
+
+
+def test_dockerfile_runs_as_a_numbered_user() -> None:
+    # A number, so that Kubernetes can tell that it isn't root.
+    users = [line.split()[1] for line in dockerfile() if line.startswith("USER")]
+    assert users
+    assert all(re.fullmatch(r"[1-9]\d*:[1-9]\d*", user) for user in users)
+
+
+def compose() -> dict[str, Any]:
+    document: dict[str, Any] = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    return document
+
+
+def test_compose_mounts_what_exists() -> None:
+    for service in compose()["services"].values():
+        for volume in service.get("volumes", []):
+            source = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", volume).split(":")[0]
+            if source not in compose()["volumes"] and "build/" not in source:
+                assert (DOCKER / source).exists(), source
+
+
+def test_compose_server_is_locked_down_and_on_loopback() -> None:
+    server = compose()["services"]["server"]
+    assert server["read_only"] is True
+    assert server["cap_drop"] == ["ALL"]
+    for service in compose()["services"].values():
+        assert all(port.startswith(("127.0.0.1:", "${BIND:-127.0.0.1}:")) for port in service["ports"])
+
+
+def test_prometheus_scrapes_the_path_that_the_server_serves() -> None:
+    (job,) = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    assert f'path: "{job["metrics_path"]}"' in (CONFIGS / "monitoring.config").read_text()
+    assert job["static_configs"] == [{"targets": ["server:8501"]}]
+    assert "server" in compose()["services"]
+
+
+def test_grafana_is_provisioned_with_the_dashboard() -> None:
+    provisioning = DOCKER / "grafana" / "provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources" / "prometheus.yaml").read_text())["datasources"]
+    (provider,) = yaml.safe_load((provisioning / "dashboards" / "featserve.yaml").read_text())["providers"]
+    mounts = [volume.split(":")[1] for volume in compose()["services"]["grafana"]["volumes"]]
+    assert provider["options"]["path"] in mounts
+    assert source["url"] == "http://prometheus:9090"
+    for panel in dashboard()["panels"]:
+        assert panel["datasource"]["uid"] == source["uid"]
+
+
+def dashboard() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((DOCKER / "grafana" / "dashboards" / "featserve.json").read_text())
+    return document
+
+
+def queries() -> list[str]:
+    return [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
+
+
+def test_dashboard_asks_for_metrics_and_labels_that_the_server_has() -> None:
+    known = SERVING_METRICS | BATCHING_METRICS
+    for query in queries():
+        metrics = re.findall(r":tensorflow[\w:]*|featserve_\w+", query)
+        assert metrics, query
+        labels = set(re.findall(r"(\w+)\s*(?:=~|!=|=)", query))
+        for group in re.findall(r"by \(([^)]*)\)", query):
+            labels |= set(group.split(", "))
+        for metric in metrics:
+            histogram = re.sub(r"_(bucket|sum|count)$", "", metric)
+            name = metric if metric in known else histogram
+            assert name in known, metric
+            assert ("le" in known[name]) == (name == histogram != metric), f"{metric} is the wrong kind of metric"
+            assert labels <= known[name], query
+
+
+def test_batching_metrics_are_in_the_tensorflow_library() -> None:
+    spec = find_spec("tensorflow")
+    if spec is None or spec.origin is None:
+        pytest.skip("TensorFlow is not installed")
+    (library,) = Path(spec.origin).parent.glob("libtensorflow_cc.*")
+    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as image:
+        for metric in BATCHING_METRICS:
+            # The exporter writes each slash as a colon.
+            assert image.find(metric.replace(":", "/").encode() + b"\0") >= 0, metric
+
+
+def test_dashboard_queries_are_promql() -> None:
+    promql_parser = pytest.importorskip("promql_parser")
+    for query in queries():
+        promql_parser.parse(query.replace("$__rate_interval", "1m").replace("$model", ".*"))
