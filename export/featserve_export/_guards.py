@@ -10,8 +10,8 @@ import tensorflow as tf
 def text(*parts: object) -> tf.Tensor:
     """Joins strings, numbers and tensors into one scalar string tensor."""
     pieces = [
-        tf.as_string(part) if tf.is_tensor(part) and part.dtype != tf.string else tf.convert_to_tensor(part, tf.string)
-        for part in (part if tf.is_tensor(part) else str(part) for part in parts)
+        (part if part.dtype == tf.string else tf.as_string(part)) if isinstance(part, tf.Tensor) else str(part)
+        for part in parts
     ]
     return tf.strings.join(pieces)
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 _WEIGHT_BITS = 22
 # A pass widens pixels to int32 a block at a time, so that an 8,000-pixel image needs no gigabyte.
 _BLOCK_ELEMENTS = 1 << 22
-# Since 13.0 Pillow shrinks the height first where that is much cheaper. Each pass rounds to whole levels, so the order shows.
+# Since 13.0 Pillow shrinks the height first where that is much cheaper. A pass rounds to whole levels: the order shows.
 _MAY_START_VERTICALLY = int(PIL.__version__.partition(".")[0]) >= 13
 
 
@@ -77,7 +77,7 @@ _FILTERS = {
 INTERPOLATIONS: tuple[str, ...] = tuple(sorted([*_FILTERS, "nearest"]))
 
 
-@tf.autograph.experimental.do_not_convert
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
 def resize_images(
     images: tf.Tensor, *, image_size: tuple[int, int], interpolation: str, crop_to_aspect_ratio: bool
 ) -> tf.Tensor:

@@ -1,0 +1,520 @@
+"""Decodes JPEG, PNG, GIF, BMP and WebP with TensorFlow's own operations to the pixels that Pillow gives, or refuses.
+
+Each format first has its headers walked here, in the graph: that bounds the memory before anything is allocated, and
+keeps from TensorFlow's decoders whatever they would decode otherwise than Pillow does, or not safely.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import tensorflow as tf
+
+from featserve_export._guards import check_image_bytes, first_problem, refuse, text, too_many_pixels
+from featserve_export._resize import resize_images
+
+_T = TypeVar("_T")
+
+_ON_THE_CLIENT = "decode it in the client (decode=client) or convert it to PNG"
+_RESEND = "check that the file is whole and send it again"
+# Longer than every fixed header read below: reading one never passes the end, whatever was sent.
+_PADDING = b"\0" * 64
+# Every step of a walk costs time, a byte of input may buy one, and a camera writes a few dozen.
+_MAX_JPEG_SEGMENTS = 512
+# libjpeg decodes all pixels once for each scan; encoders write about ten.
+_MAX_JPEG_SCANS = 100
+
+
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+def decode_and_resize(
+    image_bytes: tf.Tensor,
+    *,
+    image_size: tuple[int, int],
+    interpolation: str,
+    crop_to_aspect_ratio: bool,
+    max_pixels: int,
+) -> tf.Tensor:
+    """Decodes and resizes a request's images side by side.
+
+    Args:
+        image_bytes: `(N,)` string, encoded images of any sizes.
+        image_size: `(height, width)` of the result.
+        interpolation: one of `INTERPOLATIONS`.
+        crop_to_aspect_ratio: cuts the centre to the result's aspect ratio first.
+        max_pixels: larger images are refused.
+
+    Returns:
+        `(N, height, width, 3)` uint8 RGB, equal to `keras.utils.load_img` of each.
+    """
+
+    def load(contents: tf.Tensor) -> tf.Tensor:
+        resized = resize_images(
+            decode_image(contents, max_pixels=max_pixels)[None],
+            image_size=image_size,
+            interpolation=interpolation,
+            crop_to_aspect_ratio=crop_to_aspect_ratio,
+        )
+        return resized[0]
+
+    return tf.map_fn(
+        load,
+        check_image_bytes(image_bytes),
+        parallel_iterations=16,
+        fn_output_signature=tf.TensorSpec((*image_size, 3), tf.uint8),
+    )
+
+
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+def decode_image(contents: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
+    """Decodes one image as `PIL.Image.open(contents).convert("RGB")` does.
+
+    What cannot be decoded to Pillow's pixels fails with INVALID_ARGUMENT when it runs, and so does an image of more
+    than `max_pixels`, before it is decoded.
+
+    Args:
+        contents: scalar string, the encoded image.
+        max_pixels: larger images are refused.
+
+    Returns:
+        `(H, W, 3)` uint8 RGB.
+    """
+    file = _File.of(contents)
+    starts = [
+        file.starts_with(b"\xff\xd8\xff"),
+        file.starts_with(b"\x89PNG\r\n\x1a\n"),
+        file.starts_with(b"GIF87a") | file.starts_with(b"GIF89a"),
+        file.starts_with(b"BM"),
+        file.starts_with(b"RIFF") & file.starts_with(b"WEBP", at=8),
+    ]
+    decoders: list[Callable[[_File, int], tf.Tensor]] = [_jpeg, _png, _gif, _bmp, _webp, _unknown]
+    index = tf.argmax(tf.stack([*starts, tf.constant(True)]), output_type=tf.int32)
+    pixels = tf.switch_case(index, [functools.partial(decoder, file, max_pixels) for decoder in decoders])
+    return tf.ensure_shape(pixels, (None, None, 3))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _File:
+    contents: tf.Tensor  # scalar string
+    padded: tf.Tensor  # its bytes, uint8, and the padding
+    size: tf.Tensor  # scalar int32, without the padding
+
+    @classmethod
+    def of(cls, contents: tf.Tensor) -> _File:
+        padded = tf.io.decode_raw(tf.strings.join([contents, _PADDING]), tf.uint8)
+        return cls(contents=contents, padded=padded, size=tf.strings.length(contents))
+
+    def read(self, at: tf.Tensor | int, count: int) -> list[tf.Tensor]:
+        """`count` bytes as scalars int32; zeros beyond the end."""
+        at = tf.clip_by_value(at, 0, self.size)
+        return tf.unstack(tf.cast(tf.ensure_shape(self.padded[at : at + count], (count,)), tf.int32))  # type: ignore[no-any-return]
+
+    def big(self, at: tf.Tensor | int, count: int) -> tf.Tensor:
+        """An unsigned big-endian number of at most 4 bytes, int64."""
+        return _number(self.read(at, count))
+
+    def little(self, at: tf.Tensor | int, count: int) -> tf.Tensor:
+        """An unsigned little-endian number of at most 4 bytes, int64."""
+        return _number(self.read(at, count)[::-1])
+
+    def starts_with(self, magic: bytes, at: int = 0) -> tf.Tensor:
+        return tf.equal(tf.strings.substr(tf.strings.join([self.contents, _PADDING]), at, len(magic)), magic)
+
+    def cut(self, start: tf.Tensor | int, end: tf.Tensor | int) -> tf.Tensor:
+        """Bytes `start` to `end` as a scalar string."""
+        start = tf.clip_by_value(start, 0, self.size)
+        return tf.strings.substr(self.contents, start, tf.maximum(end - start, 0))
+
+
+def _number(digits: Sequence[tf.Tensor]) -> tf.Tensor:
+    value = tf.constant(0, tf.int64)
+    for digit in digits:
+        value = value * 256 + tf.cast(digit, tf.int64)
+    return value
+
+
+def _checked(value: _T, checks: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> _T:
+    """The tensors of `value`, once all checks hold."""
+    with tf.control_dependencies([refuse(first_problem(checks))]):
+        return tf.nest.map_structure(tf.identity, value)  # type: ignore[no-any-return]
+
+
+def _size_checks(kind: str, height: tf.Tensor, width: tf.Tensor, max_pixels: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    height, width = tf.cast(height, tf.int64), tf.cast(width, tf.int64)
+    return [
+        (
+            (height > 0) & (width > 0),
+            text(f"expected a {kind} of at least 1x1 pixel, received ", width, "x", height, ": ", _RESEND),
+        ),
+        # The quotient, as the product of two 32-bit sizes may pass 63 bits.
+        (height <= max_pixels // tf.maximum(width, 1), too_many_pixels(height, width, max_pixels)),
+    ]
+
+
+def _unknown(file: _File, max_pixels: int) -> tf.Tensor:
+    del max_pixels
+    received = tf.where(tf.equal(file.size, 0), "no bytes", text(file.size, " bytes that start otherwise"))
+    sentence = text("expected a JPEG, PNG, GIF, BMP or WebP file, received ", received, f": {_ON_THE_CLIENT}")
+    return _checked(tf.zeros([1, 1, 3], tf.uint8), [(tf.constant(False), sentence)])
+
+
+def _jpeg(file: _File, max_pixels: int) -> tf.Tensor:
+    walked = _walk_jpeg(file)
+    precision, *frame_size, components = file.read(walked.frame + 4, 6)
+    height, width = _number(frame_size[:2]), _number(frame_size[2:])
+    ff = tf.equal(file.padded[:-1], 0xFF)
+    scans = tf.math.count_nonzero(ff & tf.equal(file.padded[1:], 0xDA))
+    contents = _checked(
+        file.contents,
+        [
+            (
+                walked.whole & (walked.frame > 0),
+                text("expected a whole JPEG, received one whose header breaks at byte ", walked.at, f": {_RESEND}"),
+            ),
+            (
+                walked.supported
+                & tf.equal(precision, 8)
+                & (tf.equal(components, 1) | (components >= 3))
+                & (components <= 4),
+                text(
+                    "expected a baseline or progressive JPEG of 8 bits and 1, 3 or 4 components, received ",
+                    precision,
+                    " bits, ",
+                    components,
+                    f" components or another process: {_ON_THE_CLIENT}",
+                ),
+            ),
+            *_size_checks("JPEG", height, width, max_pixels),
+            (
+                scans <= _MAX_JPEG_SCANS,
+                text(f"expected a JPEG of at most {_MAX_JPEG_SCANS} scans, received ", scans, f": {_ON_THE_CLIENT}"),
+            ),
+            (
+                (components < 4) | walked.adobe,
+                text(f"expected a CMYK JPEG to carry an Adobe marker, received one without: {_ON_THE_CLIENT}"),
+            ),
+        ],
+    )
+    # TensorFlow's default, the fast transform, is up to 18 levels off.
+    return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _JpegHeader:
+    at: tf.Tensor  # where the walk ended
+    frame: tf.Tensor  # of the frame header's marker; 0 where there is none
+    supported: tf.Tensor
+    adobe: tf.Tensor
+    whole: tf.Tensor  # the walk reached the first scan
+
+
+def _walk_jpeg(file: _File) -> _JpegHeader:
+    """Steps from marker to marker up to the first scan, as Pillow does before it hands the file to libjpeg.
+
+    `tf.io.extract_jpeg_shape` is no substitute: it decodes all coefficients of a progressive file to tell its size.
+    """
+
+    def step(steps, at, frame, supported, adobe, going):  # type: ignore[no-untyped-def]
+        prefix, marker, high, low, *head = file.read(at, 9)
+        filler = tf.equal(marker, 0xFF)
+        bare = tf.equal(marker, 0x01)
+        is_frame = (marker >= 0xC0) & (marker <= 0xCF) & ~_any_of(marker, (0xC4, 0xC8, 0xCC))
+        length = high * 256 + low
+        known = (marker >= 0xC0) & ~((marker >= 0xD0) & (marker <= 0xD9)) & (marker < 0xF0) | tf.equal(marker, 0xFE)
+        sound = tf.equal(prefix, 0xFF) & (
+            filler | bare | known & (length >= 2) & (at + 2 + length <= file.size) & ~(is_frame & (frame > 0))
+        )
+        is_scan = tf.equal(marker, 0xDA)
+        is_adobe = tf.equal(marker, 0xEE) & (length >= 14)
+        for byte, letter in zip(head, b"Adobe", strict=True):
+            is_adobe &= tf.equal(byte, letter)
+        advance = tf.where(filler, 1, tf.where(bare, 2, 2 + length))
+        return (
+            steps + 1,
+            tf.where(sound & ~is_scan, at + advance, at),
+            tf.where(is_frame & sound, at, frame),
+            tf.where(is_frame & sound, marker <= 0xC2, supported),
+            adobe | is_adobe,
+            sound & ~is_scan,
+        )
+
+    def going(steps, at, frame, supported, adobe, going):  # type: ignore[no-untyped-def]
+        del at, frame, supported, adobe
+        return going & (steps < _MAX_JPEG_SEGMENTS)
+
+    _, at, frame, supported, adobe, _ = tf.while_loop(
+        going,
+        step,
+        (tf.constant(0), tf.constant(2), tf.constant(0), tf.constant(False), tf.constant(False), tf.constant(True)),
+        parallel_iterations=1,
+    )
+    marker = file.read(at, 4)
+    whole = tf.equal(marker[0], 0xFF) & tf.equal(marker[1], 0xDA) & (at + 2 + marker[2] * 256 + marker[3] <= file.size)
+    return _JpegHeader(at=at, frame=frame, supported=supported, adobe=adobe, whole=whole)
+
+
+def _any_of(value: tf.Tensor, choices: Sequence[int]) -> tf.Tensor:
+    return tf.reduce_any(tf.equal(value, choices))
+
+
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
+
+
+def _png(file: _File, max_pixels: int) -> tf.Tensor:
+    """Keeps of the file what makes up the pixels: libpng never meets a compressed profile or text, nor tRNS or gAMA."""
+    at, palette, palette_end, first, last, animated = _walk_png(file)
+    width, height = file.big(16, 4), file.big(20, 4)
+    depth, color, compression, filtering, interlace = file.read(24, 5)
+    contents = _checked(
+        tf.strings.join([file.cut(0, 33), file.cut(palette, palette_end), file.cut(first, last), _PNG_END]),
+        [
+            (
+                tf.equal(file.big(8, 4), 13) & file.starts_with(b"IHDR", at=12) & (last > first),
+                text("expected a whole PNG, received one that breaks at byte ", at, f": {_RESEND}"),
+            ),
+            *_size_checks("PNG", height, width, max_pixels),
+            (
+                _any_of(depth, (1, 2, 4, 8, 16))
+                & _any_of(color, (0, 2, 3, 4, 6))
+                & tf.equal(compression + filtering, 0)
+                & (interlace <= 1),
+                text("expected a PNG of a known kind, received one of colour type ", color, f": {_RESEND}"),
+            ),
+            (~animated, text(f"expected a still PNG, received an animated one: {_ON_THE_CLIENT}")),
+        ],
+    )
+
+    def gray_of_16_bits() -> tf.Tensor:
+        # Pillow clips such a picture where it scales all others.
+        wide = tf.io.decode_png(contents, channels=1, dtype=tf.uint16)
+        return tf.repeat(tf.cast(tf.minimum(tf.cast(wide, tf.int32), 255), tf.uint8), 3, axis=2)
+
+    return tf.cond(
+        tf.equal(depth, 16) & tf.equal(color, 0), gray_of_16_bits, lambda: tf.io.decode_png(contents, channels=3)
+    )
+
+
+def _walk_png(file: _File) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Finds the palette and the first run of IDAT chunks."""
+    max_steps = 64 + file.size // 1024
+
+    def step(steps, at, palette, palette_end, first, last, animated, going):  # type: ignore[no-untyped-def]
+        length = file.big(at, 4)
+        kind = file.big(at + 4, 4)
+        end = tf.cast(tf.minimum(tf.cast(at, tf.int64) + 12 + length, 1 << 30), tf.int32)
+        fits = end <= file.size
+        is_data = tf.equal(kind, _four(b"IDAT")) & fits
+        is_palette = tf.equal(kind, _four(b"PLTE")) & fits
+        done = ~fits | ((first > 0) & ~is_data) | tf.equal(kind, _four(b"IEND"))
+        return (
+            steps + 1,
+            tf.where(done, at, end),
+            tf.where(is_palette & (first < 1), at, palette),
+            tf.where(is_palette & (first < 1), end, palette_end),
+            tf.where(is_data & (first < 1), at, first),
+            tf.where(is_data, end, last),
+            animated | tf.equal(kind, _four(b"acTL")),
+            ~done,
+        )
+
+    def going(steps, at, palette, palette_end, first, last, animated, going):  # type: ignore[no-untyped-def]
+        del at, palette, palette_end, first, last, animated
+        return going & (steps < max_steps)
+
+    zero = tf.constant(0)
+    steps, at, palette, palette_end, first, last, animated, unfinished = tf.while_loop(
+        going,
+        step,
+        (zero, tf.constant(8), zero, zero, zero, zero, tf.constant(False), tf.constant(True)),
+        parallel_iterations=1,
+    )
+    del steps
+    return at, palette, palette_end, first, tf.where(unfinished, 0, last), animated
+
+
+def _four(name: bytes) -> int:
+    return int.from_bytes(name, "big")
+
+
+# A 1x1 picture of the first colour, and the end of the file.
+_GIF_SENTINEL = b"\x2c\0\0\0\0\x01\0\x01\0\x80\0\0\0\0\0\0\x02\x02\x44\x01\0\x3b"
+
+
+def _gif(file: _File, max_pixels: int) -> tf.Tensor:
+    """Keeps the first picture, and one more of a single pixel behind it.
+
+    TensorFlow answers with memory never written where the picture's data break off, but reads no further: only if the
+    second picture came out was the first one whole.
+    """
+    head = 13 + _color_table_size(file.read(10, 1)[0])
+    at, image, end = _walk_gif(file, head)
+    width, height = file.little(6, 2), file.little(8, 2)
+    left, top = file.little(image + 1, 2), file.little(image + 3, 2)
+    frame_width, frame_height = file.little(image + 5, 2), file.little(image + 7, 2)
+    contents = _checked(
+        tf.strings.join([file.cut(0, head), file.cut(image, end), _GIF_SENTINEL]),
+        [
+            (
+                (image > 0) & (end > image),
+                text("expected a whole GIF, received one that breaks at byte ", at, f": {_RESEND}"),
+            ),
+            *_size_checks("GIF", height, width, max_pixels),
+            (
+                tf.equal(left + top, 0) & tf.equal(frame_width, width) & tf.equal(frame_height, height),
+                text(
+                    "expected a GIF whose first picture fills its canvas of ",
+                    width,
+                    "x",
+                    height,
+                    ", received one of ",
+                    frame_width,
+                    "x",
+                    frame_height,
+                    " at ",
+                    left,
+                    ",",
+                    top,
+                    f": {_ON_THE_CLIENT}",
+                ),
+            ),
+        ],
+    )
+    pictures = tf.io.decode_gif(contents)
+    return _checked(
+        pictures,
+        [
+            (
+                tf.equal(tf.shape(pictures)[0], 2),
+                text(f"expected a whole GIF, received one with damaged data: {_RESEND}"),
+            )
+        ],
+    )[0]
+
+
+def _color_table_size(flags: tf.Tensor) -> tf.Tensor:
+    return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, tf.bitwise.bitwise_and(flags, 7)), 0)
+
+
+def _walk_gif(file: _File, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Finds the first picture. `at` is where the walk ended, `end` is 0 where the file breaks off."""
+    max_steps = 64 + file.size // 128
+
+    def step(steps, at, image, inside, end, going):  # type: ignore[no-untyped-def]
+        kind, *rest = file.read(at, 10)
+        is_image = ~inside & tf.equal(kind, 0x2C)
+        is_extension = ~inside & tf.equal(kind, 0x21)
+        is_last = inside & tf.equal(kind, 0)
+        done = is_last & (image > 0)
+        advance = tf.where(is_image, 11 + _color_table_size(rest[8]), tf.where(is_extension, 2, 1 + kind))
+        sound = (is_image | is_extension | inside) & (at + advance <= file.size)
+        return (
+            steps + 1,
+            tf.where(sound, at + advance, at),
+            tf.where(is_image & sound, at, image),
+            is_image | is_extension | (inside & ~is_last),
+            tf.where(done & sound, at + 1, end),
+            sound & ~done,
+        )
+
+    def going(steps, at, image, inside, end, going):  # type: ignore[no-untyped-def]
+        del at, image, inside, end
+        return going & (steps < max_steps)
+
+    zero = tf.constant(0)
+    _, at, image, _, end, _ = tf.while_loop(
+        going, step, (zero, head, zero, tf.constant(False), zero, tf.constant(True)), parallel_iterations=1
+    )
+    return at, image, end
+
+
+def _bmp(file: _File, max_pixels: int) -> tf.Tensor:
+    """Uncompressed files of 1, 4, 8, 24 and 32 bits, read here: TensorFlow takes palette indices for gray levels."""
+    header = file.little(14, 4)
+    offset, colors = file.little(10, 4), file.little(46, 4)
+    width, raw_height = file.little(18, 4), file.little(22, 4)
+    # As Pillow has it: the top byte alone tells a file written from the top.
+    from_top = raw_height >= 0xFF000000
+    height = tf.where(from_top, (1 << 32) - raw_height, raw_height)
+    bits, compression = file.little(28, 2), file.little(30, 4)
+    stride = (width * bits + 31) // 32 * 4
+    palette_at = 14 + header
+    colors = tf.where((bits > 8) | (colors > 0), colors, tf.bitwise.left_shift(tf.constant(1, tf.int64), bits))
+    pixels_at = tf.where(offset > 0, offset, palette_at + tf.where(bits > 8, tf.constant(0, tf.int64), 4 * colors))
+    end = pixels_at + stride * height
+    size = tf.cast(file.size, tf.int64)
+    bits, data = _checked(
+        (bits, file.padded),
+        [
+            (
+                _any_of(header, (40, 52, 56, 108, 124)) & tf.equal(compression, 0) & _any_of(bits, (1, 4, 8, 24, 32)),
+                text(
+                    "expected an uncompressed BMP of 1, 4, 8, 24 or 32 bits, received ",
+                    bits,
+                    " bits, compression ",
+                    compression,
+                    ", a header of ",
+                    header,
+                    f" bytes: {_ON_THE_CLIENT}",
+                ),
+            ),
+            *_size_checks("BMP", height, width, max_pixels),
+            (
+                (bits > 8) | ((colors <= 256) & (palette_at + 4 * colors <= size)),
+                text("expected a BMP palette of at most 256 colours, received ", colors, f": {_ON_THE_CLIENT}"),
+            ),
+            (
+                (end <= size) & (pixels_at >= palette_at),
+                text("expected a BMP of at least ", end, " bytes, received ", size, f": {_RESEND}"),
+            ),
+        ],
+    )
+    rows = tf.reshape(data[pixels_at:end], tf.stack([height, stride]))
+    rows = tf.cond(from_top, lambda: rows, lambda: tf.reverse(rows, [0]))
+
+    def true_color() -> tf.Tensor:
+        pixels = tf.reshape(rows[:, : width * bits // 8], tf.stack([height, width, bits // 8]))
+        return tf.reverse(pixels[:, :, :3], [2])
+
+    def indexed() -> tf.Tensor:
+        per_byte = 8 // bits
+        shifts = tf.cast((per_byte - 1 - tf.range(per_byte)) * bits, tf.uint8)
+        mask = tf.cast(tf.bitwise.left_shift(tf.constant(1, tf.int64), bits) - 1, tf.uint8)
+        indices = tf.bitwise.bitwise_and(tf.bitwise.right_shift(rows[:, :, None], shifts), mask)
+        indices = tf.reshape(indices, tf.stack([height, -1]))[:, :width]
+        palette = tf.reshape(data[palette_at : palette_at + 4 * colors], [-1, 4])[:, 2::-1]
+        # An index past the palette is black in Pillow.
+        palette = tf.pad(palette, [[0, 256 - tf.shape(palette)[0]], [0, 0]])
+        return tf.gather(palette, tf.cast(indices, tf.int32))
+
+    return tf.cond(bits > 8, true_color, indexed)
+
+
+def _webp(file: _File, max_pixels: int) -> tf.Tensor:
+    kind = file.big(12, 4)
+    lossy, lossless, extended = (tf.equal(kind, _four(name)) for name in (b"VP8 ", b"VP8L", b"VP8X"))
+    packed = file.little(21, 4)
+    width = tf.where(
+        extended, file.little(24, 3) + 1, tf.where(lossless, packed % 16384 + 1, file.little(26, 2) % 16384)
+    )
+    height = tf.where(
+        extended, file.little(27, 3) + 1, tf.where(lossless, packed // 16384 % 16384 + 1, file.little(28, 2) % 16384)
+    )
+    flags = file.read(20, 1)[0]
+    contents = _checked(
+        file.contents,
+        [
+            (
+                (lossy | lossless | extended) & (file.little(4, 4) + 8 <= tf.cast(file.size, tf.int64)),
+                text("expected a whole WebP, received ", file.size, f" bytes that are not: {_RESEND}"),
+            ),
+            *_size_checks("WebP", height, width, max_pixels),
+            (
+                ~(extended & tf.equal(tf.bitwise.bitwise_and(flags, 2), 2)),
+                text(f"expected a still WebP, received an animated one: {_ON_THE_CLIENT}"),
+            ),
+        ],
+    )
+    # decode_image, not decode_webp: a server older than WebP support then still loads the model and refuses the file.
+    return tf.raw_ops.DecodeImage(contents=contents, channels=0, expand_animations=False)[:, :, :3]
