@@ -137,6 +137,11 @@ def test_server_flags_exist_in_tensorflow_serving() -> None:
     assert server_flags().keys() <= MODEL_SERVER_FLAGS
 
 
+def test_featserve_serve_takes_the_same_flags() -> None:
+    known = {flag.name for flag in pytest.importorskip("featserve_serving._flags").FLAGS}
+    assert server_flags().keys() <= known
+
+
 def test_server_flags_leave_out_what_hurts() -> None:
     flags = server_flags()
     assert not flags.keys() & {"enable_batching", "batching_parameters_file", "enable_serialization_as_tensor_content"}
