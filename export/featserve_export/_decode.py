@@ -13,6 +13,7 @@ from typing import TypeVar
 
 import tensorflow as tf
 
+from featserve_export._crc32 import crc32
 from featserve_export._guards import check_image_bytes, first_problem, refuse, text, too_many_pixels
 from featserve_export._resize import resize_images
 
@@ -297,26 +298,33 @@ def _png(file: _File, max_pixels: int) -> tf.Tensor:
 
 
 def _walk_png(file: _File) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Finds the palette and the first run of IDAT chunks."""
+    """Finds the palette and the first run of IDAT chunks; `last` is 0 unless the file is whole.
+
+    As Pillow does, it checks the sums of all chunks up to the pixels. libpng checks those that it gets.
+    """
     max_steps = 64 + file.size // 1024
 
     def step(steps, at, palette, palette_end, first, last, animated, going):  # type: ignore[no-untyped-def]
         length = file.big(at, 4)
         kind = file.big(at + 4, 4)
         end = tf.cast(tf.minimum(tf.cast(at, tf.int64) + 12 + length, 1 << 30), tf.int32)
-        fits = end <= file.size
-        is_data = tf.equal(kind, _four(b"IDAT")) & fits
-        is_palette = tf.equal(kind, _four(b"PLTE")) & fits
-        done = ~fits | ((first > 0) & ~is_data) | tf.equal(kind, _four(b"IEND"))
+        is_data = tf.equal(kind, _four(b"IDAT"))
+        is_palette = tf.equal(kind, _four(b"PLTE"))
+        sound = (end <= file.size) & tf.cond(
+            (end <= file.size) & (first < 1) & ~is_data,
+            lambda: tf.equal(tf.cast(crc32(file.padded[at + 4 : end - 4]), tf.int64), file.big(end - 4, 4)),
+            lambda: True,
+        )
         return (
             steps + 1,
-            tf.where(done, at, end),
+            tf.where(sound, end, at),
             tf.where(is_palette & (first < 1), at, palette),
             tf.where(is_palette & (first < 1), end, palette_end),
             tf.where(is_data & (first < 1), at, first),
-            tf.where(is_data, end, last),
+            # The run is over at the first other chunk: `last` no longer is where that one starts.
+            tf.where(is_data & ((first < 1) | tf.equal(last, at)), end, last),
             animated | tf.equal(kind, _four(b"acTL")),
-            ~done,
+            sound & ~tf.equal(kind, _four(b"IEND")),
         )
 
     def going(steps, at, palette, palette_end, first, last, animated, going):  # type: ignore[no-untyped-def]
@@ -324,14 +332,14 @@ def _walk_png(file: _File) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, 
         return going & (steps < max_steps)
 
     zero = tf.constant(0)
-    steps, at, palette, palette_end, first, last, animated, unfinished = tf.while_loop(
+    _, at, palette, palette_end, first, last, animated, _ = tf.while_loop(
         going,
         step,
         (zero, tf.constant(8), zero, zero, zero, zero, tf.constant(False), tf.constant(True)),
         parallel_iterations=1,
     )
-    del steps
-    return at, palette, palette_end, first, tf.where(unfinished, 0, last), animated
+    whole = tf.equal(file.cut(at - 12, at), _PNG_END)
+    return at, palette, palette_end, first, tf.where(whole, last, 0), animated
 
 
 def _four(name: bytes) -> int:
@@ -506,7 +514,10 @@ def _webp(file: _File, max_pixels: int) -> tf.Tensor:
         file.contents,
         [
             (
-                (lossy | lossless | extended) & (file.little(4, 4) + 8 <= tf.cast(file.size, tf.int64)),
+                (lossy | lossless | extended)
+                & (file.little(16, 4) > 0)
+                & (file.little(16, 4) + 12 <= file.little(4, 4))
+                & (file.little(4, 4) + 8 <= tf.cast(file.size, tf.int64)),
                 text("expected a whole WebP, received ", file.size, f" bytes that are not: {_RESEND}"),
             ),
             *_size_checks("WebP", height, width, max_pixels),
