@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,6 +41,12 @@ BATCHING_METRICS = {
     ":tensorflow:serving:batching:batch_delay_us_v2": {"model_name", "op_name", "processed_batch_size", "le"},
     ":tensorflow:serving:batching:batch_size": {"model_name", "op_name", "le"},
     ":tensorflow:serving:batching:processed_batch_size_v2": {"model_name", "op_name", "batch_size"},
+}
+# What the embedded server has beyond these.
+EMBEDDED_METRICS = {
+    "featserve_queue_depth": set[str](),
+    "featserve_in_flight": set[str](),
+    "featserve_executed_batch_size": {"model", "version", "le"},
 }
 
 # Listens on --port, and answers "done" to what it gets as soon as the file ANSWER exists.
@@ -375,7 +382,7 @@ def test_grafana_is_provisioned_with_the_dashboard() -> None:
     mounts = [volume.split(":")[1] for volume in compose()["services"]["grafana"]["volumes"]]
     assert provider["options"]["path"] in mounts
     assert source["url"] == "http://prometheus:9090"
-    for panel in dashboard()["panels"]:
+    for panel in panels():
         assert panel["datasource"]["uid"] == source["uid"]
 
 
@@ -384,12 +391,17 @@ def dashboard() -> dict[str, Any]:
     return document
 
 
+def panels() -> list[dict[str, Any]]:
+    """Every panel that shows something, those of folded rows too."""
+    return [inner for panel in dashboard()["panels"] for inner in panel.get("panels", [panel])]
+
+
 def queries() -> list[str]:
-    return [target["expr"] for panel in dashboard()["panels"] for target in panel["targets"]]
+    return [target["expr"] for panel in panels() for target in panel["targets"]]
 
 
 def test_dashboard_asks_for_metrics_and_labels_that_the_server_has() -> None:
-    known = SERVING_METRICS | BATCHING_METRICS
+    known = SERVING_METRICS | BATCHING_METRICS | EMBEDDED_METRICS
     for query in queries():
         metrics = re.findall(r":tensorflow[\w:]*|featserve_\w+", query)
         assert metrics, query
@@ -413,6 +425,15 @@ def test_batching_metrics_are_in_the_tensorflow_library() -> None:
         for metric in BATCHING_METRICS:
             # The exporter writes each slash as a colon.
             assert image.find(metric.replace(":", "/").encode() + b"\0") >= 0, metric
+
+
+def test_embedded_metrics_are_on_the_page_of_the_embedded_server() -> None:
+    metrics = pytest.importorskip("featserve_serving._metrics").Metrics(SimpleNamespace(running=1, waiting=2), list)
+    metrics.add_batches(lambda: [("vgg16", 1, [0, 1])])
+    page = metrics.page().decode()
+    for name, labels in EMBEDDED_METRICS.items():
+        (sample, *_) = re.findall(rf"^{name}(?:_bucket)?(?:\{{(.*)\}})? ", page, re.MULTILINE)
+        assert {label.split("=")[0] for label in sample.split(",") if label} == labels
 
 
 def test_dashboard_queries_are_promql() -> None:
