@@ -416,7 +416,9 @@ def _walk_gif(file: _File, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Te
         is_last = inside & tf.equal(kind, 0)
         done = is_last & (image > 0)
         advance = tf.where(is_image, 11 + _color_table_size(rest[8]), tf.where(is_extension, 2, 1 + kind))
-        sound = (is_image | is_extension | inside) & (at + advance <= file.size)
+        # Pillow reads past an extension that starts with an empty block.
+        known = is_image | (is_extension & (rest[1] > 0)) | inside
+        sound = known & (at + advance <= file.size)
         return (
             steps + 1,
             tf.where(sound, at + advance, at),
@@ -449,7 +451,9 @@ def _bmp(file: _File, max_pixels: int) -> tf.Tensor:
     stride = (width * bits + 31) // 32 * 4
     palette_at = 14 + header
     colors = tf.where((bits > 8) | (colors > 0), colors, tf.bitwise.left_shift(tf.constant(1, tf.int64), bits))
-    pixels_at = tf.where(offset > 0, offset, palette_at + tf.where(bits > 8, tf.constant(0, tf.int64), 4 * colors))
+    # As Pillow has it: pixels said to start right behind the header start behind the palette.
+    palette_end = palette_at + tf.where(bits > 8, tf.constant(0, tf.int64), 4 * colors)
+    pixels_at = tf.where((offset > 0) & tf.not_equal(offset, palette_at), offset, palette_end)
     end = pixels_at + stride * height
     size = tf.cast(file.size, tf.int64)
     bits, data = _checked(
@@ -510,8 +514,10 @@ def _webp(file: _File, max_pixels: int) -> tf.Tensor:
         extended, file.little(27, 3) + 1, tf.where(lossless, packed // 16384 % 16384 + 1, file.little(28, 2) % 16384)
     )
     flags = file.read(20, 1)[0]
+    # The lossless decoder of TensorFlow reads on behind the end that the file states.
+    stated = tf.cast(file.little(4, 4) + 8, tf.int32)
     contents = _checked(
-        file.contents,
+        file.cut(0, stated),
         [
             (
                 (lossy | lossless | extended)
