@@ -27,9 +27,15 @@ def create_server(
     model_config_file: str | Path | None = None,
     address: str = "127.0.0.1:0",
     rest_address: str | None = None,
+    ssl_config_file: str | Path | None = None,
+    monitoring_config_file: str | Path | None = None,
+    max_threads: int = 32,
+    max_queued_requests: int = 32,
     max_message_bytes: int = 256 << 20,
     enable_reload_rpc: bool = False,
     poll_interval_s: float = 1.0,
+    warmup: bool = True,
+    allow_labels_for_unavailable: bool = False,
     intra_op_threads: int = 0,
     inter_op_threads: int = 0,
 ) -> Server:
@@ -42,9 +48,15 @@ def create_server(
         model_config_file: a `ModelServerConfig` text proto.
         address: `HOST:PORT` for gRPC; port 0 means any free one.
         rest_address: `HOST:PORT` for REST and metrics; `None` means no REST.
+        ssl_config_file: an `SSLConfig` text proto: serve with TLS, gRPC and REST alike.
+        monitoring_config_file: a `MonitoringConfig` text proto: metrics on or off, and their path.
+        max_threads: requests that are computed at once.
+        max_queued_requests: requests that may wait for a thread; more are refused at once.
         max_message_bytes: larger requests are refused.
         enable_reload_rpc: let callers change the model set, also where the address is not loopback.
-        poll_interval_s: seconds between two looks for new versions; 0 means never.
+        poll_interval_s: seconds between two looks for new versions, models and configuration; 0 means never.
+        warmup: replay the models' warm-up requests before they take others.
+        allow_labels_for_unavailable: let a label that is not in use name a version that is not loaded.
         intra_op_threads: threads of one operation; 0 means one per core.
         inter_op_threads: operations that run at once; 0 means one per core.
 
@@ -66,8 +78,18 @@ def create_server(
         options=_server.ServerOptions(
             address=address,
             rest_address=rest_address,
+            ssl_config_file=Path(ssl_config_file) if ssl_config_file else None,
+            monitoring_config_file=Path(monitoring_config_file) if monitoring_config_file else None,
+            max_threads=max_threads,
+            max_queued_requests=max_queued_requests,
             max_message_bytes=max_message_bytes,
             enable_reload_rpc=enable_reload_rpc,
-            manager=ManagerOptions(session=session, poll_interval_s=poll_interval_s),
+            config_poll_interval_s=poll_interval_s,
+            manager=ManagerOptions(
+                session=session,
+                poll_interval_s=poll_interval_s,
+                warmup=warmup,
+                allow_labels_for_unavailable=allow_labels_for_unavailable,
+            ),
         ),
     )

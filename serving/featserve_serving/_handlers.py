@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from google.protobuf import text_format
 
-from . import _errors
+from . import _calls, _errors
 from ._manager import ModelManager, ModelRef, VersionStatus
-from ._servable import DEFAULT_SIGNATURE
+from ._servable import DEFAULT_SIGNATURE, Servable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,19 +55,22 @@ class Handlers:
         output_filter: Sequence[str] = (),
     ) -> Prediction:
         """Run a signature on the inputs."""
-        with self._manager.acquire(ref) as (version, servable):
+        with self._acquire(ref, signature_name) as (version, servable):
+            started = time.perf_counter()
             outputs = servable.run(signature_name, inputs, output_filter)
+            _note(runtime_s=time.perf_counter() - started)
         return Prediction(
             model=ref.name, version=version, signature_name=signature_name or DEFAULT_SIGNATURE, outputs=outputs
         )
 
     def signatures(self, ref: ModelRef) -> Signatures:
         """Return the signatures of the model."""
-        with self._manager.acquire(ref) as (version, servable):
+        with self._acquire(ref) as (version, servable):
             return Signatures(model=ref.name, version=version, signatures=servable.signatures)
 
     def statuses(self, name: str, version: int | None) -> list[VersionStatus]:
         """Return the states of the model's versions, newest first."""
+        _note(model=name)
         return self._manager.statuses(name, version)
 
     def refuse_examples(self, ref: ModelRef, signature_name: str, method: str) -> None:
@@ -79,7 +84,7 @@ class Handlers:
         Raises:
             InvalidArgument: always, if the model and the signature exist.
         """
-        with self._manager.acquire(ref) as (_, servable):
+        with self._acquire(ref, signature_name) as (_, servable):
             name = signature_name or DEFAULT_SIGNATURE
             if name not in servable.signatures:
                 raise _errors.InvalidArgument(f"No signature was found with the name: {name}")
@@ -88,7 +93,7 @@ class Handlers:
 
     def refuse_multi_inference(self, ref: ModelRef) -> None:
         """Refuse MultiInference: it needs Classify or Regress signatures."""
-        with self._manager.acquire(ref):
+        with self._acquire(ref):
             raise _errors.Unimplemented("MultiInference is not offered: the models serve Predict signatures.")
 
     def reload(self, config: Any) -> None:
@@ -101,3 +106,21 @@ class Handlers:
                 "Only ModelConfigList is currently supported"
             )
         self._manager.apply(config)
+
+    @contextmanager
+    def _acquire(self, ref: ModelRef, signature_name: str | None = None) -> Iterator[tuple[int, Servable]]:
+        """Hold a version for the time of a call, and note it in the call's record."""
+        _note(model=ref.name)
+        with self._manager.acquire(ref) as (version, servable):
+            name = signature_name or DEFAULT_SIGNATURE
+            if signature_name is not None and name in servable.signatures:
+                _note(signature=name)
+            _note(version=version)
+            yield version, servable
+
+
+def _note(**facts: Any) -> None:
+    call = _calls.current()
+    if call is not None:
+        for name, value in facts.items():
+            setattr(call, name, value)

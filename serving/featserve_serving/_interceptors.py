@@ -1,82 +1,109 @@
-"""What happens to every call: an id, and one place where errors become status codes."""
+"""What happens to every gRPC call: admission, an id, a record, and the one place where errors become status codes."""
 
 from __future__ import annotations
 
-import logging
-import uuid
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 import grpc
 
-from . import _errors
+from . import _calls, _errors
+from ._metrics import Metrics
+from ._pools import BoundedPool
+from ._status import GRPC_CODES
 
-_LOGGER = logging.getLogger(__name__)
-REQUEST_ID = "x-request-id"
-
-STATUS_CODES: dict[type[_errors.RequestError], grpc.StatusCode] = {
-    _errors.InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
-    _errors.NotFound: grpc.StatusCode.NOT_FOUND,
-    _errors.FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
-    _errors.ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    _errors.Unavailable: grpc.StatusCode.UNAVAILABLE,
-    _errors.Unimplemented: grpc.StatusCode.UNIMPLEMENTED,
-    _errors.PermissionDenied: grpc.StatusCode.PERMISSION_DENIED,
-    _errors.Aborted: grpc.StatusCode.ABORTED,
-    _errors.OutOfRange: grpc.StatusCode.OUT_OF_RANGE,
-    _errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
-    _errors.Internal: grpc.StatusCode.INTERNAL,
-}
-
-#: The answer to whatever nobody foresaw. The log has the rest.
-UNKNOWN_ERROR = "The server failed; its log says why."
+#: gRPC's own name for "try again after this many milliseconds"; its clients obey it.
+RETRY_HINT = "grpc-retry-pushback-ms"
+_ENTRYPOINT = "GRPC"
 
 #: A status text travels in a header, percent-encoded, and clients refuse headers over 8 KiB.
 _MAX_DETAILS_BYTES = 4096
 
 
-class StatusInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
-    """Gives each call its id and turns typed errors into status codes."""
+class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Admits, records and answers for every call.
 
-    def __init__(self) -> None:
-        self._wrapped: dict[str, grpc.RpcMethodHandler] = {}
+    Args:
+        recorder: keeps the record.
+        metrics: counts bytes and refusals.
+        pools: the threads of each method, by its full name.
+        default: the threads of every other.
+    """
+
+    def __init__(
+        self, recorder: _calls.Recorder, metrics: Metrics, pools: dict[str, BoundedPool], default: BoundedPool
+    ) -> None:
+        self._recorder = recorder
+        self._metrics = metrics
+        self._pools = pools
+        self._default = default
+        self._admitted: dict[str, grpc.RpcMethodHandler] = {}
 
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
-        """Wrap the method's handler, once for each method."""
-        wrapped = self._wrapped.get(details.method)
-        if wrapped is None:
+        """Choose the handler: the method's own, or, if its threads are too busy, one that refuses at once."""
+        pool = self._pools.get(details.method, self._default)
+        if pool.full:
+            self._metrics.refused(_ENTRYPOINT)
+            return self._refusal(pool)
+        handler = self._admitted.get(details.method)
+        if handler is None:
             handler = continuation(details)
-            if handler is None or handler.unary_unary is None:
-                return handler
-            wrapped = self._wrapped[details.method] = grpc.unary_unary_rpc_method_handler(
-                _guarded(details.method, handler.unary_unary), handler.request_deserializer, handler.response_serializer
+            if handler is None:  # not kept: callers can name any number of unknown methods
+                return None
+            handler = self._admitted[details.method] = self._admit(details.method, handler, pool)
+        return handler
+
+    def _admit(self, method: str, handler: Any, pool: BoundedPool) -> Any:
+        if handler.unary_unary is None or handler.request_deserializer is not None:
+            return _on(pool, handler)  # health and reflection: they know how to answer for themselves
+        name = method.rpartition("/")[2]
+
+        def answer(raw: bytes, context: grpc.ServicerContext) -> bytes:
+            metadata = context.invocation_metadata()
+            call = _calls.Call(
+                method=name,
+                entrypoint=_ENTRYPOINT,
+                request_id=_calls.request_id(metadata),
+                headers={key: value for key, value in metadata if isinstance(value, str)},
             )
-        return wrapped
+            context.set_trailing_metadata(((_calls.REQUEST_ID, call.request_id),))
+            try:
+                response: bytes = self._recorder.run(call, lambda: handler.unary_unary(raw, context))
+            except _errors.RequestError as exc:
+                self._metrics.transferred(_ENTRYPOINT, len(raw), 0)
+                raise context.abort(GRPC_CODES[type(exc)], _fit(str(exc))) from exc
+            self._metrics.transferred(_ENTRYPOINT, len(raw), len(response))
+            return response
+
+        answer.experimental_thread_pool = pool  # type: ignore[attr-defined]
+        return grpc.unary_unary_rpc_method_handler(answer)
+
+    def _refusal(self, pool: BoundedPool) -> Any:
+        def refuse(_: Iterator[bytes], context: grpc.ServicerContext) -> NoReturn:
+            hint = pool.retry_after_ms()
+            context.set_trailing_metadata(((RETRY_HINT, str(hint)),))
+            raise context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"The server is at its limit of requests; try again in {hint} ms."
+            )
+
+        refuse.experimental_thread_pool = self._default  # type: ignore[attr-defined]
+        # As a stream of requests, none of which is read: a refusal must not cost the transfer of the message.
+        return grpc.stream_unary_rpc_method_handler(refuse)
 
 
-def _guarded(method: str, behavior: Callable[..., Any]) -> Callable[..., Any]:
-    def guarded(request: Any, context: grpc.ServicerContext) -> Any:
-        request_id = _request_id(context)
-        context.set_trailing_metadata(((REQUEST_ID, request_id),))
-        try:
-            return behavior(request, context)
-        except _errors.RequestError as exc:
-            code, text = STATUS_CODES[type(exc)], str(exc)
-            if isinstance(exc, _errors.Internal):
-                _LOGGER.exception("%s failed, request %s", method, request_id)
-        except Exception:
-            code, text = grpc.StatusCode.INTERNAL, UNKNOWN_ERROR
-            _LOGGER.exception("%s failed, request %s", method, request_id)
-        context.abort(code, _fit(text))
+def _on(pool: BoundedPool, handler: Any) -> Any:
+    """Return a foreign handler that runs in the pool, if it does not bring its own threads."""
+    for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
+        behavior = getattr(handler, kind)
+        if behavior is not None and not hasattr(behavior, "experimental_thread_pool"):
 
-    return guarded
+            def run(request: Any, context: grpc.ServicerContext, behavior: Callable[..., Any] = behavior) -> Any:
+                return behavior(request, context)
 
-
-def _request_id(context: grpc.ServicerContext) -> str:
-    for key, value in context.invocation_metadata():
-        if key == REQUEST_ID and isinstance(value, str) and 0 < len(value) <= 128 and value.isprintable():
-            return value
-    return uuid.uuid4().hex
+            run.experimental_thread_pool = pool  # type: ignore[attr-defined]
+            make = getattr(grpc, f"{kind}_rpc_method_handler")
+            return make(run, handler.request_deserializer, handler.response_serializer)
+    return handler
 
 
 def _fit(text: str) -> str:

@@ -6,6 +6,7 @@ until its files change, so that the policy falls back to the version that works.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import threading
@@ -207,6 +208,25 @@ class ModelManager:
         """Return the available versions of each model, newest first."""
         with self._changed:
             return {name: model.available() for name, model in self._models.items()}
+
+    def every_state(self) -> list[tuple[str, int, int]]:
+        """Return `(model, version, state)` of every version seen."""
+        with self._changed:
+            return [
+                (name, number, int(version.state))
+                for name, model in self._models.items()
+                for number, version in model.versions.items()
+            ]
+
+    def executed_batches(self) -> list[tuple[str, int, list[int]]]:
+        """Return `(model, version, how many batches of each size)` of every available version that batches."""
+        batches = []
+        for name, numbers in self.available().items():
+            for number in numbers:
+                with contextlib.suppress(_errors.NotFound), self.acquire(ModelRef(name=name, version=number)) as held:
+                    if counts := held[1].executed_batches():
+                        batches.append((name, number, counts))
+        return batches
 
     # Configuration.
 

@@ -99,6 +99,10 @@ class Servable:
             raise _errors.FailedPrecondition(f'Serving signature key "{name}" not found.')
         return self.signatures[name]
 
+    def executed_batches(self) -> list[int]:
+        """Return how many batches of each size were executed; empty if the graph does not batch."""
+        return []
+
     def close(self) -> None:
         """Give the memory back. No call may be running."""
         self._callables.clear()

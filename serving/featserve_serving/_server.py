@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,15 +17,25 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401  (reflection describes them)
 
-from . import _errors, _models_config
+from . import _errors, _models_config, _text_protos, _tls, _tracing
+from ._calls import Recorder
+from ._config_pb2 import MonitoringConfig
 from ._handlers import Handlers
-from ._interceptors import StatusInterceptor
+from ._interceptors import CallInterceptor
 from ._manager import ManagerOptions, ModelManager
+from ._metrics import Metrics
+from ._pools import BoundedPool
+from ._rest import RestApi, RestOptions, RestServer
 from ._servicers import MODEL_SERVICE, PREDICTION_SERVICE, ModelServicer, PredictionServicer, method_handlers
 
 _LOGGER = logging.getLogger(__name__)
-#: The names under which TensorFlow Serving itself answers health checks.
+#: The names under which TensorFlow Serving itself answers health checks, and those that the protocol recommends.
 _HEALTH_SERVICES = ("", "ModelService", "PredictionService", MODEL_SERVICE, PREDICTION_SERVICE)
+_METRICS_PATH = "/monitoring/prometheus/metrics"
+#: Calls of all kinds together: beyond it gRPC itself refuses, before any Python runs.
+_SPARE_CALLS = 256
+
+ConfigSource = Callable[[], Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +44,17 @@ class ServerOptions:
 
     address: str = "127.0.0.1:0"
     rest_address: str | None = None
+    ssl_config_file: Path | None = None
+    monitoring_config_file: Path | None = None
     max_threads: int = 32
+    max_queued_requests: int = 32
     max_message_bytes: int = 256 << 20
+    grpc_arguments: tuple[tuple[str, str | int], ...] = ()
+    rest_timeout_s: float = 30.0
+    rest_cors: bool = False
     enable_reload_rpc: bool = False
     tensor_content_responses: bool = False
+    config_poll_interval_s: float = 0.0
     manager: ManagerOptions = field(default_factory=ManagerOptions)
 
 
@@ -44,20 +62,38 @@ class Server:
     """A model server: gRPC, and REST if it has an address.
 
     Args:
-        config: the `ModelServerConfig` to begin with.
+        source: gives the `ModelServerConfig`, now and whenever it is polled.
         options: how requests are taken.
+
+    Raises:
+        SetupError: a configuration file is malformed.
     """
 
-    def __init__(self, config: Any, options: ServerOptions) -> None:
-        self._config = config
+    def __init__(self, source: ConfigSource, options: ServerOptions) -> None:
+        self._source = source
         self._options = options
+        self._config = source()
+        self._ssl = _tls.read_ssl_config(options.ssl_config_file) if options.ssl_config_file else None
+        self._metrics_path = _read_metrics_path(options.monitoring_config_file)
         self._health = health.HealthServicer(
             experimental_non_blocking=True, experimental_thread_pool=futures.ThreadPoolExecutor(2)
         )
         self._draining = False
+        self._stopping = threading.Event()
         self._manager = ModelManager(options.manager, on_change=self._report_health)
         self._handlers = Handlers(self._manager, reloadable=options.enable_reload_rpc or _is_loopback(options.address))
+        self._compute = BoundedPool(options.max_threads, options.max_queued_requests, "featserve-predict")
+        self._control = BoundedPool(4, 64, "featserve-control")
+        self._reload = BoundedPool(1, 4, "featserve-reload")
+        self._streams = BoundedPool(2, 8, "featserve-streams")
+        self._metrics = Metrics(self._compute, known_models=lambda: self._manager.available().keys())
+        self._metrics.add_models(self._manager.every_state)
+        self._metrics.add_batches(self._manager.executed_batches)
+        self._tracer = _tracing.create_tracer()
+        self._recorder = Recorder(self._metrics, self._tracer)
         self._grpc_server: Any = None
+        self._rest_server: RestServer | None = None
+        self._watcher: threading.Thread | None = None
         self._port = 0
 
     @property
@@ -68,21 +104,26 @@ class Server:
     @property
     def rest_port(self) -> int | None:
         """The REST port, or `None` where there is no REST."""
-        return None
+        return self._rest_server.port if self._rest_server else None
 
     def start(self) -> None:
-        """Load the models, then open the port: an open port means that the models are there.
+        """Load the models, then open the ports: an open port means that the models are there.
 
         Raises:
             SetupError: a model cannot be loaded, or a port cannot be had.
         """
         self._report_health()
-        self._manager.start(self._config)
         try:
+            self._manager.start(self._config)
             self._open_grpc()
+            if self._options.rest_address is not None:
+                self._open_rest(self._options.rest_address)
         except BaseException:
-            self._manager.stop()
+            self.stop(0)
             raise
+        if self._options.config_poll_interval_s > 0:
+            self._watcher = threading.Thread(target=self._watch_config, name="featserve-config", daemon=True)
+            self._watcher.start()
 
     def stop(self, grace_s: float = 10.0) -> None:
         """Say NOT_SERVING, let the running calls end, then unload.
@@ -92,10 +133,18 @@ class Server:
         """
         self._draining = True
         self._report_health()
-        if self._grpc_server is not None:
-            self._grpc_server.stop(grace_s).wait()
-            self._grpc_server = None
-            self._manager.stop()
+        self._stopping.set()
+        stopped = self._grpc_server.stop(grace_s) if self._grpc_server else None
+        if self._rest_server:
+            self._rest_server.stop(grace_s)
+        if stopped:
+            stopped.wait()
+        if self._watcher:
+            self._watcher.join()
+        for pool in (self._compute, self._control, self._reload, self._streams):
+            pool.shutdown(wait=False, cancel_futures=True)
+        self._manager.stop()
+        self._tracer.close()
 
     def wait(self) -> None:
         """Block until SIGTERM or SIGINT asks to stop. Call it from the main thread."""
@@ -119,12 +168,14 @@ class Server:
 
     def _open_grpc(self) -> None:
         server = grpc.server(
-            futures.ThreadPoolExecutor(self._options.max_threads, thread_name_prefix="featserve-rpc"),
-            interceptors=(StatusInterceptor(),),
+            self._control,
+            interceptors=(self._interceptor(),),
+            maximum_concurrent_rpcs=self._options.max_threads + self._options.max_queued_requests + _SPARE_CALLS,
             options=(
                 ("grpc.max_receive_message_length", self._options.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
                 ("grpc.so_reuseport", 0),
+                *self._options.grpc_arguments,
             ),
         )
         services = {
@@ -137,25 +188,78 @@ class Server:
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(name, method_handlers(methods)),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*services, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        try:
-            self._port = server.add_insecure_port(self._options.address)
-        except RuntimeError:
-            self._port = 0
-        if not self._port:
-            raise _errors.SetupError(
-                f"cannot listen on {self._options.address}: the port is in use, or below 1024 without the right to it; "
-                "choose another, or 0 for any free one"
-            )
+        self._port = _listen(server, self._options.address, self._ssl)
         server.start()
         self._grpc_server = server
 
+    def _interceptor(self) -> CallInterceptor:
+        pools = {
+            f"/{PREDICTION_SERVICE}/Predict": self._compute,
+            f"/{MODEL_SERVICE}/HandleReloadConfigRequest": self._reload,
+            f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": self._streams,
+        }
+        return CallInterceptor(self._recorder, self._metrics, pools, self._control)
+
+    def _open_rest(self, address: str) -> None:
+        options = RestOptions(
+            max_body_bytes=self._options.max_message_bytes,
+            timeout_s=self._options.rest_timeout_s,
+            metrics_path=self._metrics_path,
+            cors=self._options.rest_cors,
+        )
+        api = RestApi(self._handlers, self._recorder, self._metrics, (self._compute, self._control), options)
+        tls = _tls.ssl_context(self._ssl, str(self._options.ssl_config_file)) if self._ssl else None
+        self._rest_server = RestServer(api.app(), address, tls)
+        self._rest_server.start()
+
+    def _watch_config(self) -> None:
+        """Apply the configuration whenever its source has changed, until it could be applied."""
+        reported = ""
+        while not self._stopping.wait(self._options.config_poll_interval_s):
+            try:
+                config = self._source()
+                if config != self._config:
+                    self._manager.apply(config)
+                    self._config, reported = config, ""
+            except _errors.ServingError as exc:
+                if str(exc) != reported:
+                    _LOGGER.error("the new configuration is not applied: %s", exc)
+                    reported = str(exc)
+            except Exception:
+                _LOGGER.exception("the new configuration is not applied")
+
     def _report_health(self) -> None:
         serving = {name: bool(versions) for name, versions in self._manager.available().items()}
-        states = {**dict.fromkeys(_HEALTH_SERVICES, any(serving.values())), **serving}
+        states = {**serving, **dict.fromkeys(_HEALTH_SERVICES, any(serving.values()))}
         for name, healthy in states.items():
             good = healthy and not self._draining
             status = health_pb2.HealthCheckResponse.SERVING if good else health_pb2.HealthCheckResponse.NOT_SERVING
             self._health.set(name, status)
+
+
+def _listen(server: Any, address: str, ssl_config: Any) -> int:
+    try:
+        if ssl_config is None:
+            port = server.add_insecure_port(address)
+        else:
+            port = server.add_secure_port(address, _tls.credentials(ssl_config))
+    except RuntimeError:
+        port = 0
+    if not port:
+        raise _errors.SetupError(
+            f"cannot listen on {address} for gRPC: the port is in use, or below 1024 without the right to it, or the "
+            "address is not this machine's; choose another, or port 0 for any free one"
+        )
+    return int(port)
+
+
+def _read_metrics_path(path: Path | None) -> str | None:
+    if path is None:
+        return _METRICS_PATH
+    config = _text_protos.read(path, MonitoringConfig()).prometheus_config
+    if config.path and not config.path.startswith("/"):
+        raise _errors.SetupError(f"{path}: prometheus_config.path: expected a path from /, received {config.path!r}")
+    return (config.path or _METRICS_PATH) if config.enable else None
 
 
 def _is_loopback(address: str) -> bool:
@@ -172,15 +276,14 @@ def create_server(
     options: ServerOptions,
 ) -> Server:
     """Return a server of one of: a model root, one model, a model configuration file."""
-    given = [source for source in (model_root, model_base_path, model_config_file) if source is not None]
+    given = [path for path in (model_root, model_base_path, model_config_file) if path is not None]
     if len(given) != 1:
         raise _errors.SetupError(
             f"give exactly one of model_root, model_base_path and model_config_file; received {len(given)}"
         )
+    path = Path(given[0])
     if model_root is not None:
-        config = _models_config.from_model_root(Path(model_root))
-    elif model_base_path is not None:
-        config = _models_config.of_one_model(model_name, Path(model_base_path))
-    else:
-        config = _models_config.read(Path(str(model_config_file)))
-    return Server(config, options)
+        return Server(lambda: _models_config.from_model_root(path), options)
+    if model_base_path is not None:
+        return Server(lambda: _models_config.of_one_model(model_name, path), options)
+    return Server(lambda: _models_config.read(path), options)

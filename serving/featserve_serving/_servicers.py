@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import grpc
-from google.protobuf import any_pb2
+from google.protobuf import any_pb2, message
 from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
@@ -20,12 +20,14 @@ from tensorflow_serving.apis import (
 
 from . import _errors
 from ._converters import TensorMap, predict_response_bytes
-from ._handlers import Handlers
+from ._handlers import Handlers, Signatures
 from ._manager import ModelRef, VersionStatus
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 _METADATA_FIELD = "signature_def"
+#: Name, behavior, request type.
+Method = tuple[str, Callable[..., Any], Any]
 
 
 class PredictionServicer:
@@ -43,8 +45,8 @@ class PredictionServicer:
         return predict_response_bytes(spec.SerializeToString(), result.outputs, as_content=self._as_content)
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
-        check_metadata_request(request)
-        return metadata_response(self._handlers.signatures(model_ref(request)))
+        _check_metadata_request(request)
+        return _metadata_response(self._handlers.signatures(model_ref(request)))
 
     def Classify(self, request: Any, context: grpc.ServicerContext) -> None:  # noqa: D102, N802
         self._handlers.refuse_examples(model_ref(request), request.model_spec.signature_name, "classification")
@@ -55,29 +57,14 @@ class PredictionServicer:
     def MultiInference(self, request: Any, context: grpc.ServicerContext) -> None:  # noqa: D102, N802
         self._handlers.refuse_multi_inference(model_ref(request.tasks[0] if request.tasks else None))
 
-    def methods(self) -> Iterable[tuple[str, Callable[..., Any], Any, Any]]:
-        """Return `(name, behavior, request type, response type)`; Predict answers with bytes."""
+    def methods(self) -> Iterable[Method]:
+        """Return the service's methods."""
         return (
-            ("Predict", self.Predict, predict_pb2.PredictRequest, None),
-            (
-                "GetModelMetadata",
-                self.GetModelMetadata,
-                get_model_metadata_pb2.GetModelMetadataRequest,
-                get_model_metadata_pb2.GetModelMetadataResponse,
-            ),
-            (
-                "Classify",
-                self.Classify,
-                classification_pb2.ClassificationRequest,
-                classification_pb2.ClassificationResponse,
-            ),
-            ("Regress", self.Regress, regression_pb2.RegressionRequest, regression_pb2.RegressionResponse),
-            (
-                "MultiInference",
-                self.MultiInference,
-                inference_pb2.MultiInferenceRequest,
-                inference_pb2.MultiInferenceResponse,
-            ),
+            ("Predict", self.Predict, predict_pb2.PredictRequest),
+            ("GetModelMetadata", self.GetModelMetadata, get_model_metadata_pb2.GetModelMetadataRequest),
+            ("Classify", self.Classify, classification_pb2.ClassificationRequest),
+            ("Regress", self.Regress, regression_pb2.RegressionRequest),
+            ("MultiInference", self.MultiInference, inference_pb2.MultiInferenceRequest),
         )
 
 
@@ -97,34 +84,32 @@ class ModelServicer:
         response.status.SetInParent()
         return response
 
-    def methods(self) -> Iterable[tuple[str, Callable[..., Any], Any, Any]]:
-        """Return `(name, behavior, request type, response type)`."""
+    def methods(self) -> Iterable[Method]:
+        """Return the service's methods."""
         return (
-            (
-                "GetModelStatus",
-                self.GetModelStatus,
-                get_model_status_pb2.GetModelStatusRequest,
-                get_model_status_pb2.GetModelStatusResponse,
-            ),
-            (
-                "HandleReloadConfigRequest",
-                self.HandleReloadConfigRequest,
-                model_management_pb2.ReloadConfigRequest,
-                model_management_pb2.ReloadConfigResponse,
-            ),
+            ("GetModelStatus", self.GetModelStatus, get_model_status_pb2.GetModelStatusRequest),
+            ("HandleReloadConfigRequest", self.HandleReloadConfigRequest, model_management_pb2.ReloadConfigRequest),
         )
 
 
-def method_handlers(methods: Iterable[tuple[str, Callable[..., Any], Any, Any]]) -> dict[str, grpc.RpcMethodHandler]:
-    """Return gRPC's table of a service's methods."""
-    return {
-        name: grpc.unary_unary_rpc_method_handler(
-            behavior,
-            request_deserializer=request_type.FromString,
-            response_serializer=response_type.SerializeToString if response_type else None,
-        )
-        for name, behavior, request_type, response_type in methods
-    }
+def method_handlers(methods: Iterable[Method]) -> dict[str, grpc.RpcMethodHandler]:
+    """Return gRPC's table of a service's methods, all from bytes to bytes.
+
+    gRPC decodes in the one thread that serves the connections; decoding in the call's own thread keeps that one free.
+    """
+    return {name: grpc.unary_unary_rpc_method_handler(_on_bytes(behavior, kind)) for name, behavior, kind in methods}
+
+
+def _on_bytes(behavior: Callable[..., Any], request_type: Any) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+    def on_bytes(raw: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            request = request_type.FromString(raw)
+        except message.DecodeError as exc:
+            raise _errors.InvalidArgument(f"The request is no {request_type.DESCRIPTOR.name} message.") from exc
+        response = behavior(request, context)
+        return response if isinstance(response, bytes) else bytes(response.SerializeToString())
+
+    return on_bytes
 
 
 def model_ref(request: Any) -> ModelRef:
@@ -144,7 +129,7 @@ def _present_ref(request: Any) -> ModelRef:
     return model_ref(request)
 
 
-def check_metadata_request(request: Any) -> None:
+def _check_metadata_request(request: Any) -> None:
     """Refuse what is not a question for signatures of a model."""
     _present_ref(request)
     if not request.metadata_field:
@@ -154,16 +139,19 @@ def check_metadata_request(request: Any) -> None:
             raise _errors.InvalidArgument(f"Metadata field {metadata_field} is not supported")
 
 
-def metadata_response(result: Any) -> Any:
-    """Encode a model's signatures."""
+def metadata_parts(result: Signatures) -> tuple[Any, Any]:
+    """Encode a model's signatures: its `ModelSpec` and a `SignatureDefMap`."""
     signatures = get_model_metadata_pb2.SignatureDefMap()
     for name, signature in result.signatures.items():
         signatures.signature_def[name].CopyFrom(signature)
+    return _model_spec(result.model, result.version, ""), signatures
+
+
+def _metadata_response(result: Signatures) -> Any:
+    spec, signatures = metadata_parts(result)
     packed = any_pb2.Any()
     packed.Pack(signatures)
-    return get_model_metadata_pb2.GetModelMetadataResponse(
-        model_spec=_model_spec(result.model, result.version, ""), metadata={_METADATA_FIELD: packed}
-    )
+    return get_model_metadata_pb2.GetModelMetadataResponse(model_spec=spec, metadata={_METADATA_FIELD: packed})
 
 
 def status_response(statuses: Iterable[VersionStatus]) -> Any:

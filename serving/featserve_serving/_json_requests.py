@@ -1,0 +1,386 @@
+"""Inputs from JSON, with the rules and the texts of TensorFlow Serving's REST API.
+
+Reference: tensorflow_serving/util/json_tensor.cc.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import itertools
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import types_pb2
+
+from . import _errors, _status
+from ._json_writer import Writer, quoted
+from ._servable import dtype_name
+
+_MAX_DEBUG_BYTES = 256
+_INT32 = (types_pb2.DT_INT32, types_pb2.DT_INT16, types_pb2.DT_INT8, types_pb2.DT_UINT8)
+_INT_RANGES = {
+    **dict.fromkeys(_INT32, (-(2**31), 2**31 - 1)),
+    types_pb2.DT_INT64: (-(2**63), 2**63 - 1),
+    types_pb2.DT_UINT32: (0, 2**32 - 1),
+    types_pb2.DT_UINT64: (0, 2**64 - 1),
+}
+_FLOATS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE)
+
+#: What the JSON library says, and what TensorFlow Serving's says; the second entry is for arrays.
+_PARSE_ERRORS = {
+    "Expecting value": "Invalid value.",
+    "Expecting property name enclosed in double quotes": "Missing a name for object member.",
+    "Illegal trailing comma before end of object": "Missing a name for object member.",
+    "Illegal trailing comma before end of array": "Invalid value.",
+    "Expecting ':' delimiter": "Missing a colon after a name of object member.",
+    "Unterminated string starting at": "Missing a closing quotation mark in string.",
+    "Invalid control character at": "Invalid encoding in string.",
+    "Invalid \\escape": "Invalid escape character in string.",
+    "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonRequest:
+    """A parsed request."""
+
+    document: dict[str, Any]
+    signature_name: str
+
+
+def parse(body: bytes) -> JsonRequest:
+    """Parse a request's body.
+
+    Raises:
+        InvalidArgument: it is no JSON object, or its signature's name is no string.
+    """
+    if not body:
+        raise _errors.InvalidArgument("JSON Parse error: The document is empty")
+    try:
+        text = body.decode("utf-8-sig").lstrip(" \t\r\n")
+        document, _ = json.JSONDecoder().raw_decode(text)
+    except UnicodeDecodeError as exc:
+        raise _errors.InvalidArgument(f"JSON Parse error: Invalid encoding in string. at offset: {exc.start}") from exc
+    except json.JSONDecodeError as exc:
+        reason, offset = _parse_error(text, exc)
+        skipped = len(body) - len(text.encode())
+        raise _errors.InvalidArgument(f"JSON Parse error: {reason} at offset: {offset + skipped}") from exc
+    except (RecursionError, ValueError) as exc:
+        raise _errors.InvalidArgument("JSON Parse error: Invalid value. at offset: 0") from exc
+    if not isinstance(document, dict):
+        raise _format_error(document, "Is not object")
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise _format_error(document, "not formatted correctly. 'signature_name' key must be a string value.")
+    return JsonRequest(document=document, signature_name=name)
+
+
+def inputs(request: JsonRequest, infos: Mapping[str, Any]) -> tuple[dict[str, np.ndarray[Any, Any]], bool]:
+    """Return the input arrays, and whether they came row by row.
+
+    Args:
+        request: the parsed request.
+        infos: `TensorInfo` of each input of the signature.
+    """
+    if not infos:
+        raise _errors.InvalidArgument(f"Failed to get input map for signature: {request.signature_name or 'DEFAULT'}")
+    document = request.document
+    if "instances" in document:
+        if "inputs" in document:
+            raise _format_error(
+                document,
+                "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ",
+            )
+        instances = document["instances"]
+        if not isinstance(instances, list):
+            raise _format_error(document, "Expecting 'instances' to be an list/array")
+        if not instances:
+            raise _format_error(document, "No values in 'instances' array")
+        return _from_rows(instances, infos), True
+    if "inputs" in document:
+        return _from_columns(document["inputs"], infos), False
+    raise _errors.InvalidArgument("Missing 'inputs' or 'instances' key")
+
+
+def check_examples(request: JsonRequest) -> None:
+    """Check the body of a classify or regress request."""
+    if "examples" not in request.document:
+        raise _format_error(request.document, "When method is classify, key 'examples' is expected and was not found")
+    examples = request.document["examples"]
+    if not isinstance(examples, list):
+        raise _format_error(request.document, "Expecting 'examples' value to be an list/array")
+    if not examples:
+        raise _format_error(request.document, "'examples' value is an empty array")
+    for example in examples:
+        if not isinstance(example, dict):
+            raise _errors.InvalidArgument(f"Example must be JSON object but got JSON {_type_name(example)}")
+
+
+def _from_rows(instances: list[Any], infos: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    first = instances[0]
+    if not isinstance(first, dict) and len(infos) > 1:
+        raise _errors.InvalidArgument(
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
+            "tensorinfo_map"
+        )
+    if not _is_object(first):
+        ((name, info),) = itertools.islice(infos.items(), 1)
+        if (array := _fast_array(instances, info.dtype)) is not None:
+            return {name: array}
+    values: dict[str, list[Any]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for position, item in enumerate(instances):
+        if _is_object(first):
+            if not _is_object(item):
+                raise _errors.InvalidArgument(f"Expecting object but got list at item {position} of input list")
+            for name, value in item.items():
+                _add_row(position, name, value, infos, values, shapes, f" key: {name}")
+            if set(item) != set(infos):
+                raise _errors.InvalidArgument(
+                    f"Failed to process element: {position} of 'instances' list. JSON object: {_debug(item)} keys "
+                    f"must be equal to: {','.join(sorted(infos))}"
+                )
+        else:
+            if _is_object(item):
+                raise _errors.InvalidArgument(f"Expecting value/list but got object at item {position} of input list")
+            _add_row(position, next(iter(infos)), item, infos, values, shapes, "")
+    return {name: _as_array(values[name], infos[name].dtype, (len(instances), *shapes[name])) for name in values}
+
+
+def _add_row(
+    position: int,
+    name: str,
+    item: Any,
+    infos: Mapping[str, Any],
+    values: dict[str, list[Any]],
+    shapes: dict[str, tuple[int, ...]],
+    key: str,
+) -> None:
+    try:
+        if name not in infos:
+            raise _errors.InvalidArgument(f"JSON object: does not have named input: {name}")
+        shape = _dense_shape(item)
+        leaves: list[Any] = []
+        _collect(item, 0, shape, infos[name].dtype, leaves)
+        known = shapes.setdefault(name, shape)
+        if known != shape:
+            if math.prod(known) != len(leaves):
+                raise _errors.InvalidArgument(f"Expecting tensor size: {math.prod(known)} but got: {len(leaves)}")
+            raise _errors.InvalidArgument(f"Expecting shape {_shape_text(known)} but got: {_shape_text(shape)}")
+        values.setdefault(name, []).extend(leaves)
+    except _errors.RequestError as exc:
+        raise _errors.InvalidArgument(
+            f"Failed to process element: {position}{key} of 'instances' list. Error: {_status.status_name(exc)}: {exc}"
+        ) from exc
+
+
+def _from_columns(columns: Any, infos: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    if _is_object(columns):
+        arrays = {}
+        for name, info in infos.items():
+            if name not in columns:
+                raise _errors.InvalidArgument(f"Missing named input: {name} in 'inputs' object.")
+            arrays[name] = _column(columns[name], info.dtype)
+        return arrays
+    if len(infos) > 1:
+        raise _errors.InvalidArgument(
+            "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
+            "tensorinfo_map"
+        )
+    ((name, info),) = infos.items()
+    return {name: _column(columns, info.dtype)}
+
+
+def _column(value: Any, dtype: int) -> np.ndarray[Any, Any]:
+    if isinstance(value, list) and (array := _fast_array(value, dtype)) is not None:
+        return array
+    shape = _dense_shape(value)
+    leaves: list[Any] = []
+    _collect(value, 0, shape, dtype, leaves)
+    return _as_array(leaves, dtype, shape)
+
+
+def _fast_array(nested: list[Any], dtype: int) -> np.ndarray[Any, Any] | None:
+    """Convert evenly nested lists of plain numbers level by level; `None` means: look closer."""
+    if dtype not in _FLOATS and dtype not in _INT_RANGES:
+        return None
+    shape: list[int] = []
+    values: list[Any] = nested
+    while True:
+        shape.append(len(values) if not shape else len(values) // math.prod(shape))
+        kinds = set(map(type, values))
+        if kinds != {list}:
+            break
+        if len(set(map(len, values))) != 1:
+            return None
+        values = list(itertools.chain.from_iterable(values))
+    if not kinds <= ({int, float} if dtype in _FLOATS else {int}) or not values:
+        return None
+    if dtype in _INT_RANGES:
+        low, high = _INT_RANGES[dtype]
+        if min(values) < low or max(values) > high:
+            return None
+    try:
+        return _as_array(values, dtype, tuple(shape))
+    except OverflowError:
+        return None
+
+
+def _as_array(leaves: list[Any], dtype: int, shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    if dtype == types_pb2.DT_STRING:
+        strings = np.empty(len(leaves), dtype=object)
+        strings[:] = leaves
+        return strings.reshape(shape)
+    target = tf.dtypes.as_dtype(dtype).as_numpy_dtype
+    wide = np.int64 if dtype in _INT32 else target
+    with np.errstate(over="ignore"):
+        return np.array(leaves, dtype=np.float64 if dtype in _FLOATS else wide).astype(target).reshape(shape)
+
+
+def _collect(value: Any, level: int, shape: tuple[int, ...], dtype: int, leaves: list[Any]) -> None:
+    """Append the values of a nested list, each checked; all must sit at the depth of the first."""
+    if not isinstance(value, list):
+        if level != len(shape):
+            raise _errors.InvalidArgument(
+                f"JSON Value: {_debug(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+                f"Expected at level: {len(shape)}"
+            )
+        leaves.append(_leaf(value, dtype))
+        return
+    if level >= len(shape):
+        raise _errors.InvalidArgument(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+    if len(value) != shape[level]:
+        raise _errors.InvalidArgument(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
+        )
+    for element in value:
+        _collect(element, level + 1, shape, dtype, leaves)
+
+
+def _leaf(value: Any, dtype: int) -> Any:
+    if isinstance(value, dict):
+        if dtype == types_pb2.DT_STRING:
+            return _decoded(value)
+    elif dtype in _FLOATS:
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return value
+    elif dtype in _INT_RANGES:
+        low, high = _INT_RANGES[dtype]
+        if isinstance(value, int) and not isinstance(value, bool) and low <= value <= high:
+            return value
+    elif dtype == types_pb2.DT_STRING:
+        if isinstance(value, str):
+            return value.encode("utf-8", "surrogatepass")
+    elif dtype == types_pb2.DT_BOOL:
+        if isinstance(value, bool):
+            return value
+    else:
+        raise _errors.Unimplemented(f"Conversion of JSON Value: {_debug(value)} to type: {dtype_name(dtype)}")
+    raise _errors.InvalidArgument(
+        f"JSON Value: {_debug(value)} Type: {_type_name(value)} is not of expected type: {dtype_name(dtype)}"
+    )
+
+
+def _decoded(value: dict[str, Any]) -> bytes:
+    if not _is_base64(value):
+        raise _errors.InvalidArgument(f"JSON Value: {_debug(value)} not formatted correctly for base64 data")
+    text = "".join(value["b64"].split())
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4) if "=" not in text else text, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise _errors.InvalidArgument("Unable to base64 decode") from exc
+
+
+def _is_base64(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
+
+
+def _is_object(value: Any) -> bool:
+    return isinstance(value, dict) and not _is_base64(value)
+
+
+def _dense_shape(value: Any) -> tuple[int, ...]:
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        if not value:
+            break
+        value = value[0]
+    return tuple(shape)
+
+
+def _shape_text(shape: tuple[int, ...]) -> str:
+    return "[" + ",".join(map(str, shape)) + "]"
+
+
+def _parse_error(text: str, exc: json.JSONDecodeError) -> tuple[str, int]:
+    offset = len(text[: exc.pos].encode())
+    if not text:
+        return "The document is empty.", offset
+    if exc.msg == "Expecting ',' delimiter":
+        inside = "}" if _open_brackets(text[: exc.pos])[-1:] == "{" else "]"
+        kind = "object member" if inside == "}" else "array element"
+        return f"Missing a comma or {inside} after an {kind}.", offset
+    if exc.msg == "Expecting value":
+        rest = text[exc.pos :]
+        for literal in ("null", "true", "false"):
+            if rest[:1] == literal[0]:
+                offset += next(n for n in range(len(literal), 0, -1) if rest.startswith(literal[:n]))
+    if exc.msg.startswith("Unterminated string"):
+        offset = len(text.encode())
+    return _PARSE_ERRORS.get(exc.msg, "Invalid value."), offset
+
+
+def _open_brackets(text: str) -> str:
+    """Return the brackets that are open at the end of a text."""
+    still_open = ""
+    for bracket in re.findall(r"[][{}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
+        still_open = still_open + bracket if bracket in "[{" else still_open[:-1]
+    return still_open
+
+
+def _format_error(value: Any, text: str) -> _errors.InvalidArgument:
+    return _errors.InvalidArgument(f"JSON Value: {_debug(value)} {text}")
+
+
+def _type_name(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value)
+    names = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
+    return names[type(value)]
+
+
+def _debug(value: Any) -> str:
+    """Return a value as JSON, cut where it gets long."""
+    writer = Writer(single_line=True, max_chars=_MAX_DEBUG_BYTES)
+    _write_any(writer, value)
+    return writer.text()
+
+
+def _write_any(writer: Writer, value: Any) -> None:
+    if writer.is_full():
+        return
+    if isinstance(value, dict):
+        writer.start("{")
+        for key, entry in value.items():
+            if writer.is_full():
+                return
+            writer.value(quoted(key))
+            _write_any(writer, entry)
+        if not writer.is_full():
+            writer.end("}")
+    elif isinstance(value, list):
+        writer.start("[")
+        for entry in value:
+            _write_any(writer, entry)
+        if not writer.is_full():
+            writer.end("]")
+    else:
+        writer.value(quoted(value) if isinstance(value, str) else json.dumps(value))

@@ -1,0 +1,297 @@
+"""The REST API: paths and texts of TensorFlow Serving's, over the same handlers as gRPC.
+
+Reference: tensorflow_serving/model_servers/http_rest_api_handler.cc, http_rest_api_util.cc.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote
+
+import uvicorn
+from google.protobuf import json_format
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from . import _calls, _errors, _json_answers, _json_requests, _servicers
+from ._handlers import Handlers
+from ._manager import ModelRef
+from ._metrics import Metrics
+from ._pools import BoundedPool
+from ._servable import DEFAULT_SIGNATURE
+from ._status import HTTP_CODES
+
+_ENTRYPOINT = "REST"
+_CHOICE = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
+_MODEL_CALL = re.compile(rf"/v1/models/(?P<name>[^/:]+){_CHOICE}:(?P<method>classify|regress|predict)", re.I | re.A)
+_MODEL_VIEW = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_CHOICE}(?:/(?P<metadata>metadata))?", re.I | re.A)
+_API = re.compile(r"/v1/.*", re.I | re.S)
+_METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
+_NOT_FOUND = "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
+_CORS = {
+    "access-control-allow-origin": "*",
+    "access-control-allow-methods": "POST, GET",
+    "access-control-allow-headers": "Content-Type",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestOptions:
+    """How REST requests are taken; no metrics path means no metrics."""
+
+    max_body_bytes: int
+    timeout_s: float = 30.0
+    metrics_path: str | None = "/monitoring/prometheus/metrics"
+    cors: bool = False
+
+
+class RestApi:
+    """The HTTP application.
+
+    Args:
+        handlers: what the requests ask for.
+        recorder: keeps the record of each call.
+        metrics: is shown, and counts bytes and refusals.
+        pools: the threads of predict, and of all else.
+        options: how requests are taken.
+    """
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        recorder: _calls.Recorder,
+        metrics: Metrics,
+        pools: tuple[BoundedPool, BoundedPool],
+        options: RestOptions,
+    ) -> None:
+        self._handlers = handlers
+        self._recorder = recorder
+        self._metrics = metrics
+        self._compute, self._control = pools
+        self._options = options
+
+    def app(self) -> Starlette:
+        """Return the ASGI application."""
+        routes = [Route("/{path:path}", self._answer, methods=_METHODS)]
+        if self._options.metrics_path is not None:
+            routes.insert(0, Route(self._options.metrics_path, self._show_metrics, methods=["GET"]))
+        return Starlette(routes=routes)
+
+    async def _show_metrics(self, _: Request) -> Response:
+        page = await asyncio.wrap_future(self._control.submit(self._metrics.page))
+        return Response(page, headers={"content-type": "text/plain"})
+
+    async def _answer(self, request: Request) -> Response:
+        path = request.scope["raw_path"].partition(b"?")[0].decode("latin-1")
+        if not _API.fullmatch(path):
+            return Response(_NOT_FOUND, 404, headers={"content-type": "text/html"})
+        headers = {key: value for key, value in request.headers.items()}
+        request_id = _calls.request_id(headers.items())
+        if request.method == "OPTIONS":
+            response = _preflight(headers.get("origin", ""))
+        else:
+            response = await self._answer_api(request, path, headers, request_id)
+        response.headers[_calls.REQUEST_ID] = request_id
+        if self._options.cors:
+            response.headers.update(_CORS)
+        return response
+
+    async def _answer_api(self, request: Request, path: str, headers: dict[str, str], request_id: str) -> Response:
+        found = _MODEL_CALL.fullmatch(path) if request.method == "POST" else None
+        pool = self._compute if found else self._control
+        if pool.full:
+            self._metrics.refused(_ENTRYPOINT)
+            seconds = -(-pool.retry_after_ms() // 1000)
+            response = _failure(_errors.ResourceExhausted("The server is at its limit of requests."))
+            response.headers["retry-after"] = str(seconds)
+            return response
+        try:
+            body = await self._body(request)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        if body is None:
+            text = f"The request is larger than {self._options.max_body_bytes} bytes."
+            return _json(_json_answers.error(text), 413)
+        call = _calls.Call(
+            method=found["method"].lower() if found else "",
+            entrypoint=_ENTRYPOINT,
+            request_id=request_id,
+            headers=headers,
+        )
+        response = await self._in(pool, request, lambda: self._respond(call, request.method, path, body))
+        self._metrics.transferred(_ENTRYPOINT, len(body), len(response.body))
+        return response
+
+    async def _body(self, request: Request) -> bytes | None:
+        """Return the body, or `None` as soon as it is too large."""
+        declared = request.headers.get("content-length", "")
+        if declared.isdigit() and int(declared) > self._options.max_body_bytes:
+            return None
+        chunks, size = [], 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > self._options.max_body_bytes:
+                return None
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    async def _in(self, pool: BoundedPool, request: Request, work: Callable[[], Response]) -> Response:
+        """Run in a thread; a caller that leaves, or waits too long, takes its place in the queue along."""
+        future: asyncio.Future[Response] = asyncio.wrap_future(pool.submit(work))
+        gone = asyncio.ensure_future(request.receive())
+        either: set[asyncio.Future[Any]] = {future, gone}
+        done, _ = await asyncio.wait(either, timeout=self._options.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        gone.cancel()
+        if future in done:
+            return future.result()
+        future.cancel()
+        return _failure(_errors.DeadlineExceeded(f"No answer within {self._options.timeout_s:g} s."))
+
+    def _respond(self, call: _calls.Call, http_method: str, path: str, body: bytes) -> Response:
+        try:
+            return _json(self._recorder.run(call, lambda: self._work(http_method, path, body)))
+        except _errors.RequestError as exc:
+            return _failure(exc)
+
+    def _work(self, http_method: str, path: str, body: bytes) -> bytes:
+        pattern = {"POST": _MODEL_CALL, "GET": _MODEL_VIEW}.get(http_method)
+        found = pattern.fullmatch(path) if pattern else None
+        if found is None:
+            raise _errors.InvalidArgument(f"Malformed request: {http_method} {path}")
+        ref = _model_ref(found)
+        if pattern is _MODEL_CALL:
+            method = found["method"].lower()
+            return self._predict(ref, body) if method == "predict" else self._refuse(ref, method, body)
+        if not ref.name:
+            raise _errors.InvalidArgument("Missing model name in request.")
+        return self._metadata(ref) if found["metadata"] else self._status(ref)
+
+    def _predict(self, ref: ModelRef, body: bytes) -> bytes:
+        request = _json_requests.parse(body)
+        name = request.signature_name or DEFAULT_SIGNATURE
+        known = self._handlers.signatures(ref)
+        if name not in known.signatures:
+            raise _errors.InvalidArgument(f'Serving signature name: "{name}" not found in signature def')
+        arrays, by_row = _json_requests.inputs(request, known.signatures[name].inputs)
+        result = self._handlers.predict(ref, name, arrays)
+        return _json_answers.answer(result.outputs, by_row)
+
+    def _refuse(self, ref: ModelRef, method: str, body: bytes) -> bytes:
+        request = _json_requests.parse(body)
+        _json_requests.check_examples(request)
+        kind = {"classify": "classification", "regress": "regression"}[method]
+        self._handlers.refuse_examples(ref, request.signature_name, kind)
+        raise _errors.Unimplemented(f"{method} is not offered.")
+
+    def _status(self, ref: ModelRef) -> bytes:
+        response = _servicers.status_response(self._handlers.statuses(ref.name, ref.version))
+        return (_proto_json(response, proto_names=False)).encode()
+
+    def _metadata(self, ref: ModelRef) -> bytes:
+        spec, signatures = _servicers.metadata_parts(self._handlers.signatures(ref))
+        return (
+            f'{{\n"model_spec":{_proto_json(spec)},\n"metadata": {{"signature_def": {_proto_json(signatures)}}}\n}}\n'
+        ).encode()
+
+
+class RestServer:
+    """Serves the application from a thread of its own.
+
+    Args:
+        app: the application.
+        address: `HOST:PORT`; port 0 means any free one.
+        tls: certificate and key, or `None` for plain HTTP.
+
+    Raises:
+        SetupError: the port cannot be had.
+    """
+
+    def __init__(self, app: Starlette, address: str, tls: ssl.SSLContext | None) -> None:
+        self._socket = _listen(address)
+        self.port: int = self._socket.getsockname()[1]
+        config = uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ssl_context_factory=(lambda *_: tls) if tls else None,
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, args=([self._socket],), name="featserve-rest", daemon=True
+        )
+
+    def start(self) -> None:
+        """Begin to accept requests."""
+        self._thread.start()
+
+    def stop(self, grace_s: float) -> None:
+        """Let the running requests end, for so many seconds."""
+        self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+
+def _listen(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, int(port)))
+        listener.listen(128)
+    except (OSError, OverflowError, ValueError) as exc:
+        listener.close()
+        reason = getattr(exc, "strerror", None) or str(exc)
+        raise _errors.SetupError(
+            f"cannot listen on {address} for REST: {reason}; choose another port, or 0 for any free one"
+        ) from exc
+    return listener
+
+
+def _model_ref(found: re.Match[str]) -> ModelRef:
+    version = found["version"]
+    if version is not None and int(version) >= 2**63:
+        raise _errors.InvalidArgument(f"Failed to convert version: {version} to numeric.")
+    return ModelRef(
+        name=unquote(found["name"] or ""),
+        version=None if version is None else int(version),
+        label=None if found["label"] is None else unquote(found["label"]),
+    )
+
+
+def _preflight(origin: str) -> Response:
+    if re.search(r"https?://", origin):
+        return _json(b"")
+    return Response(b"", 400, headers={"content-type": "application/json"})
+
+
+def _failure(exc: _errors.RequestError) -> Response:
+    return _json(_json_answers.error(str(exc)), HTTP_CODES[type(exc)])
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, headers={"content-type": "application/json"})
+
+
+def _proto_json(message: Any, *, proto_names: bool = True) -> str:
+    return (
+        json_format.MessageToJson(
+            message, indent=1, preserving_proto_field_name=proto_names, always_print_fields_with_no_presence=True
+        )
+        + "\n"
+    )
