@@ -9,17 +9,20 @@ import re
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import grpc
 import pytest
 import yaml
 
@@ -84,12 +87,13 @@ def free_port() -> int:
 class Container:
     """The entrypoint, with a stub for tensorflow_model_server."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stub_server: str = STUB_SERVER) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.port = free_port()
         self.started, self.answer = folder / "started", folder / "answer"
         stub = folder / "tensorflow_model_server"
-        stub.write_text(f"#!{sys.executable}\n{STUB_SERVER}")
+        stub.write_text(f"#!{sys.executable}\n{stub_server}")
         stub.chmod(0o755)
         self.environment = {
             "PATH": f"{folder}:{os.environ['PATH']}",
@@ -195,6 +199,95 @@ def test_sigint_stops_at_once(container: Container) -> None:
     with container.call():
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 0
+
+
+# Answers every call with its request after 0.1 s, and ages connections as the flags say.
+STUB_GRPC_SERVER = """\
+import os, sys, time
+from concurrent.futures import ThreadPoolExecutor
+import grpc
+class Echo(grpc.GenericRpcHandler):
+    def service(self, details):
+        return grpc.unary_unary_rpc_method_handler(lambda request, context: (time.sleep(0.1), request)[1])
+flags = dict(word[2:].split("=", 1) for word in sys.argv[1:])
+arguments = [pair.split("=") for pair in flags["grpc_channel_arguments"].split(",")]
+options = [(name, int(value)) for name, value in arguments]
+server = grpc.server(ThreadPoolExecutor(8), handlers=[Echo()], options=options)
+server.add_insecure_port("127.0.0.1:" + flags["port"])
+server.start()
+open(os.environ["STARTED"], "w").write("started")
+server.wait_for_termination()
+"""
+
+
+class Relay(socketserver.ThreadingTCPServer):
+    """A name for a server: a new connection goes to `port` as it is then, as after a new answer from DNS."""
+
+    port = 0
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), RelayHandler)
+
+
+class RelayHandler(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        assert isinstance(self.server, Relay)
+        with socket.create_connection(("127.0.0.1", self.server.port)) as upstream:
+            back = threading.Thread(target=self.copy, args=(upstream, self.request))
+            back.start()
+            self.copy(self.request, upstream)
+            back.join()
+
+    @staticmethod
+    def copy(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        for end in (source, sink):
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_drain_loses_no_call(tmp_path: Path) -> None:
+    """Two servers; one is no longer listed and gets SIGTERM, under callers that never retry."""
+    containers = [Container(tmp_path / name, STUB_GRPC_SERVER) for name in ("old", "new")]
+    finished = threading.Event()
+    answers: list[bytes | grpc.StatusCode] = []
+    with Relay() as relay:
+
+        def call() -> None:
+            options = [("grpc.enable_retries", 0), ("grpc.use_local_subchannel_pool", 1)]
+            with grpc.insecure_channel(f"127.0.0.1:{relay.server_address[1]}", options) as channel:
+                echo = channel.unary_unary("/echo/Echo")
+                while not finished.is_set():
+                    try:
+                        answers.append(echo(b"done", timeout=10))
+                    except grpc.RpcError as error:
+                        answers.append(error.code())
+
+        processes = [each.run("--grpc_channel_arguments=grpc.max_connection_age_ms=1000") for each in containers]
+        relay.port = containers[0].port
+        serving = threading.Thread(target=relay.serve_forever)
+        callers = [threading.Thread(target=call) for _ in range(4)]
+        for thread in (serving, *callers):
+            thread.start()
+        try:
+            eventually(lambda: len(answers) > 8)
+            relay.port = containers[1].port
+            processes[0].send_signal(signal.SIGTERM)
+            assert processes[0].wait(20) == 0
+            answered = len(answers)
+            eventually(lambda: len(answers) > answered + 8)
+        finally:
+            finished.set()
+            for caller in callers:
+                caller.join()
+            relay.shutdown()
+            serving.join()
+            for process in processes:
+                process.send_signal(signal.SIGINT)
+                process.wait(20)
+    assert set(answers) == {b"done"}
 
 
 def test_the_drain_outlasts_every_connection_and_is_outlasted_by_the_engine() -> None:
