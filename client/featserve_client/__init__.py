@@ -1,1 +1,50 @@
-"""featserve."""
+"""A client for image feature services on TensorFlow Serving. Needs no TensorFlow."""
+
+from ._aio import AsyncFeatureClient
+from ._client import FeatureClient
+from ._config import TLS, Keepalive, Limits, RetryPolicy
+from ._exceptions import (
+    ConfigError,
+    ConnectError,
+    DeadlineExceeded,
+    FeatserveError,
+    InvalidImageError,
+    InvalidRequest,
+    MessageTooLarge,
+    MissingExtraError,
+    ModelNotFound,
+    OutputError,
+    ResponseError,
+    ServerError,
+    ServerOverloaded,
+    TransportError,
+)
+from ._plans import VersionStatus
+from ._signatures import ModelMetadata, Signature, TensorSpec
+
+__all__ = [
+    "AsyncFeatureClient",
+    "ConfigError",
+    "ConnectError",
+    "DeadlineExceeded",
+    "FeatserveError",
+    "FeatureClient",
+    "InvalidImageError",
+    "InvalidRequest",
+    "Keepalive",
+    "Limits",
+    "MessageTooLarge",
+    "MissingExtraError",
+    "ModelMetadata",
+    "ModelNotFound",
+    "OutputError",
+    "ResponseError",
+    "RetryPolicy",
+    "ServerError",
+    "ServerOverloaded",
+    "Signature",
+    "TLS",
+    "TensorSpec",
+    "TransportError",
+    "VersionStatus",
+]

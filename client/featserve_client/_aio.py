@@ -1,0 +1,160 @@
+"""The async client."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+import numpy as np
+import numpy.typing as npt
+
+from ._base import BaseClient
+from ._exceptions import FeatserveError
+from ._images import ImageLike
+from ._plans import Call, Gather, Plan, Sleep, VersionStatus
+from ._signatures import ModelMetadata
+
+_T = TypeVar("_T")
+
+
+class AsyncFeatureClient(BaseClient):
+    """`FeatureClient` for asyncio: the same names, arguments, results and errors, awaited.
+
+    Used by one event loop at a time; under another loop, or after a fork, it connects anew.
+    """
+
+    def _set_up(self) -> None:
+        self._channel: grpc.aio.Channel | None = None
+        self._home: tuple[int, asyncio.AbstractEventLoop | None] = (0, None)
+        self._methods: dict[str, Callable[..., Any]] = {}
+
+    async def __aenter__(self) -> AsyncFeatureClient:
+        """Return the client."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        channel, self._channel, self._methods = self._channel, None, {}
+        if channel is not None and self._home == (os.getpid(), asyncio.get_running_loop()):
+            await channel.close()
+
+    async def extract(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        layers: str | Iterable[str] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """See `FeatureClient.extract`."""
+        return await self._run(self._plans.extract(images, layers, timeout_s, self._settings["concurrency"]))
+
+    async def predict(
+        self,
+        inputs: Mapping[str, npt.ArrayLike],
+        *,
+        signature: str = "serving_default",
+        output_filter: Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> dict[str, npt.NDArray[Any]]:
+        """See `FeatureClient.predict`."""
+        return await self._run(self._plans.predict(inputs, signature, output_filter, timeout_s))
+
+    async def metadata(self, *, timeout_s: float | None = None) -> ModelMetadata:
+        """See `FeatureClient.metadata`."""
+        return await self._run(self._plans.metadata(timeout_s))
+
+    async def status(self, *, timeout_s: float | None = None) -> list[VersionStatus]:
+        """See `FeatureClient.status`."""
+        return await self._run(self._plans.status(timeout_s))
+
+    async def wait_until_ready(self, timeout_s: float) -> None:
+        """See `FeatureClient.wait_until_ready`."""
+        await self._run(self._plans.wait_until_ready(timeout_s))
+
+    async def _run(self, plan: Plan[_T]) -> _T:
+        try:
+            step = next(plan)
+            while True:
+                try:
+                    answer = await self._perform(step)
+                except FeatserveError as exc:
+                    step = plan.throw(exc)
+                else:
+                    step = plan.send(answer)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+    async def _perform(self, step: Call | Sleep | Gather) -> Any:
+        if isinstance(step, Call):
+            return await self._call(step)
+        if isinstance(step, Sleep):
+            return await asyncio.sleep(step.seconds)
+        return await self._gather(step)
+
+    async def _gather(self, step: Gather) -> list[Any]:
+        results: list[Any] = []
+        window: deque[asyncio.Task[Any]] = deque()
+        plans = iter(step.plans)
+        try:
+            # Reading and decoding of the next request's images happens in a thread: the loop goes on meanwhile.
+            while (plan := await asyncio.to_thread(next, plans, None)) is not None:
+                if len(window) >= step.concurrency:
+                    results.append(await window[0])
+                    window.popleft()
+                window.append(asyncio.ensure_future(self._run(plan)))
+            while window:
+                results.append(await window[0])
+                window.popleft()
+        finally:
+            for task in window:
+                task.cancel()
+            await asyncio.gather(*window, return_exceptions=True)
+        return results
+
+    async def _call(self, call: Call) -> bytes:
+        end = time.monotonic() + call.timeout_s
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                answer: bytes = await self._method(call.method)(
+                    call.request,
+                    timeout=max(end - time.monotonic(), 0.001),
+                    metadata=self._call_metadata(call),
+                    wait_for_ready=self._waits(call),
+                    compression=self._compression,
+                )
+                return answer
+            except grpc.RpcError as exc:
+                pause_s = self._pushback_s(exc, attempt, end - time.monotonic())
+                if pause_s is None:
+                    raise self._error(call, exc) from exc
+                await asyncio.sleep(pause_s)
+
+    def _method(self, name: str) -> Callable[..., Any]:
+        home = (os.getpid(), asyncio.get_running_loop())
+        if self._channel is None or self._home != home:
+            self._channel, self._home, self._methods = self._connect(), home, {}
+        if name not in self._methods:
+            self._methods[name] = self._channel.unary_unary(name)
+        return self._methods[name]
+
+    def _connect(self) -> grpc.aio.Channel:
+        target, arguments, secure = self._channel_arguments()
+        interceptors = self._settings["interceptors"]
+        if secure:
+            return grpc.aio.secure_channel(target, secure, options=arguments, interceptors=interceptors)
+        return grpc.aio.insecure_channel(target, options=arguments, interceptors=interceptors)

@@ -1,0 +1,144 @@
+"""gRPC channels: addresses, credentials, service config."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import grpc
+
+from ._config import TLS, Compression, Keepalive, Limits, RetryPolicy
+from ._exceptions import ConfigError, ConnectError
+
+COMPRESSION = {
+    "none": grpc.Compression.NoCompression,
+    "deflate": grpc.Compression.Deflate,
+    "gzip": grpc.Compression.Gzip,
+}
+
+
+def check_target(target: str) -> str:
+    """Return the target if it can be one.
+
+    Raises:
+        ConfigError: An address lacks its port, or there is none.
+    """
+    addresses = split(target)
+    if not addresses:
+        raise ConfigError("the server's address is empty; expected HOST:PORT")
+    if "://" in target or target.split(":")[0] in ("dns", "unix", "unix-abstract", "ipv4", "ipv6", "xds", "vsock"):
+        return target
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise ConfigError(f"the server's address {address!r} is not HOST:PORT")
+    return target
+
+
+def split(target: str) -> list[str]:
+    """Return the addresses of a comma-separated target."""
+    return [address.strip() for address in target.split(",") if address.strip()]
+
+
+def resolve(target: str) -> str:
+    """Return the target as gRPC takes it; several host names become a list of their addresses.
+
+    Raises:
+        ConnectError: None of several names is known.
+    """
+    addresses = split(target)
+    if len(addresses) == 1 or target.startswith(("ipv4:", "ipv6:")):
+        return target
+    found: dict[socket.AddressFamily, list[str]] = {}
+    failures = []
+    for address in addresses:
+        host, _, port = address.rpartition(":")
+        try:
+            answers = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)
+        except OSError as exc:
+            failures.append(f"{host}: {exc}")
+            continue
+        for family, _, _, _, place in answers:
+            text = f"[{place[0]!s}]:{port}" if family == socket.AF_INET6 else f"{place[0]!s}:{port}"
+            if text not in found.setdefault(family, []):
+                found[family].append(text)
+    for family, scheme in ((socket.AF_INET, "ipv4"), (socket.AF_INET6, "ipv6")):
+        if found.get(family):
+            return f"{scheme}:{','.join(found[family])}"
+    raise ConnectError(f"no server at {target}: {'; '.join(failures)}", target=target)
+
+
+def options(
+    *,
+    limits: Limits,
+    retry: RetryPolicy,
+    keepalive: Keepalive,
+    tls: TLS | None,
+    target: str,
+    user_agent: str,
+) -> list[tuple[str, Any]]:
+    """Return the channel's arguments."""
+    arguments: list[tuple[str, Any]] = [
+        ("grpc.max_receive_message_length", limits.max_message_bytes),
+        ("grpc.max_send_message_length", limits.max_message_bytes),
+        ("grpc.keepalive_time_ms", round(keepalive.interval_s * 1000)),
+        ("grpc.keepalive_timeout_ms", round(keepalive.timeout_s * 1000)),
+        ("grpc.keepalive_permit_without_calls", 0),
+        ("grpc.primary_user_agent", user_agent),
+        ("grpc.service_config", json.dumps(service_config(retry))),
+        # A forked child must not share the parent's connections, which gRPC pools by these arguments.
+        ("featserve.pid", os.getpid()),
+    ]
+    if tls and tls.server_name:
+        arguments.append(("grpc.ssl_target_name_override", tls.server_name))
+    elif tls and len(split(target)) > 1:
+        arguments.append(("grpc.ssl_target_name_override", split(target)[0].rpartition(":")[0]))
+    return arguments
+
+
+def service_config(retry: RetryPolicy) -> dict[str, Any]:
+    """Return gRPC's service config: retries with a budget, all addresses in turn, only the healthy ones."""
+    method: dict[str, Any] = {"name": [{}]}
+    config: dict[str, Any] = {
+        "loadBalancingConfig": [{"round_robin": {}}],
+        "healthCheckConfig": {"serviceName": ""},
+        "methodConfig": [method],
+    }
+    if retry.max_attempts > 1:
+        method["retryPolicy"] = {
+            "maxAttempts": retry.max_attempts,
+            "initialBackoff": f"{retry.initial_backoff_s}s",
+            "maxBackoff": f"{retry.max_backoff_s}s",
+            "backoffMultiplier": retry.backoff_multiplier,
+            "retryableStatusCodes": ["UNAVAILABLE"],
+        }
+        config["retryThrottling"] = {"maxTokens": retry.budget_tokens, "tokenRatio": retry.budget_refill}
+    return config
+
+
+def credentials(tls: TLS, token: str | Callable[[], str] | None) -> grpc.ChannelCredentials:
+    """Return channel credentials, with a bearer token in every call where there is one."""
+    channel = grpc.ssl_channel_credentials(tls.read("ca"), tls.read("private_key"), tls.read("certificate"))
+    if token is None:
+        return channel
+    if isinstance(token, str):
+        return grpc.composite_channel_credentials(channel, grpc.access_token_call_credentials(token))
+
+    def plugin(_: object, callback: Callable[[Sequence[tuple[str, str]], Exception | None], None]) -> None:
+        try:
+            callback([("authorization", f"Bearer {token()}")], None)
+        except Exception as exc:  # the caller's function: its failure is the call's
+            callback([], exc)
+
+    return grpc.composite_channel_credentials(channel, grpc.metadata_call_credentials(plugin, "bearer"))
+
+
+def compression(name: Compression) -> grpc.Compression:
+    """Return gRPC's constant for a name."""
+    try:
+        return COMPRESSION[name]
+    except KeyError:
+        raise ConfigError(f"compression must be one of {', '.join(COMPRESSION)}, not {name!r}") from None

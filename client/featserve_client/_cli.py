@@ -1,0 +1,159 @@
+"""The `featserve` command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ._client import FeatureClient
+from ._config import TLS, Limits
+from ._exceptions import ConfigError, FeatserveError, OutputError
+from ._files import find_images
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; return its exit status: 0 done, 1 some images failed, 2 nothing could be done."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except FeatserveError as exc:
+        print(f"featserve: {exc}", file=sys.stderr)
+        if arguments.verbose:
+            raise
+        return 2
+    except KeyboardInterrupt:
+        print("featserve: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="featserve", description="Image features from a model server, over gRPC.")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    extract = commands.add_parser("extract", help="write the activations of images into a file")
+    extract.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
+    _server(extract)
+    extract.add_argument("--layers", metavar="A,B", help="layers wanted (default: all that the model exports)")
+    extract.add_argument("--output", default="features.npz", metavar="FILE", help=".npz or .npy (default: %(default)s)")
+    extract.set_defaults(run=_extract)
+
+    status = commands.add_parser("status", help="show the state of the model's versions")
+    _server(status)
+    status.add_argument("--json", action="store_true")
+    status.set_defaults(run=_status)
+
+    metadata = commands.add_parser("metadata", help="show the model's signatures and manifest")
+    _server(metadata)
+    metadata.add_argument("--json", action="store_true")
+    metadata.set_defaults(run=_metadata)
+    return parser
+
+
+def _server(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("server")
+    group.add_argument("--server", default="localhost:8500", metavar="HOST:PORT", help="default: %(default)s")
+    group.add_argument("--model", default="efficientnet_lite0", help="default: %(default)s")
+    group.add_argument("--model-version", type=int, metavar="N", help="default: the server's latest")
+    group.add_argument("--label", help="ask the version with this label")
+    group.add_argument(
+        "--timeout", type=float, default=60.0, metavar="SECONDS", help="per request (default: %(default)s)"
+    )
+    group.add_argument("--max-message-bytes", type=int, default=Limits().max_message_bytes, metavar="BYTES")
+    group.add_argument("--decode", choices=("server", "client"), default="server")
+    group.add_argument("--ca", metavar="PEM", help="use TLS and trust this authority")
+    group.add_argument("--certificate", metavar="PEM", help="the client's own certificate (mTLS)")
+    group.add_argument("--private-key", metavar="PEM")
+    group.add_argument("--server-name", metavar="NAME", help="the name in the server's certificate")
+    group.add_argument("--token-file", metavar="FILE", help="send the bearer token in this file")
+    parser.add_argument("--verbose", action="store_true", help="show the trace of an error")
+
+
+def make_client(arguments: argparse.Namespace) -> FeatureClient:
+    """Return the client that the options describe."""
+    tls = None
+    if arguments.ca or arguments.certificate or arguments.private_key or arguments.server_name:
+        tls = TLS(
+            ca=arguments.ca,
+            certificate=arguments.certificate,
+            private_key=arguments.private_key,
+            server_name=arguments.server_name,
+        )
+    token = None
+    if arguments.token_file:
+        try:
+            token = Path(arguments.token_file).read_text().strip()
+        except OSError as exc:
+            raise ConfigError(f"--token-file: {exc}") from exc
+    return FeatureClient(
+        arguments.server,
+        model=arguments.model,
+        version=arguments.model_version,
+        label=arguments.label,
+        timeout_s=arguments.timeout,
+        decode=arguments.decode,
+        limits=Limits(max_message_bytes=arguments.max_message_bytes),
+        tls=tls,
+        token=token,
+    )
+
+
+def _extract(arguments: argparse.Namespace) -> int:
+    import numpy as np
+
+    output = Path(arguments.output)
+    layers = arguments.layers.split(",") if arguments.layers else None
+    with make_client(arguments) as client:
+        paths = find_images(arguments.images)
+        features = client.extract(paths, layers)
+        try:
+            if output.suffix == ".npy":
+                if len(features) != 1:
+                    raise OutputError(
+                        f"{output}: .npy holds one layer, not {len(features)}: choose one with --layers, or .npz"
+                    )
+                np.save(output, next(iter(features.values())))
+            else:
+                np.savez(output, allow_pickle=False, path=np.array(paths), **features)
+        except OSError as exc:
+            raise OutputError(f"{output}: {exc}") from exc
+    for layer, array in features.items():
+        print(f"{layer}  {array.shape}  {array.dtype}")
+    print(output)
+    return 0
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    with make_client(arguments) as client:
+        versions = client.status()
+    if arguments.json:
+        print(json.dumps([asdict(version) for version in versions]))
+    else:
+        for version in versions:
+            print(f"{arguments.model} version {version.version}: {version.state} {version.error}".rstrip())
+    return 0 if any(version.available for version in versions) else 1
+
+
+def _metadata(arguments: argparse.Namespace) -> int:
+    with make_client(arguments) as client:
+        model = client.metadata()
+    if arguments.json:
+        print(json.dumps(asdict(model)))
+        return 0
+    print(f"model {model.model}, version {model.version}")
+    for name, signature in model.signatures.items():
+        print(f"\n{name}")
+        for key, spec in signature.inputs.items():
+            print(f"  in   {key}: {spec}")
+        for key, spec in signature.outputs.items():
+            print(f"  out  {key}: {spec}")
+    if model.manifest:
+        print("\nmanifest")
+        for key, value in model.manifest.items():
+            if key not in ("signatures", "layers"):
+                print(f"  {key}: {json.dumps(value)}")
+    return 0

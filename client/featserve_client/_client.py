@@ -1,0 +1,221 @@
+"""The sync client."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+import numpy.typing as npt
+
+from ._base import BaseClient
+from ._exceptions import FeatserveError
+from ._images import ImageLike
+from ._plans import Call, Gather, Plan, Sleep, VersionStatus
+from ._signatures import ModelMetadata
+
+_T = TypeVar("_T")
+
+
+class FeatureClient(BaseClient):
+    """Asks one model of a server that speaks TensorFlow Serving's gRPC API.
+
+    Safe to share between threads, to pickle, and to use after a fork. Connects at the first call; usable as a context
+    manager, which closes the connection.
+    """
+
+    def _set_up(self) -> None:
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._pid = 0
+        self._methods: dict[str, Callable[..., bytes]] = {}
+
+    def __enter__(self) -> FeatureClient:
+        """Return the client."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        with self._lock:
+            channel, self._channel, self._methods = self._channel, None, {}
+            if channel is not None and self._pid == os.getpid():
+                channel.close()
+
+    def extract(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        layers: str | Iterable[str] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the activations of images.
+
+        Args:
+            images: One or many, mixed as you like: paths, encoded bytes, binary files, PIL images, arrays
+                `(H, W)`, `(H, W, C)` or `(N, H, W, C)` with 1, 3 (RGB) or 4 channels: uint8 of any size, or float
+                0..255 of the network's own size.
+            layers: The layers wanted, all if None.
+            timeout_s: Seconds each request may take.
+
+        Returns:
+            For each layer an array `(N, ...)` float32, one row per image in the order given.
+
+        Raises:
+            InvalidImageError: An input is no usable image.
+            InvalidRequest: The model lacks a layer, takes no such images, or cannot decode one.
+            ModelNotFound: The server has no such model, version or label.
+            ServerOverloaded: The server takes no more requests.
+            ServerError: Any other refusal.
+            ConnectError: No server at the address.
+            DeadlineExceeded: No answer in time.
+            MessageTooLarge: A message is over a limit.
+            ResponseError: The answer is not what was asked for.
+            ConfigError: There are no images, or `layers` is empty.
+        """
+        return self._run(self._plans.extract(images, layers, timeout_s, self._settings["concurrency"]))
+
+    def predict(
+        self,
+        inputs: Mapping[str, npt.ArrayLike],
+        *,
+        signature: str = "serving_default",
+        output_filter: Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Call any signature of any model.
+
+        Args:
+            inputs: Arrays by input name; bytes and str travel as strings.
+            signature: The signature's name.
+            output_filter: The outputs wanted, all if empty.
+            timeout_s: Seconds the call may take.
+
+        Returns:
+            Arrays by output name; strings as an object array of bytes.
+
+        Raises:
+            InvalidRequest: The model has no such signature or output, or refuses the inputs.
+            FeatserveError: As for `extract`.
+        """
+        return self._run(self._plans.predict(inputs, signature, output_filter, timeout_s))
+
+    def metadata(self, *, timeout_s: float | None = None) -> ModelMetadata:
+        """Return the model's version, signatures and manifest.
+
+        Raises:
+            ModelNotFound: The server has no such model, version or label.
+            FeatserveError: As for `extract`.
+        """
+        return self._run(self._plans.metadata(timeout_s))
+
+    def status(self, *, timeout_s: float | None = None) -> list[VersionStatus]:
+        """Return the state of each version of the model, ascending.
+
+        Raises:
+            ModelNotFound: The server has no such model.
+            FeatserveError: As for `extract`.
+        """
+        return self._run(self._plans.status(timeout_s))
+
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """Return once the model answers requests.
+
+        Args:
+            timeout_s: Seconds to wait.
+
+        Raises:
+            DeadlineExceeded: It does not; the text says what it lacked.
+        """
+        self._run(self._plans.wait_until_ready(timeout_s))
+
+    def _run(self, plan: Plan[_T]) -> _T:
+        try:
+            step = next(plan)
+            while True:
+                try:
+                    answer = self._perform(step)
+                except FeatserveError as exc:
+                    step = plan.throw(exc)
+                else:
+                    step = plan.send(answer)
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+    def _perform(self, step: Call | Sleep | Gather) -> Any:
+        if isinstance(step, Call):
+            return self._call(step)
+        if isinstance(step, Sleep):
+            return time.sleep(step.seconds)
+        return self._gather(step)
+
+    def _gather(self, step: Gather) -> list[Any]:
+        plans = iter(step.plans)
+        first, second = next(plans, None), next(plans, None)
+        if first is None:
+            return []
+        if second is None:
+            return [self._run(first)]
+        results: list[Any] = []
+        window: deque[Future[Any]] = deque()
+        with ThreadPoolExecutor(step.concurrency, "featserve") as pool:
+            try:
+                window.extend((pool.submit(self._run, first), pool.submit(self._run, second)))
+                for plan in plans:
+                    if len(window) > step.concurrency:
+                        results.append(window.popleft().result())
+                    window.append(pool.submit(self._run, plan))
+                results.extend(future.result() for future in window)
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return results
+
+    def _call(self, call: Call) -> bytes:
+        end = time.monotonic() + call.timeout_s
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self._method(call.method)(
+                    call.request,
+                    timeout=max(end - time.monotonic(), 0.001),
+                    metadata=self._call_metadata(call),
+                    wait_for_ready=self._waits(call),
+                    compression=self._compression,
+                )
+            except grpc.RpcError as exc:
+                pause_s = self._pushback_s(exc, attempt, end - time.monotonic())
+                if pause_s is None:
+                    raise self._error(call, exc) from exc
+                time.sleep(pause_s)
+
+    def _method(self, name: str) -> Callable[..., bytes]:
+        with self._lock:
+            if self._channel is None or self._pid != os.getpid():
+                self._channel, self._pid, self._methods = self._connect(), os.getpid(), {}
+            if name not in self._methods:
+                self._methods[name] = self._channel.unary_unary(name)
+            return self._methods[name]
+
+    def _connect(self) -> grpc.Channel:
+        target, arguments, secure = self._channel_arguments()
+        channel = (
+            grpc.secure_channel(target, secure, options=arguments)
+            if secure
+            else grpc.insecure_channel(target, options=arguments)
+        )
+        interceptors = self._settings["interceptors"]
+        return grpc.intercept_channel(channel, *interceptors) if interceptors else channel

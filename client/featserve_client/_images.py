@@ -1,0 +1,181 @@
+"""From whatever the caller has to what a signature takes: encoded bytes, uint8 RGB or float32 RGB."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from ._exceptions import InvalidImageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+ImageLike: TypeAlias = Union[
+    str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, "npt.NDArray[Any]", "PILImage"
+]
+Kind = Literal["encoded", "uint8", "float"]
+
+# What tf.io.decode_image reads. Everything else Pillow reads is decoded here and sent as uint8.
+_SERVER_READS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image, ready to be sent."""
+
+    source: str
+    kind: Kind
+    data: bytes | npt.NDArray[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on the wire."""
+        return self.data.nbytes if isinstance(self.data, np.ndarray) else len(self.data)
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """Images with the same group fit into one request."""
+        return (self.kind, *self.data.shape) if isinstance(self.data, np.ndarray) else (self.kind,)
+
+
+def iterate(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, ImageLike]]:
+    """Yield each image with the name that errors call it by."""
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | np.ndarray) or is_single(images):
+        images = [images]  # type: ignore[list-item]
+    try:
+        items = iter(images)  # type: ignore[arg-type]
+    except TypeError:
+        raise InvalidImageError("images", f"expected one or several images, not {type(images).__name__}") from None
+    for index, item in enumerate(items):
+        yield _name(item, index), item
+
+
+def is_single(item: object) -> bool:
+    """Whether an object is one image, not a collection of them."""
+    return _is_pil(item) or hasattr(item, "read") or hasattr(item, "__array__")
+
+
+def load(source: str, item: ImageLike, *, max_bytes: int) -> list[Image]:
+    """Return the images an input stands for: one, or the N of an `(N, H, W, C)` array.
+
+    Raises:
+        InvalidImageError: It cannot be read, is empty, or is no image.
+    """
+    if isinstance(item, str | os.PathLike):
+        return [_from_bytes(source, _read_path(source, item, max_bytes))]
+    if isinstance(item, bytes | bytearray | memoryview):
+        return [_from_bytes(source, bytes(item))]
+    if _is_pil(item):
+        return [Image(source, "uint8", rgb(source, item))]
+    if hasattr(item, "read"):
+        data = item.read()
+        if not isinstance(data, bytes):
+            raise InvalidImageError(source, f"read() gave {type(data).__name__}, not bytes: open the file in mode 'rb'")
+        return [_from_bytes(source, data)]
+    if isinstance(item, np.ndarray) or hasattr(item, "__array__"):
+        return _from_array(source, np.asarray(item))
+    expected = "a path, bytes, a binary file, a PIL image or an array"
+    raise InvalidImageError(source, f"expected {expected}, not {type(item).__name__}")
+
+
+def open_pil(source: str, data: bytes, *, max_pixels: int) -> PILImage:
+    """Return the bytes as a PIL image whose pixels are not decoded yet."""
+    from PIL import Image as pil
+
+    try:
+        image = pil.open(io.BytesIO(data))
+    except (pil.DecompressionBombError, pil.DecompressionBombWarning) as exc:
+        raise InvalidImageError(source, str(exc)) from exc
+    except Exception as exc:  # Pillow's plugins raise whatever a broken header makes them raise
+        raise InvalidImageError(source, f"not an image in a known format ({_head(data)})") from exc
+    width, height = image.size
+    if width * height > max_pixels:
+        raise InvalidImageError(source, f"{width} x {height} pixels are more than the {max_pixels} allowed")
+    return image
+
+
+def rgb(source: str, image: Any) -> npt.NDArray[np.uint8]:
+    """Return a PIL image as `(H, W, 3)` uint8, converted as Keras' `load_img` does."""
+    try:
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    except Exception as exc:  # as above: decoding happens here
+        raise InvalidImageError(source, f"cannot be decoded: {exc}") from exc
+
+
+def _read_path(source: str, path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise InvalidImageError(
+                    source,
+                    f"has {size} bytes, more than max_message_bytes={max_bytes} (--max-message-bytes): "
+                    'raise it, or use decode="client"',
+                )
+            return file.read()
+    except FileNotFoundError as exc:
+        raise InvalidImageError(source, "no such file") from exc
+    except IsADirectoryError as exc:
+        raise InvalidImageError(source, "is a directory, not an image") from exc
+    except (OSError, ValueError) as exc:
+        raise InvalidImageError(source, f"cannot be read: {exc}") from exc
+
+
+def _from_bytes(source: str, data: bytes) -> Image:
+    if not data:
+        raise InvalidImageError(source, "is empty (0 bytes)")
+    if data.startswith(_SERVER_READS):
+        return Image(source, "encoded", data)
+    return Image(source, "uint8", rgb(source, open_pil(source, data, max_pixels=_MAX_PIXELS)))
+
+
+#: Pixels of an image that the client itself decodes, where no manifest says otherwise.
+_MAX_PIXELS = 50_000_000
+
+
+def _from_array(source: str, array: npt.NDArray[Any]) -> list[Image]:
+    kind: Kind
+    if array.dtype == np.uint8:
+        kind = "uint8"
+    elif array.dtype.kind == "f":
+        kind, array = "float", array.astype(np.float32, copy=False)
+        if not np.isfinite(array).all():
+            raise InvalidImageError(source, "has NaN or infinite values; expected 0..255")
+    else:
+        raise InvalidImageError(source, f"dtype {array.dtype}; expected uint8, or float with values 0..255")
+    if array.size == 0:
+        raise InvalidImageError(source, f"is empty: shape {array.shape}")
+    if array.ndim == 2:
+        array = array[..., np.newaxis]
+    if array.ndim not in (3, 4) or array.shape[-1] not in (1, 3, 4):
+        shapes = "(H, W), (H, W, C) or (N, H, W, C) with C = 1, 3 or 4"
+        raise InvalidImageError(source, f"shape {array.shape}; expected {shapes}, channels last")
+    if array.shape[-1] == 1:
+        array = np.broadcast_to(array, (*array.shape[:-1], 3))
+    array = array[..., :3]
+    if array.ndim == 3:
+        return [Image(source, kind, array)]
+    return [Image(f"{source}[{row}]", kind, image) for row, image in enumerate(array)]
+
+
+def _is_pil(item: object) -> bool:
+    pil = sys.modules.get("PIL.Image")
+    return pil is not None and isinstance(item, pil.Image)
+
+
+def _name(item: object, index: int) -> str:
+    if isinstance(item, str | os.PathLike):
+        return os.fspath(item)
+    name = getattr(item, "filename", None) or getattr(item, "name", None)
+    return name if isinstance(name, str) else f"image {index}"
+
+
+def _head(data: bytes) -> str:
+    return f"{len(data)} bytes, starting with {data[:8]!r}"

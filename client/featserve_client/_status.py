@@ -1,0 +1,102 @@
+"""The one place where gRPC's errors become the client's own."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import grpc
+
+from ._exceptions import (
+    ConnectError,
+    DeadlineExceeded,
+    InvalidRequest,
+    MessageTooLarge,
+    ModelNotFound,
+    ServerError,
+    ServerOverloaded,
+    TransportError,
+)
+
+#: Every code but OK. Codes that say "no answer" are transport errors, all others are the server's answer.
+ERRORS: dict[grpc.StatusCode, type[TransportError | ServerError]] = {
+    grpc.StatusCode.CANCELLED: TransportError,
+    grpc.StatusCode.UNKNOWN: ServerError,
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.NOT_FOUND: ModelNotFound,
+    grpc.StatusCode.ALREADY_EXISTS: ServerError,
+    grpc.StatusCode.PERMISSION_DENIED: ServerError,
+    grpc.StatusCode.UNAUTHENTICATED: ServerError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ServerOverloaded,
+    grpc.StatusCode.FAILED_PRECONDITION: ServerError,
+    grpc.StatusCode.ABORTED: ServerError,
+    grpc.StatusCode.UNIMPLEMENTED: ServerError,
+    grpc.StatusCode.INTERNAL: ServerError,
+    grpc.StatusCode.UNAVAILABLE: ConnectError,
+    grpc.StatusCode.DATA_LOSS: ServerError,
+    grpc.StatusCode.OUT_OF_RANGE: ServerError,
+}
+
+# gRPC core's texts: "CLIENT: Received message larger than max (5000016 vs. 4194304)", or SERVER, or Sent.
+_TOO_LARGE = re.compile(
+    r"(?P<side>CLIENT|SERVER)?:?.*(?P<verb>Received|Sent) message.* larger than max "
+    r"\((?P<size>\d+) vs\.? (?P<limit>\d+)\)"
+)
+
+_UNKNOWN_SIGNATURE = re.compile(r"Serving signature key .* not found")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CallContext:
+    """What an error message needs to know about the call that failed."""
+
+    target: str
+    model: str
+    timeout_s: float
+    request_id: str = ""
+
+
+def translate(code: grpc.StatusCode, details: str | None, context: CallContext) -> TransportError | ServerError:
+    """Return the error for a status, with what a user needs in order to act on it."""
+    details = details or ""
+    where = f"model {context.model!r} at {context.target}" if context.model else context.target
+    kind = ERRORS.get(code, ServerError)
+    too_large = _TOO_LARGE.search(details) if code is grpc.StatusCode.RESOURCE_EXHAUSTED else None
+    if too_large:
+        kind = MessageTooLarge
+        size, limit = int(too_large["size"]), int(too_large["limit"])
+        if too_large["verb"] == "Received" and too_large["side"] != "SERVER":
+            message = (
+                f"the answer has {size} bytes, more than max_message_bytes={limit} (--max-message-bytes): raise it, "
+                "ask for fewer layers, or lower max_request_images"
+            )
+        elif too_large["verb"] == "Sent" and too_large["side"] != "SERVER":
+            message = (
+                f"the request has {size} bytes, more than max_message_bytes={limit} (--max-message-bytes): raise it"
+            )
+        else:
+            message = (
+                f"the server takes at most {limit} bytes in one message and {size} were needed: lower "
+                'max_request_bytes and max_request_images, use decode="client", or raise the server\'s own limit'
+            )
+    elif kind is ConnectError:
+        message = f"no server at {context.target}: {details}"
+    elif kind is DeadlineExceeded:
+        message = f"no answer from {where} within timeout_s={context.timeout_s:g} seconds"
+    elif kind is ModelNotFound:
+        message = f"{where} not found: {details}"
+    elif kind is ServerOverloaded:
+        message = f"{where} is overloaded: {details}"
+    else:
+        message = f"{where} answered {code.name}: {details}"
+    if code is grpc.StatusCode.FAILED_PRECONDITION and _UNKNOWN_SIGNATURE.search(details):
+        kind = InvalidRequest
+    return kind(
+        message,
+        code=code,
+        details=details,
+        target=context.target,
+        model=context.model,
+        request_id=context.request_id,
+    )

@@ -1,0 +1,194 @@
+"""What goes in, what comes out, and which signature it takes."""
+
+import io
+import pathlib
+
+import numpy as np
+import pytest
+from featserve_client import (
+    ConfigError,
+    FeatureClient,
+    InvalidImageError,
+    InvalidRequest,
+    Limits,
+    ModelNotFound,
+    ResponseError,
+)
+from featserve_client import _wire_pb2 as wire
+from PIL import Image
+
+from .fake_server import FakeServer, features, jpeg
+
+
+def test_every_kind_of_image_in_one_list(client: FeatureClient, server: FakeServer, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "ü\nn.jpg"
+    path.write_bytes(jpeg(1))
+    array = np.random.default_rng(2).integers(0, 256, (5, 7, 3), np.uint8)
+    floats = np.random.default_rng(3).random((2, 8, 8, 3), np.float32) * 255
+    inputs = [path, str(path), jpeg(4), bytearray(jpeg(5)), io.BytesIO(jpeg(6)), Image.fromarray(array), array, floats]
+    expected = [path.read_bytes()] * 2 + [jpeg(4), jpeg(5), jpeg(6), array, array, floats[0], floats[1]]
+    got = client.extract(iter(inputs))
+    assert set(got) == {"early", "late"}
+    assert got["early"].shape == (9, 2, 2, 3) and got["late"].shape == (9, 4)
+    for layer, rows in got.items():
+        assert rows.dtype == np.float32 and rows.flags.writeable
+        np.testing.assert_array_equal(rows, np.stack([features(item)[layer] for item in expected]))
+    used = sorted(request.model_spec.signature_name for request in server.predicts)
+    assert used == ["encoded", "float_images", "serving_default"]
+
+
+def test_one_layer_uses_its_own_signature(client: FeatureClient, server: FakeServer) -> None:
+    assert list(client.extract(jpeg(0), layers="late")) == ["late"]
+    assert list(client.extract(jpeg(0), layers=["late", "late"])) == ["late"]
+    assert [request.model_spec.signature_name for request in server.predicts] == ["encoded/late"] * 2
+
+
+def test_some_layers_use_the_output_filter(client: FeatureClient, server: FakeServer) -> None:
+    for name in list(server.signatures.signature_def):
+        if "/" in name:
+            del server.signatures.signature_def[name]
+    assert list(client.extract(jpeg(0), layers=["late"])) == ["late"]
+    assert server.predicts[-1].model_spec.signature_name == "encoded"
+    assert list(server.predicts[-1].output_filter) == ["late"]
+
+
+def test_layers_in_the_order_asked_for(client: FeatureClient) -> None:
+    assert list(client.extract(jpeg(0), layers=["late", "early"])) == ["late", "early"]
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1), (6, 5, 4), (1, 6, 5, 4)])
+def test_channels_as_keras_treats_them(client: FeatureClient, shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    mode = "L" if shape[-1] in (5, 1) else "RGBA"
+    by_pillow = np.asarray(Image.fromarray(array.reshape((6, 5) if mode == "L" else (6, 5, 4)), mode).convert("RGB"))
+    np.testing.assert_array_equal(client.extract(array)["early"][0], features(by_pillow)["early"])
+
+
+def test_pictures_the_server_cannot_read_are_decoded_here(client: FeatureClient) -> None:
+    array = np.random.default_rng(1).integers(0, 256, (6, 5, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(array).save(out, "TIFF")
+    np.testing.assert_array_equal(client.extract(out.getvalue())["early"][0], features(array)["early"])
+
+
+def test_requests_are_cut_by_number_and_bytes(server: FakeServer) -> None:
+    data = [jpeg(seed) for seed in range(7)]
+    with FeatureClient(server.target, model="toy", limits=Limits(max_request_images=3)) as client:
+        rows = client.extract(data)["late"]
+    assert sorted(len(next(iter(r.inputs.values())).string_val) for r in server.predicts) == [1, 3, 3]
+    np.testing.assert_array_equal(rows, np.stack([features(item)["late"] for item in data]))
+    server.predicts.clear()
+    with FeatureClient(server.target, model="toy", limits=Limits(max_request_bytes=2 * max(map(len, data)))) as client:
+        np.testing.assert_array_equal(client.extract(data)["late"], rows)
+    assert len(server.predicts) == 4
+    server.predicts.clear()
+    # One row of both layers is 12 + 4 floats.
+    with FeatureClient(server.target, model="toy", limits=Limits(max_response_bytes=2 * 64)) as client:
+        np.testing.assert_array_equal(client.extract(data)["late"], rows)
+    assert len(server.predicts) == 4
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        ("/no/such.jpg", "/no/such.jpg: no such file"),
+        ("/tmp", "/tmp: is a directory"),
+        (b"", "image 0: is empty"),
+        (b"hello there", "image 0: not an image"),
+        (np.zeros((4, 4, 3), np.int64), "dtype int64"),
+        (np.zeros((4, 4, 2), np.uint8), "shape"),
+        (np.zeros((0, 4, 3), np.uint8), "empty"),
+        (np.full((8, 8, 3), np.nan, np.float32), "NaN"),
+        (io.StringIO("text"), "'rb'"),
+        (3, "int"),
+        ([{"a": 1}], "dict"),
+        ("nul\0byte.jpg", "cannot be read"),
+    ],
+)
+def test_unusable_images(client: FeatureClient, server: FakeServer, image: object, text: str) -> None:
+    with pytest.raises(InvalidImageError, match=text.replace("(", r"\(")):
+        client.extract(image)  # type: ignore[arg-type]
+    assert not server.predicts
+
+
+def test_nothing_to_do(client: FeatureClient) -> None:
+    with pytest.raises(ConfigError, match="no images"):
+        client.extract([])
+    with pytest.raises(ConfigError, match="layers"):
+        client.extract(jpeg(0), layers=[])
+
+
+def test_what_the_server_lacks(client: FeatureClient, server: FakeServer) -> None:
+    with pytest.raises(InvalidRequest, match="no layer 'middle'; it has early, late"):
+        client.extract(jpeg(0), layers=["middle"])
+    with pytest.raises(
+        InvalidRequest, match=r"no signature 'nope'; it has .*float_images\(images: float32 \(N, 8, 8, 3\)"
+    ):
+        client.predict({"x": [1.0]}, signature="nope")
+    with pytest.raises(InvalidRequest, match=r"shape \(4, 4, 3\).*float32 \(N, 8, 8, 3\)"):
+        client.extract(np.zeros((4, 4, 3), np.float32))
+    with (
+        pytest.raises(ModelNotFound, match="model 'other' at localhost:"),
+        FeatureClient(server.target, model="other") as other,
+    ):
+        other.extract(jpeg(0))
+
+
+def test_signatures_are_asked_for_once_and_again_when_the_version_changes(
+    client: FeatureClient, server: FakeServer
+) -> None:
+    client.extract(jpeg(0))
+    client.extract(jpeg(1))
+    assert server.metadata_calls == 1
+    server.version = 2
+    client.extract(jpeg(0))
+    client.extract(jpeg(0))
+    assert server.metadata_calls == 2
+
+
+def test_signatures_that_are_gone_are_noticed(client: FeatureClient, server: FakeServer) -> None:
+    client.extract(jpeg(0), layers="late")
+    server.version = 2
+    for name in list(server.signatures.signature_def):
+        if "/" in name:
+            del server.signatures.signature_def[name]
+    assert client.extract(jpeg(0), layers="late")["late"].shape == (1, 4)
+
+
+def test_one_result_is_of_one_version(server: FakeServer) -> None:
+    def upgrade(request: wire.PredictRequest, count: int) -> None:
+        server.version = 1 if count < 2 else 2
+
+    server.before = upgrade
+    with FeatureClient(server.target, model="toy", limits=Limits(max_request_images=1), concurrency=1) as client:
+        client.extract([jpeg(0), jpeg(1), jpeg(2)])
+    assert len(server.predicts) == 6
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        (b"\xff\xff\xff", "cannot be read"),
+        (wire.PredictResponse().SerializeToString(), "lacks layer 'early'; it has nothing"),
+    ],
+)
+def test_answers_that_are_none(client: FeatureClient, server: FakeServer, answer: bytes, text: str) -> None:
+    server.before = lambda request, count: answer
+    with pytest.raises(ResponseError, match=text):
+        client.extract(jpeg(0))
+
+
+def test_answers_of_another_dtype_or_number_of_rows(client: FeatureClient, server: FakeServer) -> None:
+    answer = wire.PredictResponse()
+    for layer in ("early", "late"):
+        answer.outputs[layer].dtype = wire.DT_DOUBLE
+        answer.outputs[layer].tensor_shape.dim.add(size=1)
+        answer.outputs[layer].double_val.append(1)
+    server.before = lambda request, count: answer.SerializeToString()
+    with pytest.raises(ResponseError, match="float64; expected float32"):
+        client.extract(jpeg(0))
+    for layer in ("early", "late"):
+        answer.outputs[layer].dtype = wire.DT_FLOAT
+        answer.outputs[layer].float_val.append(1)
+    with pytest.raises(ResponseError, match=r"shape \(1,\); expected 2 rows"):
+        client.extract([jpeg(0), jpeg(1)])
