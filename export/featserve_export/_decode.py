@@ -99,13 +99,15 @@ def decode_image(contents: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _File:
     contents: tf.Tensor  # scalar string
+    head: tf.Tensor  # its first 16 bytes, scalar string, zeros beyond the end
     padded: tf.Tensor  # its bytes, uint8, and the padding
     size: tf.Tensor  # scalar int32, without the padding
 
     @classmethod
     def of(cls, contents: tf.Tensor) -> _File:
         padded = tf.io.decode_raw(tf.strings.join([contents, _PADDING]), tf.uint8)
-        return cls(contents=contents, padded=padded, size=tf.strings.length(contents))
+        head = tf.strings.substr(tf.strings.join([tf.strings.substr(contents, 0, 16), _PADDING]), 0, 16)
+        return cls(contents=contents, head=head, padded=padded, size=tf.strings.length(contents))
 
     def read(self, at: tf.Tensor | int, count: int) -> list[tf.Tensor]:
         """`count` bytes as scalars int32; zeros beyond the end."""
@@ -121,7 +123,7 @@ class _File:
         return _number(self.read(at, count)[::-1])
 
     def starts_with(self, magic: bytes, at: int = 0) -> tf.Tensor:
-        return tf.equal(tf.strings.substr(tf.strings.join([self.contents, _PADDING]), at, len(magic)), magic)
+        return tf.equal(tf.strings.substr(self.head, at, len(magic)), magic)
 
     def cut(self, start: tf.Tensor | int, end: tf.Tensor | int) -> tf.Tensor:
         """Bytes `start` to `end` as a scalar string."""
@@ -211,49 +213,65 @@ class _JpegHeader:
     whole: tf.Tensor  # the walk reached the first scan
 
 
+_JPEG_UNKNOWN, _JPEG_FILLER, _JPEG_BARE, _JPEG_SEGMENT, _JPEG_FRAME, _JPEG_APP14, _JPEG_SCAN = range(7)
+
+
+def _jpeg_markers() -> list[int]:
+    kinds = [_JPEG_UNKNOWN] * 256
+    kinds[0x01] = _JPEG_BARE
+    kinds[0xFF] = _JPEG_FILLER
+    for marker in (0xC4, 0xCC, 0xDB, 0xDC, 0xDD, 0xDE, 0xDF, 0xFE, *range(0xE0, 0xF0)):
+        kinds[marker] = _JPEG_SEGMENT
+    for marker in {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}:
+        kinds[marker] = _JPEG_FRAME
+    kinds[0xEE] = _JPEG_APP14
+    kinds[0xDA] = _JPEG_SCAN
+    return kinds
+
+
 def _walk_jpeg(file: _File) -> _JpegHeader:
     """Steps from marker to marker up to the first scan, as Pillow does before it hands the file to libjpeg.
 
     `tf.io.extract_jpeg_shape` is no substitute: it decodes all coefficients of a progressive file to tell its size.
     """
+    kinds = tf.constant(_jpeg_markers())
 
-    def step(steps, at, frame, supported, adobe, going):  # type: ignore[no-untyped-def]
-        prefix, marker, high, low, *head = file.read(at, 9)
-        filler = tf.equal(marker, 0xFF)
-        bare = tf.equal(marker, 0x01)
-        is_frame = (marker >= 0xC0) & (marker <= 0xCF) & ~_any_of(marker, (0xC4, 0xC8, 0xCC))
-        length = high * 256 + low
-        known = (marker >= 0xC0) & ~((marker >= 0xD0) & (marker <= 0xD9)) & (marker < 0xF0) | tf.equal(marker, 0xFE)
-        sound = tf.equal(prefix, 0xFF) & (
-            filler | bare | known & (length >= 2) & (at + 2 + length <= file.size) & ~(is_frame & (frame > 0))
-        )
-        is_scan = tf.equal(marker, 0xDA)
-        is_adobe = tf.equal(marker, 0xEE) & (length >= 14)
-        for byte, letter in zip(head, b"Adobe", strict=True):
-            is_adobe &= tf.equal(byte, letter)
-        advance = tf.where(filler, 1, tf.where(bare, 2, 2 + length))
+    def step(steps, at, frame, app14, kind):  # type: ignore[no-untyped-def]
+        del kind
+        # Few operations: this runs for every image, about ten times.
+        head = tf.cast(file.padded[at : at + 4], tf.int32)
+        kind = tf.gather(kinds, head[1])
+        length = tf.where(kind < _JPEG_SEGMENT, kind, 2 + head[2] * 256 + head[3])
+        end = at + length
+        sound = tf.equal(head[0], 0xFF) & (end <= file.size) & ((kind < _JPEG_SEGMENT) | (length >= 4))
+        kind = tf.where(sound, kind, _JPEG_UNKNOWN)
         return (
             steps + 1,
-            tf.where(sound & ~is_scan, at + advance, at),
-            tf.where(is_frame & sound, at, frame),
-            tf.where(is_frame & sound, marker <= 0xC2, supported),
-            adobe | is_adobe,
-            sound & ~is_scan,
+            tf.where((kind > _JPEG_UNKNOWN) & (kind < _JPEG_SCAN), end, at),
+            tf.where(tf.equal(kind, _JPEG_FRAME), at, frame),
+            tf.where(tf.equal(kind, _JPEG_APP14), at, app14),
+            kind,
         )
 
-    def going(steps, at, frame, supported, adobe, going):  # type: ignore[no-untyped-def]
-        del at, frame, supported, adobe
-        return going & (steps < _MAX_JPEG_SEGMENTS)
+    def going(steps, at, frame, app14, kind):  # type: ignore[no-untyped-def]
+        del at, frame, app14
+        return (kind > _JPEG_UNKNOWN) & (kind < _JPEG_SCAN) & (steps < _MAX_JPEG_SEGMENTS)
 
-    _, at, frame, supported, adobe, _ = tf.while_loop(
-        going,
-        step,
-        (tf.constant(0), tf.constant(2), tf.constant(0), tf.constant(False), tf.constant(False), tf.constant(True)),
-        parallel_iterations=1,
+    zero = tf.constant(0)
+    _, at, frame, app14, kind = tf.while_loop(
+        going, step, (zero, tf.constant(2), zero, zero, tf.constant(_JPEG_FILLER)), parallel_iterations=1
     )
-    marker = file.read(at, 4)
-    whole = tf.equal(marker[0], 0xFF) & tf.equal(marker[1], 0xDA) & (at + 2 + marker[2] * 256 + marker[3] <= file.size)
-    return _JpegHeader(at=at, frame=frame, supported=supported, adobe=adobe, whole=whole)
+    high, low, *name = file.read(app14 + 2, 7)
+    adobe = (app14 > 0) & (high * 256 + low >= 14)
+    for byte, letter in zip(name, b"Adobe", strict=True):
+        adobe &= tf.equal(byte, letter)
+    return _JpegHeader(
+        at=at,
+        frame=frame,
+        supported=file.read(frame + 1, 1)[0] <= 0xC2,
+        adobe=adobe,
+        whole=tf.equal(kind, _JPEG_SCAN),
+    )
 
 
 def _any_of(value: tf.Tensor, choices: Sequence[int]) -> tf.Tensor:
@@ -346,23 +364,15 @@ def _four(name: bytes) -> int:
     return int.from_bytes(name, "big")
 
 
-# A 1x1 picture of the first colour, and the end of the file.
-_GIF_SENTINEL = b"\x2c\0\0\0\0\x01\0\x01\0\x80\0\0\0\0\0\0\x02\x02\x44\x01\0\x3b"
-
-
 def _gif(file: _File, max_pixels: int) -> tf.Tensor:
-    """Keeps the first picture, and one more of a single pixel behind it.
-
-    TensorFlow answers with memory never written where the picture's data break off, but reads no further: only if the
-    second picture came out was the first one whole.
-    """
+    """Keeps the first picture: TensorFlow would decode all of them, and lay out a canvas for the largest."""
     head = 13 + _color_table_size(file.read(10, 1)[0])
     at, image, end = _walk_gif(file, head)
     width, height = file.little(6, 2), file.little(8, 2)
     left, top = file.little(image + 1, 2), file.little(image + 3, 2)
     frame_width, frame_height = file.little(image + 5, 2), file.little(image + 7, 2)
     contents = _checked(
-        tf.strings.join([file.cut(0, head), file.cut(image, end), _GIF_SENTINEL]),
+        tf.strings.join([file.cut(0, head), file.cut(image, end), b";"]),
         [
             (
                 (image > 0) & (end > image),
@@ -389,16 +399,7 @@ def _gif(file: _File, max_pixels: int) -> tf.Tensor:
             ),
         ],
     )
-    pictures = tf.io.decode_gif(contents)
-    return _checked(
-        pictures,
-        [
-            (
-                tf.equal(tf.shape(pictures)[0], 2),
-                text(f"expected a whole GIF, received one with damaged data: {_RESEND}"),
-            )
-        ],
-    )[0]
+    return tf.io.decode_gif(contents)[0]
 
 
 def _color_table_size(flags: tf.Tensor) -> tf.Tensor:

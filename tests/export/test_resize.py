@@ -12,7 +12,7 @@ from PIL import Image
 
 SIZES = [(224, 224), (299, 160), (7, 13), (1, 1)]
 EXACT = settings(
-    max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 side = st.one_of(st.integers(1, 40), st.integers(41, 700), st.sampled_from([1, 2, 3, 7, 13, 160, 224, 299, 448]))
