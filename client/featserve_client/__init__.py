@@ -21,12 +21,14 @@ from ._exceptions import (
 )
 from ._plans import VersionStatus
 from ._signatures import ModelMetadata, Signature, TensorSpec
+from ._stream import Extracted
 
 __all__ = [
     "AsyncFeatureClient",
     "ConfigError",
     "ConnectError",
     "DeadlineExceeded",
+    "Extracted",
     "FeatserveError",
     "FeatureClient",
     "InvalidImageError",

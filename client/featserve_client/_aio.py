@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from ._base import BaseClient
 from ._exceptions import FeatserveError
-from ._images import ImageLike
-from ._plans import Call, Gather, Plan, Sleep, VersionStatus
+from ._images import Image, ImageLike, iterate, name
+from ._plans import Call, Gather, Plan, Sleep, VersionStatus, check_layers
 from ._signatures import ModelMetadata
+from ._stream import READERS, Extracted, OnError, Stream, check_stream
 
 _T = TypeVar("_T")
 
@@ -83,6 +84,64 @@ class AsyncFeatureClient(BaseClient):
     async def wait_until_ready(self, timeout_s: float) -> None:
         """See `FeatureClient.wait_until_ready`."""
         await self._run(self._plans.wait_until_ready(timeout_s))
+
+    async def extract_iter(
+        self,
+        images: ImageLike | Iterable[ImageLike] | AsyncIterable[ImageLike],
+        layers: str | Iterable[str] | None = None,
+        *,
+        concurrency: int = 8,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[Extracted]:
+        """See `FeatureClient.extract_iter`; the images may come from an async iterable too."""
+        check_stream(concurrency, on_error)
+        wanted = check_layers(layers)
+        known = await self._run(self._plans.prepare(wanted, timeout_s))
+        stream = Stream(
+            self._plans,
+            known,
+            wanted,
+            concurrency=concurrency,
+            ordered=ordered,
+            on_error=on_error,
+            timeout_s=timeout_s,
+        )
+        inputs = _named(images)
+        exhausted = False
+        loading: deque[tuple[str, asyncio.Task[list[Image]]]] = deque()
+        running: set[asyncio.Task[list[Extracted]]] = set()
+        try:
+            while not stream.finished:
+                while not exhausted and len(loading) < min(stream.room, 2 * READERS):
+                    try:
+                        source, item = await anext(inputs)
+                    except StopAsyncIteration:
+                        exhausted = True
+                    else:
+                        load = asyncio.to_thread(self._plans.load_one, source, item, known)
+                        loading.append((source, asyncio.ensure_future(load)))
+                while loading and loading[0][1].done():
+                    source, loaded = loading.popleft()
+                    stream.add(source, _outcome(loaded))
+                stream.input_ended = exhausted and not loading
+                while (piece := stream.take()) is not None:
+                    running.add(asyncio.ensure_future(self._run(stream.ask(piece))))
+                for result in stream.pop():
+                    yield result
+                waited = [*running, *(task for _, task in list(loading)[:1])]
+                if waited:
+                    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+                for answered in [task for task in running if task.done()]:
+                    running.discard(answered)
+                    stream.sent(answered.result())
+        finally:
+            stream.closed = True
+            left = [*running, *(task for _, task in loading)]
+            for task in left:
+                task.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def _run(self, plan: Plan[_T]) -> _T:
         try:
@@ -158,3 +217,23 @@ class AsyncFeatureClient(BaseClient):
         if secure:
             return grpc.aio.secure_channel(target, secure, options=arguments, interceptors=interceptors)
         return grpc.aio.insecure_channel(target, options=arguments, interceptors=interceptors)
+
+
+async def _named(
+    images: ImageLike | Iterable[ImageLike] | AsyncIterable[ImageLike],
+) -> AsyncIterator[tuple[str, ImageLike]]:
+    if isinstance(images, AsyncIterable):
+        index = 0
+        async for item in images:
+            yield name(item, index), item
+            index += 1
+    else:
+        for named in iterate(images):
+            yield named
+
+
+def _outcome(loaded: asyncio.Task[list[Image]]) -> list[Image] | FeatserveError:
+    try:
+        return loaded.result()
+    except FeatserveError as exc:
+        return exc

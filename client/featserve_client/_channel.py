@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,6 +19,9 @@ COMPRESSION = {
     "deflate": grpc.Compression.Deflate,
     "gzip": grpc.Compression.Gzip,
 }
+
+
+_HOST_PORT = re.compile(r"[^:/,]+:\d+|\[[^]]+\]:\d+")
 
 
 def check_target(target: str) -> str:
@@ -88,7 +92,7 @@ def options(
         ("grpc.keepalive_timeout_ms", round(keepalive.timeout_s * 1000)),
         ("grpc.keepalive_permit_without_calls", 0),
         ("grpc.primary_user_agent", user_agent),
-        ("grpc.service_config", json.dumps(service_config(retry))),
+        ("grpc.service_config", json.dumps(service_config(retry, balance=several(target)))),
         # A forked child must not share the parent's connections, which gRPC pools by these arguments.
         ("featserve.pid", os.getpid()),
     ]
@@ -99,14 +103,18 @@ def options(
     return arguments
 
 
-def service_config(retry: RetryPolicy) -> dict[str, Any]:
-    """Return gRPC's service config: retries with a budget, all addresses in turn, only the healthy ones."""
+def several(target: str) -> bool:
+    """Whether a target may stand for more than one server."""
+    return len(split(target)) > 1 or not _HOST_PORT.fullmatch(target)
+
+
+def service_config(retry: RetryPolicy, *, balance: bool) -> dict[str, Any]:
+    """Return gRPC's service config: retries with a budget; among several servers, the healthy ones in turn."""
     method: dict[str, Any] = {"name": [{}]}
-    config: dict[str, Any] = {
-        "loadBalancingConfig": [{"round_robin": {}}],
-        "healthCheckConfig": {"serviceName": ""},
-        "methodConfig": [method],
-    }
+    config: dict[str, Any] = {"methodConfig": [method]}
+    if balance:
+        config["loadBalancingConfig"] = [{"round_robin": {}}]
+        config["healthCheckConfig"] = {"serviceName": ""}
     if retry.max_attempts > 1:
         method["retryPolicy"] = {
             "maxAttempts": retry.max_attempts,

@@ -6,8 +6,8 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,9 +17,10 @@ import numpy.typing as npt
 
 from ._base import BaseClient
 from ._exceptions import FeatserveError
-from ._images import ImageLike
-from ._plans import Call, Gather, Plan, Sleep, VersionStatus
+from ._images import Image, ImageLike, iterate
+from ._plans import Call, Gather, Plan, Sleep, VersionStatus, check_layers
 from ._signatures import ModelMetadata
+from ._stream import READERS, Extracted, OnError, Stream, check_stream
 
 _T = TypeVar("_T")
 
@@ -141,6 +142,85 @@ class FeatureClient(BaseClient):
         """
         self._run(self._plans.wait_until_ready(timeout_s))
 
+    def extract_iter(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        layers: str | Iterable[str] | None = None,
+        *,
+        concurrency: int = 8,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        timeout_s: float | None = None,
+    ) -> Iterator[Extracted]:
+        """Yield the activations of images one by one, from any number of them, in bounded memory.
+
+        Requests overlap; reading goes no further ahead than results are taken. A server that is away or overloaded is
+        asked again for a minute.
+
+        Args:
+            images: As for `extract`; a generator is read as needed.
+            layers: The layers wanted, all if None.
+            concurrency: Requests in flight at most; fewer are used if more would only wait at the server.
+            ordered: Whether results come in the order of the input, or as they are ready.
+            on_error: Whether an image's own error is raised, or comes as `Extracted.error` and the rest goes on.
+            timeout_s: Seconds each request may take.
+
+        Raises:
+            FeatserveError: As for `extract`; with `on_error="return"` only those that are not about one image.
+        """
+        check_stream(concurrency, on_error)
+        return self._stream(images, check_layers(layers), concurrency, ordered, on_error, timeout_s)
+
+    def _stream(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        layers: Sequence[str] | None,
+        concurrency: int,
+        ordered: bool,
+        on_error: OnError,
+        timeout_s: float | None,
+    ) -> Iterator[Extracted]:
+        known = self._run(self._plans.prepare(layers, timeout_s))
+        stream = Stream(
+            self._plans,
+            known,
+            layers,
+            concurrency=concurrency,
+            ordered=ordered,
+            on_error=on_error,
+            timeout_s=timeout_s,
+        )
+        inputs = iterate(images)
+        exhausted = False
+        loading: deque[tuple[str, Future[list[Image]]]] = deque()
+        running: set[Future[list[Extracted]]] = set()
+        readers = ThreadPoolExecutor(READERS, "featserve-read")
+        senders = ThreadPoolExecutor(concurrency, "featserve-send")
+        try:
+            while not stream.finished:
+                while not exhausted and len(loading) < stream.room:
+                    named = next(inputs, None)
+                    if named is None:
+                        exhausted = True
+                    else:
+                        loading.append((named[0], readers.submit(self._plans.load_one, *named, known)))
+                while loading and loading[0][1].done():
+                    source, loaded = loading.popleft()
+                    stream.add(source, _outcome(loaded))
+                stream.input_ended = exhausted and not loading
+                while (piece := stream.take()) is not None:
+                    running.add(senders.submit(self._run, stream.ask(piece)))
+                yield from stream.pop()
+                waited: list[Future[Any]] = [*running, *(future for _, future in list(loading)[:1])]
+                done, _ = wait(waited, return_when=FIRST_COMPLETED)  # of nothing: returns at once
+                for answered in [future for future in running if future in done]:
+                    running.discard(answered)
+                    stream.sent(answered.result())
+        finally:
+            stream.closed = True
+            readers.shutdown(wait=False, cancel_futures=True)
+            senders.shutdown(wait=False, cancel_futures=True)
+
     def _run(self, plan: Plan[_T]) -> _T:
         try:
             step = next(plan)
@@ -219,3 +299,10 @@ class FeatureClient(BaseClient):
         )
         interceptors = self._settings["interceptors"]
         return grpc.intercept_channel(channel, *interceptors) if interceptors else channel
+
+
+def _outcome(loaded: Future[list[Image]]) -> list[Image] | FeatserveError:
+    try:
+        return loaded.result()
+    except FeatserveError as exc:
+        return exc

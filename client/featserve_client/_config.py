@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from ._exceptions import ConfigError
@@ -91,7 +90,8 @@ class TLS:
         if path is None:
             return None
         try:
-            return Path(path).read_bytes()
+            with open(path, "rb") as file:
+                return file.read()
         except OSError as exc:
             raise ConfigError(f"TLS {name}: {exc}") from exc
 

@@ -54,12 +54,20 @@ def iterate(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, Imag
     except TypeError:
         raise InvalidImageError("images", f"expected one or several images, not {type(images).__name__}") from None
     for index, item in enumerate(items):
-        yield _name(item, index), item
+        yield name(item, index), item
 
 
 def is_single(item: object) -> bool:
     """Whether an object is one image, not a collection of them."""
     return _is_pil(item) or hasattr(item, "read") or hasattr(item, "__array__")
+
+
+def name(item: object, index: int) -> str:
+    """Return what errors call an input."""
+    if isinstance(item, str | os.PathLike):
+        return os.fspath(item)
+    given = getattr(item, "filename", None) or getattr(item, "name", None)
+    return given if isinstance(given, str) else f"image {index}"
 
 
 def load(source: str, item: ImageLike, *, max_bytes: int) -> list[Image]:
@@ -168,13 +176,6 @@ def _from_array(source: str, array: npt.NDArray[Any]) -> list[Image]:
 def _is_pil(item: object) -> bool:
     pil = sys.modules.get("PIL.Image")
     return pil is not None and isinstance(item, pil.Image)
-
-
-def _name(item: object, index: int) -> str:
-    if isinstance(item, str | os.PathLike):
-        return os.fspath(item)
-    name = getattr(item, "filename", None) or getattr(item, "name", None)
-    return name if isinstance(name, str) else f"image {index}"
 
 
 def _head(data: bytes) -> str:

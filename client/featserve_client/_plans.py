@@ -334,15 +334,21 @@ class Cutter:
         self._open: dict[tuple[object, ...], tuple[Piece, int, int]] = {}
         self._next = 0
 
+    def skip(self) -> int:
+        """Return the next place and leave it empty."""
+        self._next += 1
+        return self._next - 1
+
     def add(self, image: Image) -> Iterator[Piece]:
         """Take one image; yield what is full now."""
-        place, self._next = self._next, self._next + 1
+        row_bytes = self._row_bytes(image)
+        place = self.skip()
         piece, size, most = self._open.pop(image.group, (None, 0, 0))
         if piece is not None and size + image.nbytes > self._limits.max_request_bytes:
             yield piece
             piece = None
         if piece is None:
-            fit = self._limits.max_response_bytes // max(self._row_bytes(image), 1)
+            fit = self._limits.max_response_bytes // max(row_bytes, 1)
             piece, size, most = Piece([], []), 0, max(1, min(self._limits.max_request_images, fit))
         piece.places.append(place)
         piece.images.append(image)
