@@ -173,34 +173,34 @@ class _Pass:
         )
 
     def apply(self, lines: tf.Tensor) -> tf.Tensor:
-        """Maps `(source lines, elements)` uint8 to `(elements, target lines)` uint8."""
-        taps = tf.shape(self.lines)[1]
-        target_lines = tf.repeat(tf.range(self.target), taps)
-        matrix = tf.SparseTensor(
-            tf.cast(tf.stack([target_lines, tf.reshape(self.lines, [-1])], axis=1), tf.int64),
-            tf.reshape(self.weights, [-1]),
-            tf.cast(tf.stack([self.target, self.size]), tf.int64),
-        )
-
-        def weigh(block: tf.Tensor) -> tf.Tensor:
-            sums = tf.sparse.sparse_dense_matmul(matrix, tf.cast(block, tf.int32)) + (1 << (_WEIGHT_BITS - 1))
-            levels = tf.clip_by_value(tf.bitwise.right_shift(sums, _WEIGHT_BITS), 0, 255)
-            return tf.transpose(tf.cast(levels, tf.uint8))
-
+        """Maps `(source lines, elements)` uint8 to `(target lines, elements)` uint8."""
         elements = tf.shape(lines)[1]
-        block = tf.maximum(_BLOCK_ELEMENTS // self.size, 1)
-        blocks = (elements + block - 1) // block
-        results = tf.TensorArray(tf.uint8, size=blocks, infer_shape=False, element_shape=(None, self.target))
+        taps = tf.shape(self.lines)[1]
+        share = _BLOCK_ELEMENTS / tf.cast(tf.size(lines, tf.int64), tf.float64)
+        block = tf.cast(tf.clip_by_value(share * self.target, 1.0, self.target), tf.int32)
+
+        def weigh(start: tf.Tensor) -> tf.Tensor:
+            chosen, weights = self.lines[start : start + block], self.weights[start : start + block]
+            first, last = chosen[0, 0], chosen[-1, -1]
+            count = tf.shape(chosen)[0]
+            matrix = tf.SparseTensor(
+                tf.cast(tf.stack([tf.repeat(tf.range(count), taps), tf.reshape(chosen - first, [-1])], 1), tf.int64),
+                tf.reshape(weights, [-1]),
+                tf.cast(tf.stack([count, last + 1 - first]), tf.int64),
+            )
+            sums = tf.sparse.sparse_dense_matmul(matrix, tf.cast(lines[first : last + 1], tf.int32))
+            levels = tf.bitwise.right_shift(sums + (1 << (_WEIGHT_BITS - 1)), _WEIGHT_BITS)
+            return tf.cast(tf.clip_by_value(levels, 0, 255), tf.uint8)
+
+        blocks = (self.target + block - 1) // block
+        results = tf.TensorArray(tf.uint8, size=blocks, infer_shape=False, element_shape=(None, None))
         _, results = tf.while_loop(
             lambda index, _: index < blocks,
-            lambda index, results: (
-                index + 1,
-                results.write(index, weigh(lines[:, index * block : (index + 1) * block])),
-            ),
+            lambda index, results: (index + 1, results.write(index, weigh(index * block))),
             (tf.constant(0), results),
             parallel_iterations=1,
         )
-        return results.concat()
+        return tf.reshape(results.concat(), [self.target, elements])
 
 
 def _resample(image: tf.Tensor, horizontal: _Pass, vertical: _Pass) -> tf.Tensor:
@@ -209,12 +209,12 @@ def _resample(image: tf.Tensor, horizontal: _Pass, vertical: _Pass) -> tf.Tensor
     def resize_width(image: tf.Tensor) -> tf.Tensor:
         height, width = tf.unstack(tf.shape(image)[:2])
         columns = tf.reshape(tf.transpose(image, [1, 0, 2]), [width, height * 3])
-        resized = tf.reshape(horizontal.apply(columns), [height, 3, horizontal.target])
-        return tf.transpose(resized, [0, 2, 1])
+        resized = tf.reshape(horizontal.apply(columns), [horizontal.target, height, 3])
+        return tf.transpose(resized, [1, 0, 2])
 
     def resize_height(image: tf.Tensor) -> tf.Tensor:
         height, width = tf.unstack(tf.shape(image)[:2])
-        resized = tf.transpose(vertical.apply(tf.reshape(image, [height, width * 3])))
+        resized = vertical.apply(tf.reshape(image, [height, width * 3]))
         return tf.reshape(resized, [vertical.target, width, 3])
 
     if not _MAY_START_VERTICALLY:
