@@ -14,7 +14,7 @@ from typing import TypeVar
 import tensorflow as tf
 
 from featserve_export._crc32 import crc32
-from featserve_export._guards import check_image_bytes, first_problem, refuse, text, too_many_pixels
+from featserve_export._guards import check_image_bytes, first_problem, refuse, size_checks, text
 from featserve_export._resize import resize_images
 
 _T = TypeVar("_T")
@@ -63,7 +63,8 @@ def decode_and_resize(
     return tf.map_fn(
         load,
         check_image_bytes(image_bytes),
-        parallel_iterations=16,
+        # Bounds the memory too: as many decoded images exist at once.
+        parallel_iterations=8,
         fn_output_signature=tf.TensorSpec((*image_size, 3), tf.uint8),
     )
 
@@ -144,18 +145,6 @@ def _checked(value: _T, checks: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> _T:
         return tf.nest.map_structure(tf.identity, value)  # type: ignore[no-any-return]
 
 
-def _size_checks(kind: str, height: tf.Tensor, width: tf.Tensor, max_pixels: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    height, width = tf.cast(height, tf.int64), tf.cast(width, tf.int64)
-    return [
-        (
-            (height > 0) & (width > 0),
-            text(f"expected a {kind} of at least 1x1 pixel, received ", width, "x", height, ": ", _RESEND),
-        ),
-        # The quotient, as the product of two 32-bit sizes may pass 63 bits.
-        (height <= max_pixels // tf.maximum(width, 1), too_many_pixels(height, width, max_pixels)),
-    ]
-
-
 def _unknown(file: _File, max_pixels: int) -> tf.Tensor:
     del max_pixels
     received = tf.where(tf.equal(file.size, 0), "no bytes", text(file.size, " bytes that start otherwise"))
@@ -189,7 +178,7 @@ def _jpeg(file: _File, max_pixels: int) -> tf.Tensor:
                     f" components or another process: {_ON_THE_CLIENT}",
                 ),
             ),
-            *_size_checks("JPEG", height, width, max_pixels),
+            *size_checks(height, width, max_pixels),
             (
                 scans <= _MAX_JPEG_SCANS,
                 text(f"expected a JPEG of at most {_MAX_JPEG_SCANS} scans, received ", scans, f": {_ON_THE_CLIENT}"),
@@ -293,7 +282,7 @@ def _png(file: _File, max_pixels: int) -> tf.Tensor:
                 tf.equal(file.big(8, 4), 13) & file.starts_with(b"IHDR", at=12) & (last > first),
                 text("expected a whole PNG, received one that breaks at byte ", at, f": {_RESEND}"),
             ),
-            *_size_checks("PNG", height, width, max_pixels),
+            *size_checks(height, width, max_pixels),
             (
                 _any_of(depth, (1, 2, 4, 8, 16))
                 & _any_of(color, (0, 2, 3, 4, 6))
@@ -378,7 +367,7 @@ def _gif(file: _File, max_pixels: int) -> tf.Tensor:
                 (image > 0) & (end > image),
                 text("expected a whole GIF, received one that breaks at byte ", at, f": {_RESEND}"),
             ),
-            *_size_checks("GIF", height, width, max_pixels),
+            *size_checks(height, width, max_pixels),
             (
                 tf.equal(left + top, 0) & tf.equal(frame_width, width) & tf.equal(frame_height, height),
                 text(
@@ -472,7 +461,7 @@ def _bmp(file: _File, max_pixels: int) -> tf.Tensor:
                     f" bytes: {_ON_THE_CLIENT}",
                 ),
             ),
-            *_size_checks("BMP", height, width, max_pixels),
+            *size_checks(height, width, max_pixels),
             (
                 (bits > 8) | ((colors <= 256) & (palette_at + 4 * colors <= size)),
                 text("expected a BMP palette of at most 256 colours, received ", colors, f": {_ON_THE_CLIENT}"),
@@ -527,7 +516,7 @@ def _webp(file: _File, max_pixels: int) -> tf.Tensor:
                 & (file.little(4, 4) + 8 <= tf.cast(file.size, tf.int64)),
                 text("expected a whole WebP, received ", file.size, f" bytes that are not: {_RESEND}"),
             ),
-            *_size_checks("WebP", height, width, max_pixels),
+            *size_checks(height, width, max_pixels),
             (
                 ~(extended & tf.equal(tf.bitwise.bitwise_and(flags, 2), 2)),
                 text(f"expected a still WebP, received an animated one: {_ON_THE_CLIENT}"),

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
+#: What JPEG can express. The weights of a resize grow with the longer side, whatever the area.
+MAX_SIDE = 65_535
+
 
 def text(*parts: object) -> tf.Tensor:
     """Joins strings, numbers and tensors into one scalar string tensor."""
@@ -53,7 +56,7 @@ def check_images(images: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """
     shape = _runtime_shape(images)
     # Zeros and ones of padding keep the slices below valid whatever rank arrived.
-    n, height, width, channels = tf.unstack(tf.concat([tf.cast(shape, tf.int64), tf.zeros([4], tf.int64)], 0)[:4])
+    n, height, width, channels = tf.unstack(tf.concat([tf.cast(shape, tf.int64), tf.zeros([4], tf.int64)], 0)[:4], 4)
     received = shape_text(shape)
     problem = first_problem(
         [
@@ -61,11 +64,8 @@ def check_images(images: tf.Tensor, max_pixels: int) -> tf.Tensor:
                 tf.equal(tf.size(shape), 4) & tf.equal(channels, 3),
                 text("expected images of shape (N, H, W, 3) uint8 RGB, received ", received, _RANK_REMEDY),
             ),
-            (
-                (n > 0) & (height > 0) & (width > 0),
-                text("expected at least one image of at least 1x1 pixel, received ", received, ": send no empty batch"),
-            ),
-            (height * width <= max_pixels, too_many_pixels(height, width, max_pixels)),
+            (n > 0, text("expected at least one image, received ", received, ": send no empty batch")),
+            *size_checks(height, width, max_pixels),
         ]
     )
     with tf.control_dependencies([refuse(problem)]):
@@ -120,15 +120,28 @@ def check_image_bytes(image_bytes: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(tf.identity(image_bytes), (None,))
 
 
-def too_many_pixels(height: tf.Tensor, width: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """The sentence for an image that is larger than `max_pixels`."""
-    return text(
-        f"expected an image of at most {max_pixels} pixels, received ",
-        width,
-        "x",
-        height,
-        ": raise --max-pixels at export or shrink the image",
-    )
+def size_checks(height: tf.Tensor, width: tf.Tensor, max_pixels: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Checks, for `first_problem`, of an image's size: scalars int64, not negative."""
+    received = text(width, "x", height, ": ")
+    return [
+        (
+            (height > 0) & (width > 0),
+            text("expected an image of at least 1x1 pixel, received ", received, "check what was sent"),
+        ),
+        # The quotient, as the product of two sizes from a hostile header may pass 63 bits.
+        (
+            height <= max_pixels // tf.maximum(width, 1),
+            text(
+                f"expected an image of at most {max_pixels} pixels, received ",
+                received,
+                "raise --max-pixels at export or shrink the image",
+            ),
+        ),
+        (
+            (height <= MAX_SIDE) & (width <= MAX_SIDE),
+            text(f"expected an image of at most {MAX_SIDE} pixels on a side, received ", received, "shrink the image"),
+        ),
+    ]
 
 
 def _runtime_shape(tensor: tf.Tensor) -> tf.Tensor:

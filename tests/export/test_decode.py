@@ -122,6 +122,11 @@ def test_a_decompression_bomb_is_refused_by_its_header(decode, contents):
     )
 
 
+def test_a_picture_of_one_endless_row_is_refused(decode):
+    line = corpus.png(20_000_000, 1, depth=1, color=0, rows=bytes(1 + 20_000_000 // 8))
+    assert "at most 65535 pixels on a side, received 20000000x1" in refusal(decode, line)
+
+
 def test_a_gif_picture_larger_than_its_canvas_is_refused(decode):
     gif = corpus.encode(Image.fromarray(np.zeros((8, 8, 3), np.uint8)).quantize(4), format="GIF")
     at = gif.index(b"\x2c\0\0\0\0\x08\0\x08\0")
