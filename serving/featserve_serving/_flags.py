@@ -9,6 +9,7 @@ import difflib
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from . import _errors
 
@@ -147,9 +148,24 @@ class Settings:
     def text(self, name: str) -> str:
         return str(self.values[name])
 
-    def whole(self, name: str) -> int:
+    def plain(self, name: str) -> str:
+        """Return the value as a command line has it."""
         value = self.values[name]
-        return int(value)
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    def path(self, name: str) -> Path | None:
+        """Return a path, or `None` where the flag is empty."""
+        return Path(self.text(name)) if self.text(name) else None
+
+    def whole(self, name: str) -> int:
+        return int(self.values[name])
+
+    def port(self, name: str) -> int:
+        """Return a port; -1, no port, comes back as 0."""
+        port = self.whole(name)
+        if not -1 <= port <= 65535:
+            raise _errors.SetupError(f"--{name} expects a port from 0 to 65535; received {port}")
+        return max(0, port)
 
     def number(self, name: str) -> float:
         return float(self.values[name])
@@ -215,6 +231,7 @@ def usage() -> str:
     lines = [
         "usage: featserve-serve [--FLAG=VALUE | --FLAG VALUE]...",
         "       featserve-serve ssl-config --cert FILE --key FILE [--client-ca FILE]",
+        "       featserve-serve models-config --model_root DIR [--served_from DIR]",
         "",
         "Serve SavedModels over gRPC and REST. Give one of --model_root, --model_base_path, --model_config_file.",
     ]

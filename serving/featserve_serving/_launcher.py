@@ -1,10 +1,10 @@
-"""From flags to a running server."""
+"""Which server to run."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
+from . import _embedded, _external
 from ._errors import SetupError
 from ._flags import Settings
 
@@ -15,56 +15,31 @@ def serve(settings: Settings) -> int:
     Raises:
         SetupError: it cannot start as asked.
     """
-    return _serve_embedded(settings)
+    _embedded.require_models(settings)
+    runtime, why = choose(settings.text("runtime"))
+    print(f"featserve-serve: runtime {runtime}: {why}", file=sys.stderr)
+    if runtime == "embedded":
+        return _embedded.serve(settings)
+    return _external.serve(settings, in_docker=runtime == "docker")
 
 
-def _serve_embedded(settings: Settings) -> int:
-    try:
-        from . import _server
-        from ._manager import ManagerOptions
-        from ._servable import SessionOptions
-    except ModuleNotFoundError as exc:
-        raise SetupError(f"the embedded server needs {exc.name}: pip install 'featserve[serving]'") from exc
-    session = SessionOptions(
-        tags=tuple(settings.text("saved_model_tags").split(",")),
-        intra_op_threads=settings.whole("tensorflow_intra_op_parallelism")
-        or settings.whole("tensorflow_session_parallelism"),
-        inter_op_threads=settings.whole("tensorflow_inter_op_parallelism")
-        or settings.whole("tensorflow_session_parallelism"),
-    )
-    options = _server.ServerOptions(
-        address=f"{settings.text('host')}:{settings.whole('port')}",
-        max_threads=settings.whole("grpc_max_threads") or _server.ServerOptions.max_threads,
-        max_message_bytes=settings.whole("max_message_mb") << 20,
-        enable_reload_rpc=settings.on("enable_reload_rpc"),
-        tensor_content_responses=settings.on("enable_serialization_as_tensor_content"),
-        manager=ManagerOptions(
-            session=session,
-            poll_interval_s=settings.whole("file_system_poll_wait_seconds"),
-            max_load_retries=settings.whole("max_num_load_retries"),
-            load_retry_interval_s=settings.whole("load_retry_interval_micros") / 1e6,
-            warmup=settings.on("enable_model_warmup"),
-            warmup_iterations=max(1, settings.whole("num_request_iterations_for_warmup")),
-            allow_labels_for_unavailable=settings.on("allow_version_labels_for_unavailable_models"),
-        ),
-    )
-    server = _server.create_server(
-        model_root=_path(settings, "model_root"),
-        model_base_path=_path(settings, "model_base_path"),
-        model_name=settings.text("model_name"),
-        model_config_file=_path(settings, "model_config_file"),
-        options=options,
-    )
-    server.start()
-    try:
-        for name, versions in server.models().items():
-            print(f"serving {name} (version {', '.join(map(str, versions))}) at {settings.text('host')}:{server.port}")
-        sys.stdout.flush()
-        server.wait()
-    finally:
-        server.stop(settings.number("stop_grace_seconds"))
-    return 0
+def choose(wanted: str) -> tuple[str, str]:
+    """Return the runtime, and why it is that one.
 
-
-def _path(settings: Settings, flag: str) -> Path | None:
-    return Path(settings.text(flag)) if settings.text(flag) else None
+    Raises:
+        SetupError: the one that was asked for cannot be run here.
+    """
+    if wanted == "embedded":
+        return wanted, "asked for"
+    reasons = {"docker": _external.docker_reason, "native": _external.native_reason}
+    if wanted in reasons:
+        if reason := reasons[wanted]():
+            raise SetupError(f"--runtime {wanted}: {reason}; --runtime embedded needs neither")
+        return wanted, "asked for"
+    found: list[str] = []
+    for runtime, reason_of in reasons.items():
+        reason = reason_of()
+        if reason is None:
+            return runtime, "; ".join([*found, "this one is there"])
+        found.append(reason)
+    return "embedded", "; ".join(found)

@@ -146,12 +146,13 @@ class Server:
         self._manager.stop()
         self._tracer.close()
 
-    def wait(self) -> None:
-        """Block until SIGTERM or SIGINT asks to stop. Call it from the main thread."""
+    @staticmethod
+    def catch_signals() -> threading.Event:
+        """Return the event that SIGTERM or SIGINT sets from now on. Call it from the main thread."""
         asked = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: asked.set())
-        asked.wait()
+        return asked
 
     def __enter__(self) -> Server:
         self.start()
