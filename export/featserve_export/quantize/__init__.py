@@ -1,0 +1,15 @@
+"""Static post-training quantisation of a frozen graph into TensorFlow's oneDNN operations."""
+
+from ._errors import QuantizationError
+from ._photos import CalibrationPhotos, read_photos
+from ._quantize import LayerReport, QuantizationReport, QuantizedGraph, quantize_graph
+
+__all__ = [
+    "CalibrationPhotos",
+    "LayerReport",
+    "QuantizationError",
+    "QuantizationReport",
+    "QuantizedGraph",
+    "quantize_graph",
+    "read_photos",
+]

@@ -1,0 +1,99 @@
+"""Reads calibration photos the way the network will see them."""
+
+import glob
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from ._errors import QuantizationError
+from ._graph import Array
+
+MIN_PHOTOS = 8
+_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
+# Below this standard deviation of all pixels (0..255) the photos are one colour for all that ranges are concerned.
+_MIN_SPREAD = 4.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationPhotos:
+    """Photos to calibrate with.
+
+    Attributes:
+        images: `(count, height, width, 3)` float32 RGB, 0..255.
+        skipped: files that could not be decoded.
+        warnings: sentences about the set as a whole.
+    """
+
+    images: Array
+    skipped: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def read_photos(
+    source: str | Path, image_size: tuple[int, int], *, count: int, interpolation: str = "nearest"
+) -> CalibrationPhotos:
+    """Reads the first `count` photos, evenly spread over the sorted names, that can be decoded.
+
+    Args:
+        source: a directory, searched with its subdirectories, or a glob.
+        image_size: `(height, width)` of the network in pixels.
+        count: how many photos are wanted, at least 8.
+        interpolation: as for `keras.utils.load_img`.
+
+    Raises:
+        QuantizationError: fewer than 8 photos can be read.
+    """
+    if count < MIN_PHOTOS:
+        raise QuantizationError(f"expected --calibration-images of at least {MIN_PHOTOS}, received {count}")
+    paths = _paths(source)
+    if not paths:
+        raise QuantizationError(
+            f"expected a directory or glob of photos to calibrate with, {source} has none; "
+            "give about 64 photos like those that will be served"
+        )
+    images: list[Array] = []
+    skipped: list[str] = []
+    for path in _spread(paths, count):
+        if len(images) == count:
+            break
+        try:
+            photo = keras.utils.load_img(path, target_size=image_size, interpolation=interpolation)
+        except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
+            skipped.append(str(path))
+        else:
+            images.append(np.asarray(photo, np.float32))
+    if len(images) < MIN_PHOTOS:
+        raise QuantizationError(
+            f"expected at least {MIN_PHOTOS} photos to calibrate with, "
+            f"received {len(images)} from {source} ({len(skipped)} could not be decoded)"
+        )
+    stacked = np.stack(images)
+    return CalibrationPhotos(images=stacked, skipped=tuple(skipped), warnings=one_colour_warning(stacked))
+
+
+def one_colour_warning(images: Array) -> tuple[str, ...]:
+    """Warns where all pixels are nearly the same: such photos say nothing about the ranges of others."""
+    if float(images.std()) >= _MIN_SPREAD:
+        return ()
+    return ("the calibration photos are of one colour: ranges are degenerate, other photos will saturate",)
+
+
+def _paths(source: str | Path) -> list[Path]:
+    if Path(source).is_dir():
+        found: Sequence[Path] = list(Path(source).rglob("*"))
+    else:
+        found = [Path(name) for name in glob.glob(str(source), recursive=True)]
+    keep: Callable[[Path], bool] = lambda path: path.is_file() and path.suffix.lower() in _SUFFIXES  # noqa: E731
+    return sorted(filter(keep, found))
+
+
+def _spread(paths: Sequence[Path], count: int) -> list[Path]:
+    """All paths: first `count` at even distances, then the rest, which stand in for those that cannot be decoded."""
+    step = max(len(paths) // count, 1)
+    first = list(paths[::step])[:count]
+    chosen = set(first)
+    return first + [path for path in paths if path not in chosen]

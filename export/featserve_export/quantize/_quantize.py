@@ -1,0 +1,240 @@
+"""From a frozen float graph and photos to an eight-bit graph that is proven close, or a refusal."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.framework import graph_pb2
+
+from ._errors import QuantizationError
+from ._graph import Array, FloatGraph
+from ._layers import Layer, find_layers
+from ._photos import MIN_PHOTOS, one_colour_warning
+from ._ranges import METHODS, Progress, calibrate, silent
+from ._rewrite import quantize
+from ._rounding import Rounder, second_moments
+from ._sensitivity import cosines, sensitivity
+
+MIN_COSINE = 0.99
+# Verification sees other photos than calibration, so the held-out ones must do a little better.
+_MARGIN = 0.2
+_MIN_INT8_SHARE = 0.5
+_MAX_FLOAT_SHARE = 0.25
+_HELD_OUT_EVERY = 4
+_SENSITIVITY_IMAGES = 4
+_BATCH = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerReport:
+    """One convolution or matrix product.
+
+    Attributes:
+        name: its node.
+        operation: its TensorFlow operation.
+        precision: `int8` or `float32`.
+        multiplications: for one image.
+        cosine_alone: of the features when this layer alone is in eight bits; None where it has no kernel.
+        reason: why it stays in float32, empty where it does not.
+    """
+
+    name: str
+    operation: str
+    precision: str
+    multiplications: int
+    cosine_alone: float | None
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizationReport:
+    """What was done, for the manifest.
+
+    Attributes:
+        method: how the ranges were cut: one of min-max, percentile, mean-squared-error.
+        methods: each method's lowest cosine of the held-out photos, all layers in eight bits.
+        photos: used for ranges and weights.
+        held_out: photos the closeness was measured on.
+        cosine: output to `{"mean", "lowest"}` of the held-out photos.
+        int8_share: of all multiplications.
+        layers: in execution order.
+        warnings: sentences.
+    """
+
+    method: str
+    methods: dict[str, float]
+    photos: int
+    held_out: int
+    cosine: dict[str, dict[str, float]]
+    int8_share: float
+    layers: tuple[LayerReport, ...]
+    warnings: tuple[str, ...] = field(default=())
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantizedGraph:
+    """An eight-bit graph with the placeholder and outputs of the float one, and how it came about."""
+
+    graph_def: graph_pb2.GraphDef
+    report: QuantizationReport
+
+
+def quantize_graph(
+    graph_def: graph_pb2.GraphDef,
+    input_name: str,
+    outputs: Mapping[str, str],
+    images: Array,
+    *,
+    min_cosine: float = MIN_COSINE,
+    progress: Progress = silent,
+) -> QuantizedGraph:
+    """Quantises a frozen graph after training, statically.
+
+    Three quarters of the photos set ranges and weights, the others choose the method and prove the result. Layers are
+    put back to float32, the most sensitive first, until the features are close. The same photos give the same graph.
+
+    Args:
+        graph_def: frozen, normalisation folded into the convolutions.
+        input_name: the placeholder.
+        outputs: layer name to its node.
+        images: `(count, height, width, 3)` float32 as the placeholder takes them, at least 8.
+        min_cosine: what each held-out photo's features must reach against float32.
+        progress: called with the task, steps done and steps in all.
+
+    Raises:
+        QuantizationError: too few photos, operations that have no eight-bit kernel, or features that are not close.
+    """
+    if len(images) < MIN_PHOTOS:
+        raise QuantizationError(f"expected at least {MIN_PHOTOS} calibration photos, received {len(images)}")
+    graph = FloatGraph(graph_def, list(outputs.values()))
+    layers, refused = find_layers(graph)
+    _check_share(graph, layers, refused)
+
+    held_out = np.arange(len(images)) % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
+    batches = _batches(images[~held_out])
+    probes = _batches(images[held_out])
+    tensors = dict.fromkeys(
+        name for layer in layers for name in (layer.input, layer.output, layer.residual) if name is not None
+    )
+    ranges = calibrate(graph.graph_def, input_name, list(tensors), batches, progress)
+    rounder = Rounder(second_moments(graph.graph_def, input_name, layers, batches, progress))
+    expected = _run(graph_def, input_name, graph.outputs, probes)
+
+    def closeness(method: str, keep_float: Sequence[str]) -> tuple[graph_pb2.GraphDef, list[Array]]:
+        rewritten = quantize(graph, layers, ranges, rounder, method, keep_float)
+        received = _run(rewritten, input_name, graph.outputs, probes)
+        return rewritten, [cosines(a, b) for a, b in zip(expected, received, strict=True)]
+
+    tried = {}
+    for index, method in enumerate(METHODS):
+        tried[method] = closeness(method, ())
+        progress("methods", index + 1, len(METHODS))
+    lowest = {method: _lowest(found) for method, (_, found) in tried.items()}
+    method = max(METHODS, key=lambda name: lowest[name])
+    alone = sensitivity(
+        graph, layers, ranges, rounder, method, input_name, images[held_out][:_SENSITIVITY_IMAGES], progress
+    )
+    worst = sorted(alone, key=lambda name: alone[name])
+    rewritten, found = tried[method]
+    keep: list[str] = []
+    while _lowest(found) < 1 - (1 - min_cosine) * (1 - _MARGIN):
+        step = max(len(layers) // 32, 1)
+        if len(keep) + step > _MAX_FLOAT_SHARE * len(layers):
+            break
+        keep = worst[: len(keep) + step]
+        rewritten, found = closeness(method, keep)
+        progress("precision", len(keep), int(_MAX_FLOAT_SHARE * len(layers)))
+    if _lowest(found) < min_cosine:
+        named = ", ".join(f"{name} ({alone[name]:.4f})" for name in worst[:5])
+        raise QuantizationError(
+            f"expected features of cosine {min_cosine} or more on each held-out photo, received {_lowest(found):.4f} "
+            f"with {len(keep)} of {len(layers)} layers in float32; the worst alone: {named}; "
+            "calibrate with more photos like those served, or export with --precision bfloat16"
+        )
+    return QuantizedGraph(
+        graph_def=rewritten,
+        report=QuantizationReport(
+            method=method,
+            methods=lowest,
+            photos=int((~held_out).sum()),
+            held_out=int(held_out.sum()),
+            cosine={
+                layer: {"mean": float(cosine.mean()), "lowest": float(cosine.min())}
+                for layer, cosine in zip(outputs, found, strict=True)
+            },
+            int8_share=_share(layers, keep),
+            layers=_layer_reports(graph, layers, refused, keep, alone),
+            warnings=one_colour_warning(images),
+        ),
+    )
+
+
+def _check_share(graph: FloatGraph, layers: Sequence[Layer], refused: Mapping[str, str]) -> None:
+    if not layers or len(layers) < _MIN_INT8_SHARE * (len(layers) + len(refused)):
+        named = ", ".join(f"{graph.nodes[name].op} {name}: {reason}" for name, reason in list(refused.items())[:5])
+        raise QuantizationError(
+            f"expected convolutions that have an eight-bit kernel, received {len(layers)} of "
+            f"{len(layers) + len(refused)} ({named or 'no convolution'}); export with --precision bfloat16"
+        )
+
+
+def _layer_reports(
+    graph: FloatGraph,
+    layers: Sequence[Layer],
+    refused: Mapping[str, str],
+    keep: Sequence[str],
+    alone: Mapping[str, float],
+) -> tuple[LayerReport, ...]:
+    reports = [
+        LayerReport(
+            name=layer.name,
+            operation=layer.op,
+            precision="float32" if layer.name in keep else "int8",
+            multiplications=layer.multiplications,
+            cosine_alone=alone[layer.name],
+            reason="among the layers whose error dominates" if layer.name in keep else "",
+        )
+        for layer in layers
+    ]
+    reports += [
+        LayerReport(
+            name=name,
+            operation=graph.nodes[name].op,
+            precision="float32",
+            multiplications=0,
+            cosine_alone=None,
+            reason=reason,
+        )
+        for name, reason in refused.items()
+    ]
+    return tuple(sorted(reports, key=lambda report: graph.position[report.name]))
+
+
+def _share(layers: Sequence[Layer], keep: Sequence[str]) -> float:
+    total = sum(layer.multiplications for layer in layers)
+    return sum(layer.multiplications for layer in layers if layer.name not in keep) / total
+
+
+def _lowest(found: Sequence[Array]) -> float:
+    return min(float(cosine.min()) for cosine in found)
+
+
+def _batches(images: Array) -> list[Array]:
+    return [images[start : start + _BATCH] for start in range(0, len(images), _BATCH)]
+
+
+def _run(
+    graph_def: graph_pb2.GraphDef, input_name: str, outputs: Sequence[str], batches: Sequence[Array]
+) -> list[Array]:
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.graph_util.import_graph_def(graph_def, name="")
+    with tf.compat.v1.Session(graph=graph) as session:
+        rows = [session.run([f"{name}:0" for name in outputs], {f"{input_name}:0": batch}) for batch in batches]
+    return [np.concatenate(parts) for parts in zip(*rows, strict=True)]

@@ -1,0 +1,354 @@
+"""Writes a GraphDef whose layers compute in eight bits.
+
+One representation for every eight-bit tensor: quint8, `round((x + offset) * 255 / limit)`, one `limit` and one
+`offset` a channel. Behind a ReLU the offset is zero. A tensor without a ReLU (a linear bottleneck, a shortcut's
+projection) is made non-negative by its offset, which goes into the bias of the layer that makes it and is taken out of
+the bias of the layer that reads it: both exact, and all eight bits are used. So one kernel serves all layers:
+
+    operations of the float graph                          operation of the eight-bit graph
+    Conv2D, MatMul [+ BiasAdd] [+ Relu | Relu6]            _FusedQuantizedConv2D          BiasAdd, Relu, Requantize
+    the same + Add of another tensor [+ Relu | Relu6]      _FusedQuantizedConv2D          BiasAdd, Sum, Relu, Requantize
+    DepthwiseConv2dNative [+ BiasAdd] [+ Relu | Relu6]     _FusedQuantizedDepthwiseConv2D BiasAdd, Relu, Requantize
+    MaxPool, AvgPool, ConcatV2, Pad of eight-bit tensors   QuantizedMaxPool, QuantizedAvgPool, ConcatV2, Pad
+
+Saturation at 255 is ReLU6's upper bound. The kernels are oneDNN's (tensorflow/core/kernels/mkl/mkl_conv_ops.cc).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+from tensorflow.core.framework import graph_pb2, node_def_pb2
+
+from ._graph import Array, FloatGraph, producer, tensor_name
+from ._layers import Layer, Padding
+from ._ranges import Range
+from ._rounding import WEIGHT_LEVELS, Rounder
+
+_FLOAT = tf.float32.as_datatype_enum
+_QUINT8 = tf.quint8.as_datatype_enum
+_QINT8 = tf.qint8.as_datatype_enum
+SWITCH = "int8/switch"
+_NO_PADDING: Padding = ((0, 0), (0, 0))
+
+
+@dataclass(frozen=True)
+class _Eight:
+    """An eight-bit tensor of the new graph."""
+
+    name: str
+    offset: Array
+    limit: Array
+
+
+def quantize(
+    graph: FloatGraph,
+    layers: Sequence[Layer],
+    ranges: Mapping[str, Range],
+    rounder: Rounder,
+    method: str,
+    keep_float: Collection[str] = (),
+) -> graph_pb2.GraphDef:
+    """Rewrites layers to eight bits.
+
+    Args:
+        graph: the float graph.
+        layers: all of its layers, in execution order.
+        ranges: of each layer's input, output and residual.
+        rounder: of the weights.
+        method: which of the ranges' limits to take.
+        keep_float: names of the layers to leave in float32.
+
+    Returns:
+        A graph with the same placeholder and outputs, float32 both.
+    """
+    chosen = [layer for layer in layers if layer.name not in keep_float]
+    return _Rewriter(graph, chosen, ranges, rounder, method).run()
+
+
+def with_switches(
+    graph: FloatGraph, layers: Sequence[Layer], ranges: Mapping[str, Range], rounder: Rounder, method: str
+) -> graph_pb2.GraphDef:
+    """The float graph with the placeholder `SWITCH`, int32: layer number n computes in eight bits where it is n."""
+    return _Rewriter(graph, layers, ranges, rounder, method).run_with_switches()
+
+
+class _Rewriter:
+    def __init__(
+        self,
+        graph: FloatGraph,
+        layers: Sequence[Layer],
+        ranges: Mapping[str, Range],
+        rounder: Rounder,
+        method: str,
+    ) -> None:
+        self._graph = graph
+        self._layers = {layer.output: layer for layer in layers}
+        self._members = {member for layer in layers for member in layer.members}
+        self._ranges = ranges
+        self._rounder = rounder
+        self._method = method
+        self._eight: dict[str, _Eight] = {}
+        self._new = graph_pb2.GraphDef(versions=graph.graph_def.versions, library=graph.graph_def.library)
+        self._float: set[str] = set()
+        self._names: set[str] = set()
+
+    def run(self) -> graph_pb2.GraphDef:
+        for node in self._graph.order:
+            if node.name in self._layers:
+                self._emit_layer(self._layers[node.name])
+            elif node.name not in self._members and not self._emit_eight_bit(node):
+                self._copy(node)
+        for output in self._graph.outputs:
+            self._as_float(output)
+        self._order_sums()
+        return tf.compat.v1.graph_util.extract_sub_graph(self._new, self._graph.outputs)
+
+    def run_with_switches(self) -> graph_pb2.GraphDef:
+        switch = self._add(SWITCH, "Placeholder", [], dtype=tf.int32)
+        for node in self._graph.order:
+            self._copy(node)
+            if node.name in self._layers:
+                self._new.node[-1].name = f"{node.name}/float"
+        for number, (output, layer) in enumerate(self._layers.items()):
+            self._emit_layer(layer)
+            alone = self._dequantize(f"{output}/alone", self._eight.pop(output))
+            wanted = self._constant(f"{output}/number", np.array(number), tf.int32)
+            chosen = self._add(f"{output}/chosen", "Equal", [switch, wanted], T=tf.int32)
+            self._add(output, "SelectV2", [chosen, alone, f"{output}/float"], T=tf.float32)
+        self._order_sums()
+        return self._new
+
+    def _add(self, name: str, op: str, inputs: Sequence[str], **attributes: object) -> str:
+        node = self._new.node.add(name=name, op=op, input=inputs)
+        for key, value in attributes.items():
+            _set_attribute(node, key, value)
+        return name
+
+    def _constant(self, name: str, value: npt.NDArray[np.generic], dtype: tf.DType) -> str:
+        if name not in self._names:
+            self._names.add(name)
+            proto = tf.make_tensor_proto(value.astype(dtype.as_numpy_dtype), dtype)
+            node = self._new.node.add(name=name, op="Const")
+            node.attr["dtype"].type = dtype.as_datatype_enum
+            node.attr["value"].tensor.CopyFrom(proto)
+        return name
+
+    def _scalar(self, value: float) -> str:
+        return self._constant(f"int8/{value!r}", np.array(value), tf.float32)
+
+    def _bounds(self, limit: float = 1.0) -> list[str]:
+        return [self._scalar(0.0), self._scalar(limit)]
+
+    def _copy(self, node: node_def_pb2.NodeDef) -> None:
+        for name in node.input:
+            self._as_float(name)
+        self._new.node.add().CopyFrom(node)
+        self._float.add(node.name)
+
+    def _as_float(self, name: str) -> None:
+        """Makes the float tensor exist under its own name."""
+        key = tensor_name(name)
+        eight = self._eight.get(key)
+        if eight is None or key in self._float:
+            return
+        self._float.add(key)
+        self._dequantize(key, eight)
+
+    def _dequantize(self, name: str, eight: _Eight) -> str:
+        shifted = bool(eight.offset.any())
+        values = self._add(
+            f"{name}/unit", "Dequantize", [eight.name, *self._bounds()], T=tf.quint8, mode=b"SCALED", dtype=tf.float32
+        )
+        limit = self._constant(f"{name}/limit", eight.limit, tf.float32)
+        values = self._add(f"{name}/scaled" if shifted else name, "Mul", [values, limit], T=tf.float32)
+        if shifted:
+            offset = self._constant(f"{name}/offset", eight.offset, tf.float32)
+            self._add(name, "Sub", [values, offset], T=tf.float32)
+        return name
+
+    def _as_eight(self, name: str, padding: Padding = _NO_PADDING) -> _Eight:
+        """The eight-bit form of a tensor, quantised here if its producer is in float.
+
+        Padding is zeros of the float tensor, so where there is an offset it must happen before.
+        """
+        key = tensor_name(name)
+        if key in self._eight and padding == _NO_PADDING:
+            return self._eight[key]
+        self._as_float(key)
+        stem = f"{key}/quantized" if padding == _NO_PADDING else "/".join([key, "padded", *map(str, _flat(padding))])
+        offset = self._ranges[key].offset
+        limit = np.full_like(offset, self._ranges[key].limits[self._method])
+        if stem not in self._names:
+            self._names.add(stem)
+            values = name
+            if padding != _NO_PADDING:
+                amounts = self._constant(f"{stem}/amounts", np.array([(0, 0), *padding, (0, 0)]), tf.int32)
+                values = self._add(f"{stem}/pad", "Pad", [values, amounts], T=tf.float32, Tpaddings=tf.int32)
+            if offset.any():
+                shift = self._constant(f"{stem}/offset", offset, tf.float32)
+                values = self._add(f"{stem}/shifted", "AddV2", [values, shift], T=tf.float32)
+            scale = self._constant(f"{stem}/scale", 1 / limit, tf.float32)
+            values = self._add(f"{stem}/unit", "Mul", [values, scale], T=tf.float32)
+            self._add(
+                stem,
+                "QuantizeV2",
+                [values, *self._bounds()],
+                T=tf.quint8,
+                mode=b"SCALED",
+                round_mode=b"HALF_TO_EVEN",
+            )
+        eight = _Eight(stem, offset, limit)
+        if padding == _NO_PADDING:
+            self._eight[key] = eight
+            self._float.add(key)
+        return eight
+
+    def _emit_layer(self, layer: Layer) -> None:
+        needs_early_padding = layer.padding != _NO_PADDING and bool(self._ranges[layer.input].offset.any())
+        source = self._as_eight(layer.input, layer.padding if needs_early_padding else _NO_PADDING)
+        padding = _NO_PADDING if needs_early_padding else layer.padding
+        output = self._ranges[layer.output]
+        offset, top = output.offset, output.limits[self._method]
+        if layer.ceiling is not None:
+            offset, top = np.zeros_like(offset), min(top, layer.ceiling)
+        limit = np.full_like(offset, top)
+        summand = None if layer.residual is None else self._as_eight(layer.residual)
+        if summand is not None:
+            # A sum has one factor for all channels.
+            limit = summand.limit * (limit / summand.limit).max()
+
+        profile = source.limit / source.limit.max()
+        rounded = self._rounder.round(layer, profile)
+        read = rounded.whole * (rounded.magnitude.reshape((1, 1, -1, 1) if layer.depthwise else -1) / WEIGHT_LEVELS)
+        shift = read * (source.offset / profile).reshape(1, 1, -1, 1)
+        bias = rounded.bias + offset - shift.sum((0, 1, 3) if layer.depthwise else (0, 1, 2))
+        if summand is not None:
+            bias = bias - summand.offset
+        magnitude = rounded.magnitude * source.limit.max() / limit
+        data = [source.name]
+        if layer.op == "MatMul":
+            data = [self._reshape(f"{layer.name}/int8/pixels", data[0], (-1, 1, 1, layer.kernel.shape[2]))]
+        data.append(self._constant(f"{layer.name}/int8/kernel", rounded.whole, tf.qint8))
+        fused = [b"BiasAdd", b"Relu", b"Requantize"]
+        bounds = self._bounds()
+        if summand is not None:
+            fused.insert(1, b"Sum")
+        data.append(self._constant(f"{layer.name}/int8/bias", bias / limit, tf.float32))
+        if summand is not None:
+            data.append(summand.name)
+        bounds.append(self._constant(f"{layer.name}/int8/low", -magnitude, tf.float32))
+        bounds.append(self._constant(f"{layer.name}/int8/high", magnitude, tf.float32))
+        if summand is not None:
+            bounds.extend(self._bounds(float(np.float32(summand.limit[0] / limit[0]))))
+        bounds.extend(self._bounds())
+        name = self._add(
+            f"{layer.output}/int8",
+            "_FusedQuantizedDepthwiseConv2D" if layer.depthwise else "_FusedQuantizedConv2D",
+            [*data, *bounds],
+            Tinput=tf.quint8,
+            Tfilter=tf.qint8,
+            Tbias=tf.float32,
+            Tsummand=tf.quint8,
+            out_type=tf.quint8,
+            Tdevice_inputs=[_QUINT8, _QINT8, _FLOAT, _QUINT8][: len(data)],
+            Thost_inputs=[_FLOAT] * len(bounds),
+            Tdevice_outputs=[_QUINT8],
+            Thost_outputs=[_FLOAT, _FLOAT],
+            data_format=b"NHWC",
+            strides=[1, *layer.strides, 1],
+            padding=b"EXPLICIT" if padding != _NO_PADDING else b"VALID",
+            explicit_paddings=[0, 0, *_flat(padding), 0, 0] if padding != _NO_PADDING else [],
+            dilations=[1, 1, 1, 1],
+            is_filter_const=True,
+            is_bias_const=True,
+            fused_ops=fused,
+        )
+        if layer.op == "MatMul":
+            name = self._reshape(f"{layer.output}/int8/rows", name, (-1, layer.kernel.shape[3]))
+        self._eight[layer.output] = _Eight(name, offset, limit)
+
+    def _reshape(self, name: str, values: str, shape: tuple[int, ...]) -> str:
+        sizes = self._constant(f"{name}/shape", np.array(shape), tf.int32)
+        return self._add(name, "Reshape", [values, sizes], T=tf.quint8, Tshape=tf.int32)
+
+    def _emit_eight_bit(self, node: node_def_pb2.NodeDef) -> bool:
+        """Keeps pooling, concatenation and padding of eight-bit tensors in eight bits."""
+        values = [self._eight.get(tensor_name(name)) for name in _eight_bit_inputs(node)]
+        first = values[0] if values else None
+        present = [value for value in values if value is not None]
+        if first is None or len(present) != len(values):
+            return False
+        name = f"{node.name}/int8"
+        offset, limit = first.offset, first.limit
+        if node.op in ("MaxPool", "AvgPool"):
+            self._add(
+                name,
+                f"Quantized{node.op}",
+                [first.name, *self._bounds()],
+                T=tf.quint8,
+                ksize=list(node.attr["ksize"].list.i),
+                strides=list(node.attr["strides"].list.i),
+                padding=node.attr["padding"].s,
+            )
+        elif node.op == "Pad" and not offset.any():
+            self._copy_inputs(node.input[1:])
+            self._add(name, "Pad", [first.name, node.input[1]], T=tf.quint8, Tpaddings=tf.int32)
+        elif node.op == "ConcatV2" and int(np.asarray(self._graph.constant(node.input[-1]))) in (3, -1):
+            offset = np.concatenate([value.offset for value in present])
+            limit = np.concatenate([value.limit for value in present])
+            self._copy_inputs(node.input[-1:])
+            inputs = [*(value.name for value in present), node.input[-1]]
+            self._add(name, "ConcatV2", inputs, N=len(present), T=tf.quint8, Tidx=tf.int32)
+        else:
+            return False
+        self._eight[node.name] = _Eight(name, offset, limit)
+        return True
+
+    def _copy_inputs(self, names: Sequence[str]) -> None:
+        for name in names:
+            self._as_float(name)
+
+    def _order_sums(self) -> None:
+        """Makes each sum wait for everybody else who reads the tensor that it overwrites."""
+        readers: dict[str, list[str]] = {}
+        for node in self._new.node:
+            for name in node.input:
+                readers.setdefault(producer(name), []).append(node.name)
+        for node in self._new.node:
+            if b"Sum" in node.attr["fused_ops"].list.s:
+                others = [reader for reader in readers[producer(node.input[3])] if reader != node.name]
+                node.input.extend(f"^{reader}" for reader in dict.fromkeys(others))
+
+
+def _eight_bit_inputs(node: node_def_pb2.NodeDef) -> list[str]:
+    if node.op in ("MaxPool", "AvgPool", "Pad"):
+        return [node.input[0]]
+    return list(node.input[:-1]) if node.op == "ConcatV2" else []
+
+
+def _flat(padding: Padding) -> list[int]:
+    return [*padding[0], *padding[1]]
+
+
+def _set_attribute(node: node_def_pb2.NodeDef, key: str, value: object) -> None:
+    attribute = node.attr[key]
+    if isinstance(value, bool):
+        attribute.b = value
+    elif isinstance(value, int):
+        attribute.i = value
+    elif isinstance(value, bytes):
+        attribute.s = value
+    elif isinstance(value, tf.DType):
+        attribute.type = value.as_datatype_enum
+    elif isinstance(value, list):
+        if key.startswith(("Tdevice", "Thost")):
+            attribute.list.type.extend(value)
+        elif value and isinstance(value[0], bytes):
+            attribute.list.s.extend(value)
+        else:
+            attribute.list.i.extend(value)
+    else:
+        raise TypeError(f"expected an attribute value, received {value!r}")
