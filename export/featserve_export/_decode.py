@@ -486,9 +486,22 @@ def _bmp(file: _File, max_pixels: int) -> tf.Tensor:
         indices = tf.bitwise.bitwise_and(tf.bitwise.right_shift(rows[:, :, None], shifts), mask)
         indices = tf.reshape(indices, tf.stack([height, -1]))[:, :width]
         palette = tf.reshape(data[palette_at : palette_at + 4 * colors], [-1, 4])[:, 2::-1]
-        # An index past the palette is black in Pillow.
-        palette = tf.pad(palette, [[0, 256 - tf.shape(palette)[0]], [0, 0]])
-        return tf.gather(palette, tf.cast(indices, tf.int32))
+        # Pillow takes a palette of grays in order for no palette at all, whatever the bits.
+        two = tf.equal(colors, 2)
+        ramp = tf.cast(tf.range(colors) * tf.where(two, tf.constant(255, tf.int64), 1), tf.uint8)
+        is_ramp = tf.reduce_all(tf.equal(palette, ramp[:, None]))
+        largest = tf.cast(tf.reduce_max(indices), tf.int64)
+        checks = [
+            (
+                largest < colors,
+                text("expected indices into a BMP palette of ", colors, ", received ", largest, f": {_RESEND}"),
+            ),
+            (
+                ~is_ramp | tf.equal(bits, tf.where(two, tf.constant(1, tf.int64), 8)),
+                text("expected a palette of colours for ", bits, f" bits, received ordered grays: {_ON_THE_CLIENT}"),
+            ),
+        ]
+        return tf.gather(palette, tf.cast(_checked(indices, checks), tf.int32))
 
     return tf.cond(bits > 8, true_color, indexed)
 

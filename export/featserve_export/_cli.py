@@ -1,0 +1,162 @@
+"""The command `featserve-export`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EPILOG = """\
+BACKBONE is a name from --list, or the path of a .keras or .h5 model of your own together with --preprocess.
+The version's directory is printed on stdout; it appears there only when it is complete and proven.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and returns its exit status: 0, or 2 for a mistake in what was asked for."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        import tensorflow as tf
+    except ModuleNotFoundError:
+        parser.error("TensorFlow is not installed; pip install 'featserve[export]'")
+    tf.get_logger().setLevel("ERROR")
+    from ._errors import ExportError
+
+    try:
+        # Keras prints its downloads' progress to stdout, where the result belongs.
+        with contextlib.redirect_stdout(sys.stderr):
+            result = _run(parser, options)
+    except ExportError as error:
+        print(f"featserve-export: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("featserve-export: interrupted, nothing was written", file=sys.stderr)
+        return 130
+    print(result)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="featserve-export",
+        description="Write a backbone and its preprocessing as a SavedModel that any TensorFlow Serving loads.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("backbone", nargs="?", metavar="BACKBONE", help="what to export")
+    parser.add_argument("--layers", type=_names, metavar="A,B", help="layers to output (default: the last feature map)")
+    parser.add_argument("--pooling", default="none", choices=("none", "avg", "max"), help="pool 4-D outputs")
+    parser.add_argument(
+        "--weights",
+        default="imagenet",
+        metavar="imagenet|random|PATH",
+        help="the weights, or a .weights.h5, .h5 or .keras file (default: %(default)s)",
+    )
+    parser.add_argument("--alpha", type=float, metavar="A", help="width multiplier of the MobileNets")
+    parser.add_argument("--image-size", type=_size, metavar="HxW|N", help="pixels (default: the network's own)")
+    parser.add_argument(
+        "--interpolation",
+        metavar="NAME",
+        help="resize as keras.utils.load_img does: nearest, bilinear, bicubic, lanczos, box or hamming "
+        "(default: nearest; efficientnet_lite0: bicubic)",
+    )
+    parser.add_argument(
+        "--crop-to-aspect-ratio", action="store_true", help="crop before resizing, as load_img(keep_aspect_ratio=True)"
+    )
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        metavar="float32|bfloat16|auto",
+        help="what the backbone computes in; auto measures (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--max-pixels", type=int, default=50_000_000, metavar="N", help="refuse larger images (default: %(default)s)"
+    )
+    parser.add_argument("--preprocess", metavar="NAME|none", help="for a model file: whose preprocess_input it wants")
+    parser.add_argument("--batching", type=Path, metavar="FILE", help="BatchingParameters text proto")
+    parser.add_argument("--model-name", metavar="NAME", help="the servable's name (default: the backbone's)")
+    parser.add_argument(
+        "--model-root", type=Path, default=Path("build/models"), metavar="DIR", help="(default: %(default)s)"
+    )
+    parser.add_argument("--version", type=int, metavar="N", help="(default: the next free one)")
+    actions = parser.add_argument_group("instead of exporting")
+    actions.add_argument("--list", action="store_true", help="list the backbones")
+    actions.add_argument("--json", action="store_true", help="with --list: as JSON")
+    actions.add_argument("--show-layers", metavar="BACKBONE", help="list a backbone's layers")
+    actions.add_argument("--rebatch", type=Path, metavar="DIR", help="copy a version with the queues of --batching")
+    return parser
+
+
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+    from ._batching import read_batching
+    from ._export import export_backbone
+    from ._listing import describe_backbones, describe_layers
+    from ._rebatch import rebatch
+
+    batching = read_batching(options.batching) if options.batching else None
+    if options.list:
+        return describe_backbones(as_json=options.json)
+    if options.show_layers:
+        return describe_layers(options.show_layers, options.image_size, options.alpha)
+    if options.rebatch:
+        if batching is None:
+            parser.error("--rebatch needs --batching FILE")
+        return str(rebatch(options.rebatch, batching, options.version))
+    if options.backbone is None:
+        parser.error("expected a BACKBONE, for example vgg16; --list names them all")
+    report = export_backbone(
+        options.backbone,
+        layers=options.layers,
+        pooling=options.pooling,
+        weights=options.weights,
+        alpha=options.alpha,
+        image_size=options.image_size,
+        interpolation=options.interpolation,
+        crop_to_aspect_ratio=options.crop_to_aspect_ratio,
+        precision=options.precision,
+        batching=batching,
+        model_name=options.model_name,
+        model_root=options.model_root,
+        version=options.version,
+        max_pixels=options.max_pixels,
+        preprocess=options.preprocess,
+        progress=lambda stage: print(f"{stage} …", file=sys.stderr, flush=True),
+    )
+    if measured := report.manifest.get("precision_measured"):
+        print(f"measured {json.dumps(measured)}: keeping {report.manifest['precision']}", file=sys.stderr)
+    for layer, closeness in report.closeness.items():
+        shape = "×".join(map(str, report.manifest["layers"][layer]["shape"]))
+        print(
+            f"{layer} {shape}: cosine {closeness.cosine:.7f}, largest relative difference "
+            f"{closeness.max_relative_difference:.1e} from Keras",
+            file=sys.stderr,
+        )
+    return str(report.path)
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"expected layer names separated by commas, received {text!r}")
+    return names
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        sides = [int(side) for side in text.lower().split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2) or min(sides) < 1:
+        raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH or one number of pixels, received {text!r}")
+    return sides[0], sides[-1]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""Writes a new version of an exported model that batches differently."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ._batching import Batching
+from ._errors import InvalidOptionError
+from ._manifest import dump_manifest, read_manifest, write_manifest
+from ._saved_model import rewrite
+from ._version_directory import next_version, staged
+from ._warmup import write_warmup
+
+
+def rebatch(directory: str | Path, batching: Batching, version: int | None = None) -> Path:
+    """Copies a version and changes its queues, in seconds, without weights or a trace.
+
+    Args:
+        directory: an exported version.
+        batching: the new parameters.
+        version: None for the next free one beside it.
+
+    Returns:
+        The new version's directory.
+
+    Raises:
+        InvalidOptionError: `directory` is no exported version, or the new version exists.
+        ExportError: the model root cannot be written; nothing is left behind.
+    """
+    source = Path(directory).resolve()
+    manifest = _manifest(source)
+    target = source.parent / str(version or next_version(source.parent))
+    manifest |= {"version": int(target.name), "batching": batching.as_dict()}
+    with staged(target) as staging:
+        shutil.copytree(source, staging, dirs_exist_ok=True)
+        rewrite(staging, dump_manifest(manifest), batching, f"{manifest['model']}/{target.name}")
+        write_manifest(staging, manifest)
+        write_warmup(staging, manifest)
+    return target
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    try:
+        return read_manifest(directory)
+    except (OSError, ValueError) as error:
+        raise InvalidOptionError(
+            f"expected the directory of an exported version, such as build/models/vgg16/1, received {directory}: {error}"
+        ) from error

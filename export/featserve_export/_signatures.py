@@ -1,0 +1,171 @@
+"""The served graph: guards, decode and resize per request, then one shared batch for preprocessing and backbone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy.typing as npt
+import tensorflow as tf
+
+from . import _saved_model as saved_model
+from ._batching import MAX_REQUEST_IMAGES, Batching
+from ._decode import decode_and_resize
+from ._frozen import FrozenGraph
+from ._guards import check_float_images, check_images
+from ._manifest import layer_sets
+from ._resize import resize_images
+from ._saved_model import MANIFEST_NODE
+
+_Features = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """How an image of any size becomes the network's input.
+
+    Attributes:
+        image_size: the network's `(height, width)` in pixels.
+        interpolation: one of `INTERPOLATIONS`.
+        crop_to_aspect_ratio: cut to the network's aspect ratio before resizing, instead of stretching.
+        max_pixels: larger images are refused before they are decoded.
+    """
+
+    image_size: tuple[int, int]
+    interpolation: str
+    crop_to_aspect_ratio: bool
+    max_pixels: int
+
+    def decode(self, image_bytes: tf.Tensor) -> tf.Tensor:
+        """Encoded images `(N,)` to `(N, height, width, 3)` float32 RGB 0..255."""
+        resized = decode_and_resize(
+            image_bytes,
+            image_size=self.image_size,
+            interpolation=self.interpolation,
+            crop_to_aspect_ratio=self.crop_to_aspect_ratio,
+            max_pixels=self.max_pixels,
+        )
+        return tf.cast(resized, tf.float32)
+
+    def resize(self, images: tf.Tensor) -> tf.Tensor:
+        """Images `(N, H, W, 3)` uint8 to `(N, height, width, 3)` float32 RGB 0..255."""
+        resized = resize_images(
+            check_images(images, self.max_pixels),
+            image_size=self.image_size,
+            interpolation=self.interpolation,
+            crop_to_aspect_ratio=self.crop_to_aspect_ratio,
+        )
+        return tf.cast(resized, tf.float32)
+
+    def check(self, images: tf.Tensor) -> tf.Tensor:
+        """Images that have the network's size already."""
+        return check_float_images(images, self.image_size)
+
+
+def write_saved_model(
+    directory: Path,
+    graphs: Sequence[FrozenGraph],
+    pixels: Pixels,
+    batching: Batching,
+    manifest: str,
+    queue_prefix: str,
+) -> None:
+    """Writes every signature of a version as one graph.
+
+    Args:
+        directory: empty.
+        graphs: the first outputs all layers; each of the others serves the layer that it can give cheaper.
+        pixels: how images become the network's input.
+        batching: the queues' parameters.
+        manifest: JSON text that the signature `manifest` answers.
+        queue_prefix: the model's name and version.
+    """
+    layers = tuple(graphs[0].outputs)
+    served: saved_model.Signatures = {}
+    kernels = _Kernels()
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        for index, graph in enumerate(graphs):
+            features = _batched(graph, f"backbone_{index}", kernels)
+            for suffix, wanted in layer_sets(layers).items():
+                if _cheapest(graphs, wanted) is graph:
+                    served |= _base_signatures(suffix, wanted, features, pixels)
+        served["manifest"] = ({}, {"manifest": tf.constant(manifest, name=MANIFEST_NODE)})
+        kernels.load(session)
+        saved_model.write(directory, session, served)
+    saved_model.rewrite(directory, manifest, batching, queue_prefix)
+
+
+class _Kernels:
+    """Variables for large kernels, one for all graphs that use the same values."""
+
+    def __init__(self) -> None:
+        self._variables: dict[bytes, tf.Variable] = {}
+        self._values: dict[bytes, npt.NDArray[Any]] = {}
+
+    def read(self, value: npt.NDArray[Any]) -> tf.Tensor:
+        key = hashlib.sha256(value.tobytes()).digest()
+        if key not in self._variables:
+            initializer = tf.compat.v1.placeholder(value.dtype, value.shape)
+            name = f"kernel_{len(self._variables)}"
+            self._variables[key] = tf.compat.v1.Variable(initializer, name=name, use_resource=True)
+            self._values[key] = value
+        return self._variables[key].read_value()
+
+    def load(self, session: tf.compat.v1.Session) -> None:
+        for key, variable in self._variables.items():
+            variable.load(self._values[key], session)
+
+
+def _cheapest(graphs: Sequence[FrozenGraph], layers: Sequence[str]) -> FrozenGraph:
+    able = [graph for graph in graphs if set(layers) <= set(graph.outputs)]
+    return min(able, key=lambda graph: len(graph.outputs))
+
+
+def _base_signatures(suffix: str, layers: Sequence[str], features: _Features, pixels: Pixels) -> saved_model.Signatures:
+    height, width = pixels.image_size
+    bases = {
+        "serving_default": ("images", tf.uint8, (None, None, None, 3), pixels.resize),
+        "encoded": ("image_bytes", tf.string, (None,), pixels.decode),
+        "float_images": ("images", tf.float32, (None, height, width, 3), pixels.check),
+    }
+    signatures = {}
+    for base, (name, dtype, shape, load) in bases.items():
+        with tf.name_scope(f"{base}{suffix}"):
+            request = tf.compat.v1.placeholder(dtype, shape, name=name)
+            outputs = features(load(request))
+            signatures[f"{base}{suffix}"] = ({name: request}, {layer: outputs[layer] for layer in layers})
+    return signatures
+
+
+def _batched(graph: FrozenGraph, name: str, kernels: _Kernels) -> _Features:
+    large = graph.large_kernels()
+
+    def backbone(images: tf.Tensor, *values: tf.Tensor) -> list[tf.Tensor]:
+        return graph.run_on(images, dict(zip(large, values, strict=True)))
+
+    backbone.__name__ = name
+    function = tf.function(backbone, autograph=False).get_concrete_function(
+        tf.TensorSpec((None, *graph.image_size, 3), tf.float32, name="images"),
+        *(tf.TensorSpec(value.shape, value.dtype) for value in large.values()),
+    )
+
+    def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
+        # The queue's parameters are written into the finished graph, as for a graph that is batched anew.
+        outputs = tf.raw_ops.BatchFunction(
+            in_tensors=[images],
+            captured_tensors=[kernels.read(value) for value in large.values()],
+            f=function,
+            Tout=[output.dtype for output in function.outputs],
+            num_batch_threads=1,
+            max_batch_size=MAX_REQUEST_IMAGES,
+            batch_timeout_micros=0,
+            enable_large_batch_splitting=True,
+        )
+        for output, traced in zip(outputs, function.outputs, strict=True):
+            output.set_shape(traced.shape)
+        return dict(zip(graph.outputs, outputs, strict=True))
+
+    return features
