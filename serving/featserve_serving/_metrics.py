@@ -101,9 +101,12 @@ class Metrics:
 
     def page(self) -> bytes:
         """Return everything in Prometheus' text format."""
-        text = prometheus_client.generate_latest(self.registry)
-        # The client adds a suffix to every counter; TensorFlow Serving's name has none.
-        return text.replace(f"{_TF_COUNTER}_total".encode(), _TF_COUNTER.encode())
+        text = prometheus_client.generate_latest(self.registry).decode()
+        # The library adds a suffix to every counter, where TensorFlow Serving has none, and times of creation.
+        lines = (
+            line for line in text.replace(f"{_TF_COUNTER}_total", _TF_COUNTER).splitlines() if "_created" not in line
+        )
+        return ("\n".join(lines) + "\n").encode()
 
     def _counter(self, name: str, text: str, *labels: str) -> Any:
         return prometheus_client.Counter(name, text, labels, registry=self.registry)

@@ -15,7 +15,7 @@ from tensorflow.core.framework import types_pb2
 from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.saved_model import loader_impl
 
-from . import _errors
+from . import _batch_counter, _errors
 
 DEFAULT_SIGNATURE = "serving_default"
 
@@ -59,9 +59,13 @@ class Servable:
         self._session = tf.compat.v1.Session(graph=self._graph, config=options.proto())
         self._callables: dict[tuple[str, ...], Callable[..., list[Any]]] = {}
         self._lock = threading.Lock()
+        self._batches: _batch_counter.Table | None = None
         try:
+            loader = loader_impl.SavedModelLoader(str(path))
+            batches = _batch_counter.instrument(loader.get_meta_graph_def_from_tags(list(options.tags)))
             with self._graph.as_default():
-                meta_graph = loader_impl.SavedModelLoader(str(path)).load(self._session, list(options.tags))
+                meta_graph = loader.load(self._session, list(options.tags))
+            self._batches = _batch_counter.Table(self._session) if batches else None
         except BaseException:
             self.close()
             raise
@@ -101,11 +105,12 @@ class Servable:
 
     def executed_batches(self) -> list[int]:
         """Return how many batches of each size were executed; empty if the graph does not batch."""
-        return []
+        return self._batches.counts() if self._batches else []
 
     def close(self) -> None:
         """Give the memory back. No call may be running."""
         self._callables.clear()
+        self._batches = None
         self._session.close()
         del self._session, self._graph
         gc.collect()  # a graph and its operations refer to each other
