@@ -1,8 +1,81 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+READY := $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+# Knobs. An empty one leaves the command its own default.
+BACKBONE ?= efficientnet_lite0#          what to export: a name of `make backbones`, or a .keras file
+LAYERS ?=#                      layers to output, comma-separated: the last feature map
+POOLING ?= none#              pool 4-D outputs: none, avg or max
+WEIGHTS ?= imagenet#              imagenet, random or a weights file
+PRECISION ?= float32#            float32, bfloat16, int8 or auto
+CALIBRATE ?=#                   photos for int8: a directory or a glob
+MODEL ?= $(basename $(notdir $(BACKBONE)))#                name of the servable
+VERSION ?= 1#              version to export
+MODEL_ROOT ?= build/models#           directory of all models
+PORT ?= 8500#                 gRPC port of `make serve`; 0 takes a free one
+REST_PORT ?= 8501#            REST port of `make serve`; 0 takes a free one, -1 none
+RUNTIME ?= auto#              docker, native (tensorflow_model_server), embedded or auto
+TARGET ?=#                   running server host:port for loadtest; empty starts one
+EXPORT_FLAGS ?=#             anything else for featserve-export
+SERVE_FLAGS ?=#              anything else for featserve-serve
+
+EXPORTED := $(MODEL_ROOT)/$(MODEL)/$(VERSION)/saved_model.pb
+
+.DEFAULT_GOAL := help
+.PHONY: help setup export serve demo verify test test-all-backbones lint format lock proto backbones bench loadtest tune soak clean
+
+help: ## list targets and knobs
+	@echo 'Targets:'
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
+	@echo 'Knobs, as in `make export BACKBONE=vgg16 LAYERS=block4_pool,block5_pool`:'
+	@sed -nE 's/^([A-Z_]+) \?= ?([^#]*)# +(.*)/  \1|\2|\3/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-16s %-22s %s\n", $$1, $$2, $$3}'
+
+$(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
+
+setup: $(READY) ## install everything into .venv (the other targets do it by themselves)
+
+export: $(EXPORTED) ## write MODEL_ROOT/MODEL/VERSION from BACKBONE
+	@$(BIN)/python -m json.tool --indent 1 $(dir $(EXPORTED))assets.extra/manifest.json | grep -E '^ "(backbone|precision|pooling)"' || true
+	@echo '$(dir $(EXPORTED)) is there; another VERSION or MODEL exports anew'
+
+$(EXPORTED): | $(READY)
+	$(BIN)/featserve-export $(BACKBONE) --weights $(WEIGHTS) --pooling $(POOLING) --precision $(PRECISION) \
+	  $(if $(LAYERS),--layers $(LAYERS)) $(if $(CALIBRATE),--calibrate '$(CALIBRATE)') \
+	  --batching serving/configs/batching.config \
+	  --model-name $(MODEL) --model-root $(MODEL_ROOT) --version $(VERSION) $(EXPORT_FLAGS)
+
+serve: $(READY) ## serve everything under MODEL_ROOT in the foreground
+	$(BIN)/featserve-serve --runtime $(RUNTIME) --model_root $(MODEL_ROOT) --port $(PORT) --rest_api_port $(REST_PORT) \
+	  --monitoring_config_file serving/configs/monitoring.config $(SERVE_FLAGS)
+
+demo: $(EXPORTED) $(READY) ## photos in, activations out: export, serve, extract, draw build/demo.png
+	$(BIN)/python tests/demo.py --model-root $(MODEL_ROOT) --model $(MODEL)
+
+test: $(READY) ## run all tests
+	$(BIN)/python -m pytest
+
+test-all-backbones: $(READY) ## prove every backbone of the table (an hour)
+	$(BIN)/python -m pytest tests/export/test_all_backbones.py -m slow
+
+lint: $(READY) ## check style, types and generated code
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy client/featserve_client export/featserve_export serving/featserve_serving
+
+format: $(READY) ## mend what style checks can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+lock: ## renew constraints.txt from pyproject.toml
+	$(BIN)/uv pip compile --upgrade --universal --no-emit-index-url --no-header --all-extras --python-version 3.10 --quiet \
+	  pyproject.toml --output-file constraints.txt
+
+backbones: $(READY) ## list what can be exported
+	@$(BIN)/featserve-export --list
+
+clean: ## delete build/
+	rm -rf build

@@ -1,10 +1,17 @@
 """Exports image backbones as SavedModels that hold everything from image bytes to activations."""
 
-from ._backbones import Backbone, list_backbones
-from ._batching import Batching, read_batching
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from ._errors import ExportError, InvalidOptionError, VerificationError, WeightsError
-from ._export import ExportReport, export_backbone
-from ._rebatch import rebatch
+
+if TYPE_CHECKING:
+    from ._backbones import Backbone, list_backbones
+    from ._batching import Batching, read_batching
+    from ._export import ExportReport, export_backbone
+    from ._rebatch import rebatch
 
 __all__ = [
     "Backbone",
@@ -19,3 +26,23 @@ __all__ = [
     "read_batching",
     "rebatch",
 ]
+
+_MODULES = {
+    "Backbone": "_backbones",
+    "Batching": "_batching",
+    "ExportReport": "_export",
+    "export_backbone": "_export",
+    "list_backbones": "_backbones",
+    "read_batching": "_batching",
+    "rebatch": "_rebatch",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # TensorFlow takes seconds to import: only what needs it does.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(f".{_MODULES[name]}", __name__), name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"{error.name} is not installed; pip install 'featserve[export]'") from error

@@ -317,10 +317,17 @@ def _walk_png(file: _File) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, 
         end = tf.cast(tf.minimum(tf.cast(at, tf.int64) + 12 + length, 1 << 30), tf.int32)
         is_data = tf.equal(kind, _four(b"IDAT"))
         is_palette = tf.equal(kind, _four(b"PLTE"))
-        sound = (end <= file.size) & tf.cond(
-            (end <= file.size) & (first < 1) & ~is_data,
-            lambda: tf.equal(tf.cast(crc32(file.padded[at + 4 : end - 4]), tf.int64), file.big(end - 4, 4)),
-            lambda: True,
+        known = tf.strings.regex_full_match(file.cut(at + 4, at + 8), "[A-Za-z0-9_]{4}")
+        # Pillow takes a second header for the true one.
+        known &= tf.equal(at, 8) | tf.not_equal(kind, _four(b"IHDR"))
+        sound = (
+            known
+            & (end <= file.size)
+            & tf.cond(
+                (end <= file.size) & (first < 1) & ~is_data,
+                lambda: tf.equal(tf.cast(crc32(file.padded[at + 4 : end - 4]), tf.int64), file.big(end - 4, 4)),
+                lambda: True,
+            )
         )
         return (
             steps + 1,

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2
 
-# Axes of the kernel that count output channels: (height, width, in, out), (height, width, channels, multiplier), (in, out).
+# Axes that count output channels in a kernel: (height, width, in, out), (height, width, in, multiplier), (in, out).
 _CHANNEL_AXES = {"Conv2D": (3,), "DepthwiseConv2dNative": (2, 3), "MatMul": (1,)}
 _ADDITIONS = frozenset({"BiasAdd", "Add", "AddV2"})
 _Array = npt.NDArray[np.float32]

@@ -102,7 +102,6 @@ def freeze(
     """
     nodes = {layer: f"layer_{index}" for index, layer in enumerate(layers)}
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *image_size, 3), tf.float32, name=INPUT_NAME)], autograph=False)
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = model(preprocess(images), training=False)
         outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
@@ -111,8 +110,10 @@ def freeze(
             for node, output in zip(nodes.values(), outputs, strict=True)
         }
 
+    images = tf.TensorSpec((None, *image_size, 3), tf.float32, name=INPUT_NAME)
     function = convert_to_constants.convert_variables_to_constants_v2(
-        features.get_concrete_function(), lower_control_flow=False
+        tf.function(features, input_signature=[images], autograph=False).get_concrete_function(),
+        lower_control_flow=False,
     )
     graph_def = optimize(function.graph.as_graph_def(), list(nodes.values()))
     graph_def = fold_affine_chains(graph_def)

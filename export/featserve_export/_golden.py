@@ -64,7 +64,9 @@ class Golden:
 
     def save(self, directory: Path) -> None:
         """Writes `golden.npz` into a version's directory."""
-        arrays = {f"encoded_{index}": np.frombuffer(data, np.uint8) for index, data in enumerate(self.encoded)}
+        arrays: dict[str, Any] = {
+            f"encoded_{index}": np.frombuffer(data, np.uint8) for index, data in enumerate(self.encoded)
+        }
         arrays |= {"images": self.images, "float_images": self.float_images}
         arrays |= {
             f"{base}:{layer}": value for base, layers in self.expected.items() for layer, value in layers.items()
@@ -168,7 +170,8 @@ def verify(directory: Path, golden: Golden, precision: str) -> dict[str, Closene
         if not closeness.cosine >= MINIMUM_COSINE[precision]:
             raise VerificationError(
                 f"expected activations of {layer} within cosine {MINIMUM_COSINE[precision]} of Keras for {precision}, "
-                f"received {closeness.cosine:.6f} from signature {signature}; export with --precision float32 if another was asked for"
+                f"received {closeness.cosine:.6f} from signature {signature}; "
+                "if another precision was asked for, export with --precision float32"
             )
         if layer not in worst or closeness.cosine < worst[layer].cosine:
             worst[layer] = closeness

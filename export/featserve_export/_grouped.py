@@ -1,7 +1,7 @@
 """Replaces grouped convolutions by what every TensorFlow server can run.
 
-Keras runs `Conv2D(groups=…)` on a CPU as a function that XLA must compile: a server built without XLA cannot run it, and
-one built with it runs it many times slower than a depthwise convolution.
+Keras runs `Conv2D(groups=…)` on a CPU as a function that XLA must compile: a server built without XLA cannot run it,
+and one built with it runs it many times slower than a depthwise convolution.
 """
 
 from typing import Any

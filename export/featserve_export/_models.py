@@ -1,4 +1,4 @@
-"""Builds the live Keras model: a backbone of the table or a model of one's own, with the asked for layers as outputs."""
+"""Builds the live Keras model: a backbone of the table or a model file, with the asked for layers as outputs."""
 
 from __future__ import annotations
 
@@ -74,7 +74,8 @@ def load_live_model(
     """
     if keras.backend.backend() != "tensorflow":
         raise InvalidOptionError(
-            f"expected Keras on the tensorflow backend, received {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
+            f"expected Keras on the tensorflow backend, received {keras.backend.backend()}; "
+            "set KERAS_BACKEND=tensorflow"
         )
     if pooling not in POOLINGS:
         raise InvalidOptionError(f"expected pooling {', '.join(POOLINGS)}, received {pooling!r}")
@@ -213,7 +214,7 @@ def _own_model(
     if preprocess is None:
         raise InvalidOptionError(
             f"expected --preprocess with {path}: the backbone whose preprocess_input it was trained with "
-            f"({', '.join(backbone.name for backbone in BACKBONES[:3])}, …), or none where the model preprocesses itself"
+            f"({', '.join(backbone.name for backbone in BACKBONES[:3])}, …), or none where it preprocesses itself"
         )
     preprocessing = "none" if preprocess == "none" else find_backbone(preprocess).preprocessing
     try:

@@ -46,5 +46,6 @@ def _manifest(directory: Path) -> dict[str, Any]:
         return read_manifest(directory)
     except (OSError, ValueError) as error:
         raise InvalidOptionError(
-            f"expected the directory of an exported version, such as build/models/vgg16/1, received {directory}: {error}"
+            f"expected the directory of an exported version, such as build/models/vgg16/1, received {directory}: "
+            f"{error}"
         ) from error

@@ -33,7 +33,10 @@ def _requests(manifest: Mapping[str, Any]) -> Iterator[predict_pb2.PredictReques
     height, width = (side + 1 for side in manifest["preprocessing"]["image_size"])
     for signature, description in manifest["signatures"].items():
         for batch_size in manifest["batching"]["allowed_batch_sizes"]:
-            shape = [batch_size, *(side or size for side, size in zip(description["shape"][1:], (height, width, 3)))]
+            shape = [
+                batch_size,
+                *(side or size for side, size in zip(description["shape"][1:], (height, width, 3), strict=False)),
+            ]
             request = predict_pb2.PredictRequest()
             request.model_spec.name = manifest["model"]
             request.model_spec.signature_name = signature

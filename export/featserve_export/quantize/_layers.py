@@ -115,7 +115,7 @@ def _match(graph: FloatGraph, node: node_def_pb2.NodeDef, taken: set[str], summa
 
     # The graph optimiser moves constants behind a residual sum, so biases may stand on both sides of it.
     while (following := graph.only_reader(output)) is not None and following.op in _ADDITIONS:
-        if len(following.input) != 2 or following.name in taken:
+        if len(following.input) != 2 or following.name in taken or following.input[0] == following.input[1]:
             break
         other = _other_input(following, output)
         added = graph.constant(other)

@@ -207,7 +207,8 @@ class _Rewriter:
         return eight
 
     def _emit_layer(self, layer: Layer) -> None:
-        needs_early_padding = layer.padding != _NO_PADDING and bool(self._ranges[layer.input].offset.any())
+        read_from = self._eight.get(layer.input, self._ranges[layer.input])
+        needs_early_padding = layer.padding != _NO_PADDING and bool(read_from.offset.any())
         source = self._as_eight(layer.input, layer.padding if needs_early_padding else _NO_PADDING)
         padding = _NO_PADDING if needs_early_padding else layer.padding
         output = self._ranges[layer.output]
@@ -279,7 +280,7 @@ class _Rewriter:
         values = [self._eight.get(tensor_name(name)) for name in _eight_bit_inputs(node)]
         first = values[0] if values else None
         present = [value for value in values if value is not None]
-        if first is None or len(present) != len(values):
+        if first is None or len(present) != len(values) or not self._has_eight_bit_form(node, first):
             return False
         name = f"{node.name}/int8"
         offset, limit = first.offset, first.limit
@@ -293,23 +294,27 @@ class _Rewriter:
                 strides=list(node.attr["strides"].list.i),
                 padding=node.attr["padding"].s,
             )
-        elif node.op == "Pad" and not offset.any():
-            self._copy_inputs(node.input[1:])
-            self._add(name, "Pad", [first.name, node.input[1]], T=tf.quint8, Tpaddings=tf.int32)
-        elif node.op == "ConcatV2" and int(np.asarray(self._graph.constant(node.input[-1]))) in (3, -1):
+        else:
+            rest = node.input[len(values) :]
+            for operand in rest:
+                self._as_float(operand)
+            joined = self._new.node.add()
+            joined.CopyFrom(node)
+            joined.name = name
+            joined.attr["T"].type = _QUINT8
+            joined.input[:] = [*(value.name for value in present), *rest]
             offset = np.concatenate([value.offset for value in present])
             limit = np.concatenate([value.limit for value in present])
-            self._copy_inputs(node.input[-1:])
-            inputs = [*(value.name for value in present), node.input[-1]]
-            self._add(name, "ConcatV2", inputs, N=len(present), T=tf.quint8, Tidx=tf.int32)
-        else:
-            return False
         self._eight[node.name] = _Eight(name, offset, limit)
         return True
 
-    def _copy_inputs(self, names: Sequence[str]) -> None:
-        for name in names:
-            self._as_float(name)
+    def _has_eight_bit_form(self, node: node_def_pb2.NodeDef, first: _Eight) -> bool:
+        if node.op == "Pad":
+            return not first.offset.any()
+        if node.op == "ConcatV2":
+            axis = self._graph.constant(node.input[-1])
+            return axis is not None and int(axis) in (3, -1)
+        return node.attr["padding"].s in (b"SAME", b"VALID") and node.attr["data_format"].s in (b"", b"NHWC")
 
     def _order_sums(self) -> None:
         """Makes each sum wait for everybody else who reads the tensor that it overwrites."""
