@@ -112,6 +112,16 @@ class BaseClient:
         """The model's name."""
         return self._plans.model
 
+    @property
+    def decode(self) -> Decode:
+        """Where encoded images are decoded."""
+        return self._plans.decode
+
+    @property
+    def limits(self) -> Limits:
+        """Sizes at which requests are cut and messages refused."""
+        return self._limits
+
     def __repr__(self) -> str:
         """Show what the client talks to."""
         return f"{type(self).__name__}({self.target!r}, model={self.model!r})"

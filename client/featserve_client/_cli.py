@@ -9,10 +9,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from ._bulk import extract_files
 from ._client import FeatureClient
 from ._config import TLS, Limits
-from ._exceptions import ConfigError, FeatserveError, OutputError
+from ._exceptions import ConfigError, FeatserveError
 from ._files import find_images
+from ._progress import Reporter
+from ._writers import check_output
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -36,10 +39,22 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     extract = commands.add_parser("extract", help="write the activations of images into a file")
-    extract.add_argument("images", nargs="+", metavar="IMAGE_OR_DIR")
+    extract.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="files, directories, patterns, @FILE (a list) or - (a list on stdin)"
+    )
     _server(extract)
     extract.add_argument("--layers", metavar="A,B", help="layers wanted (default: all that the model exports)")
-    extract.add_argument("--output", default="features.npz", metavar="FILE", help=".npz or .npy (default: %(default)s)")
+    extract.add_argument(
+        "--output",
+        default="features.npz",
+        metavar="FILE",
+        help=".npz, .npy, .parquet, .h5 or .zarr (default: %(default)s)",
+    )
+    extract.add_argument(
+        "--concurrency", type=int, default=8, metavar="N", help="requests in flight at most (default: %(default)s)"
+    )
+    extract.add_argument("--resume", action="store_true", help="go on where an earlier run was broken off")
+    extract.add_argument("--quiet", action="store_true", help="no progress")
     extract.set_defaults(run=_extract)
 
     status = commands.add_parser("status", help="show the state of the model's versions")
@@ -103,28 +118,26 @@ def make_client(arguments: argparse.Namespace) -> FeatureClient:
 
 
 def _extract(arguments: argparse.Namespace) -> int:
-    import numpy as np
-
     output = Path(arguments.output)
     layers = arguments.layers.split(",") if arguments.layers else None
-    with make_client(arguments) as client:
-        paths = find_images(arguments.images)
-        features = client.extract(paths, layers)
-        try:
-            if output.suffix == ".npy":
-                if len(features) != 1:
-                    raise OutputError(
-                        f"{output}: .npy holds one layer, not {len(features)}: choose one with --layers, or .npz"
-                    )
-                np.save(output, next(iter(features.values())))
-            else:
-                np.savez(output, allow_pickle=False, path=np.array(paths), **features)
-        except OSError as exc:
-            raise OutputError(f"{output}: {exc}") from exc
-    for layer, array in features.items():
-        print(f"{layer}  {array.shape}  {array.dtype}")
-    print(output)
-    return 0
+    check_output(output)
+    paths = find_images(arguments.images)
+    with make_client(arguments) as client, Reporter(quiet=arguments.quiet) as reporter:
+        summary = extract_files(
+            client,
+            paths,
+            output,
+            layers=layers,
+            concurrency=arguments.concurrency,
+            resume=arguments.resume,
+            report=reporter.update,
+        )
+    for layer, shape in summary.layers.items():
+        print(f"{layer}  {(summary.rows, *shape)}  float32")
+    print(summary.output)
+    if summary.failures:
+        print(f"featserve: {summary.failures} images failed, see {summary.failures_file}", file=sys.stderr)
+    return 1 if summary.failures else 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
@@ -157,3 +170,7 @@ def _metadata(arguments: argparse.Namespace) -> int:
             if key not in ("signatures", "layers"):
                 print(f"  {key}: {json.dumps(value)}")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

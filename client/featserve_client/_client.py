@@ -55,6 +55,10 @@ class FeatureClient(BaseClient):
             if channel is not None and self._pid == os.getpid():
                 channel.close()
 
+    def pinned(self, version: int) -> FeatureClient:
+        """Return another client that asks only this version."""
+        return FeatureClient(**{**self._settings, "version": version, "label": None})
+
     def extract(
         self,
         images: ImageLike | Iterable[ImageLike],

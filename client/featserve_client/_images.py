@@ -109,6 +109,12 @@ def open_pil(source: str, data: bytes, *, max_pixels: int) -> PILImage:
     return image
 
 
+def header_size(source: str, data: bytes) -> tuple[int, int]:
+    """Return an encoded image's (width, height), without decoding it."""
+    with open_pil(source, data, max_pixels=2**62) as image:
+        return image.width, image.height
+
+
 def rgb(source: str, image: Any) -> npt.NDArray[np.uint8]:
     """Return a PIL image as `(H, W, 3)` uint8, converted as Keras' `load_img` does."""
     try:

@@ -125,9 +125,9 @@ class Stream:
     def add(self, source: str, images: list[Image] | FeatserveError) -> None:
         """Take what came of one input."""
         if isinstance(images, FeatserveError):
-            images, error = [], images
             self._taken += 1
-            self._fail(source, error)
+            self._fail(source, images)
+            return
         for image in images:
             self._taken += 1
             try:

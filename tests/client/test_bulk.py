@@ -1,0 +1,263 @@
+"""featserve extract: formats, failures, and going on after a kill."""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import h5py
+import numpy as np
+import pyarrow.parquet
+import pytest
+import zarr
+from featserve_client._cli import main
+
+from . import fake_server
+from .fake_server import FakeServer, features, jpeg
+
+FORMATS = [".npz", ".npy", ".parquet", ".h5", ".zarr"]
+
+
+@pytest.fixture
+def photos(tmp_path: pathlib.Path) -> pathlib.Path:
+    folder = tmp_path / "photos"
+    (folder / "deep").mkdir(parents=True)
+    for seed in range(20):
+        (folder / f"p{seed:02d}.jpg").write_bytes(jpeg(seed))
+    (folder / "deep" / "ünï\ncode.JPEG").write_bytes(jpeg(99))
+    (folder / "p07.jpg").write_bytes(b"no image")
+    (folder / "p08.jpg").write_bytes(jpeg(8) + b"broken")
+    (folder / "p09.png").write_bytes(b"")
+    (folder / "notes.txt").write_text("not asked for")
+    return folder
+
+
+def run(server: FakeServer, *arguments: object) -> int:
+    return main(["extract", "--server", server.target, "--model", "toy", *map(str, arguments)])
+
+
+def read(path: pathlib.Path, layer: str) -> tuple[list[str], np.ndarray, dict[str, list[object]]]:
+    """The file names, the activations and the other columns of a result file of any kind."""
+    names = ("path", "width", "height", "sha256")
+    if path.suffix == ".npz":
+        with np.load(path) as archive:
+            columns, data = {name: archive[name].tolist() for name in names}, archive[layer]
+    elif path.suffix == ".npy":
+        rows = [json.loads(line) for line in path.with_name(path.name + ".rows.jsonl").read_text().splitlines()[1:]]
+        columns, data = {name: [row[name] for row in rows] for name in names}, np.load(path)
+    elif path.suffix == ".parquet":
+        table = pyarrow.parquet.read_table(path)
+        columns = {name: table[name].to_pylist() for name in names}
+        data = table[layer].combine_chunks().to_numpy_ndarray()
+    elif path.suffix == ".h5":
+        with h5py.File(path) as file:
+            columns = {name: file[name][:].tolist() for name in names}
+            columns |= {name: [value.decode() for value in columns[name]] for name in ("path", "sha256")}
+            data = file[layer][:]
+    else:
+        group = zarr.open_group(str(path), mode="r")
+        columns, data = {name: group[name][:].tolist() for name in names}, group[layer][:]
+    return columns["path"], data, columns
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_formats(server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Path, suffix: str) -> None:
+    output = tmp_path / f"out{suffix}"
+    assert run(server, photos, "--layers", "early", "--output", output) == 1
+    paths, data, columns = read(output, "early")
+    good = sorted(p for p in photos.rglob("*.[jJ]*") if p.name not in ("p07.jpg", "p08.jpg"))
+    assert paths == sorted(map(str, good), key=os.fsencode)
+    np.testing.assert_array_equal(data, np.stack([features(pathlib.Path(p).read_bytes())["early"] for p in paths]))
+    assert columns["width"] == [16] * 19 and columns["height"] == [12] * 19
+    assert all(len(str(value)) == 64 for value in columns["sha256"])
+    failures = [json.loads(line) for line in (tmp_path / f"out{suffix}.failures.jsonl").read_text().splitlines()]
+    assert [(pathlib.Path(f["path"]).name, f["kind"]) for f in failures] == [
+        ("p07.jpg", "InvalidImageError"),
+        ("p08.jpg", "InvalidRequest"),
+        ("p09.png", "InvalidImageError"),
+    ]
+    assert not list(tmp_path.glob("*.partial")) and not list(tmp_path.glob(".*tmp*"))
+    # Done is done; but not for other layers.
+    asked = len(server.predicts)
+    assert run(server, photos, "--layers", "early", "--output", output, "--resume") == 1
+    assert len(server.predicts) == asked + 1  # the manifest
+    assert run(server, photos, "--layers", "late", "--output", output, "--resume") == 2
+
+
+def test_equal_results_are_equal_bytes(server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    for name, concurrency in (("a.npz", 1), ("b.npz", 8)):
+        run(server, photos, "--output", tmp_path / name, "--concurrency", concurrency)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_lists_and_patterns(server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    listing = tmp_path / "list"
+    listing.write_bytes(f"{photos}/p00.jpg\0{photos}/deep/ünï\ncode.JPEG\0".encode())
+    output = tmp_path / "out.npz"
+    assert run(server, f"{photos}/p1*.jpg", f"@{listing}", "--output", output) == 0
+    assert len(read(output, "late")[0]) == 12
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["/no/such"], "/no/such: no such file or directory"),
+        (["EMPTY"], "has no image in it"),
+        (["PHOTOS", "--output", "out.csv"], "unknown kind of output"),
+        (["PHOTOS", "--output", "/proc/nowhere/out.npz"], "/proc/nowhere"),
+        (["PHOTOS", "--output", "out.npy"], ".npy holds one layer"),
+        (["PHOTOS", "--layers", "nope"], "no layer 'nope'; it has early, late"),
+        (["PHOTOS", "--model", "nope"], "model 'nope'"),
+        (["PHOTOS", "--server", "localhost:1"], "no server at localhost:1"),
+        (["PHOTOS", "--server", "localhost"], "not HOST:PORT"),
+        (["PHOTOS", "--timeout", "0"], "timeout_s"),
+        (["BAD"], "none of 1 images"),
+    ],
+)
+def test_what_cannot_be_done(
+    server: FakeServer,
+    photos: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    text: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    places = {"PHOTOS": str(photos), "EMPTY": str(tmp_path / "empty"), "BAD": str(photos / "p07.jpg")}
+    assert run(server, *[places.get(argument, argument) for argument in arguments]) == 2
+    out, err = capsys.readouterr()
+    assert text in err and "Traceback" not in err and not out
+
+
+def broken_off(server: FakeServer, photos: pathlib.Path, output: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave a .partial directory with some parts in it."""
+    with monkeypatch.context() as patch:
+        patch.setattr("featserve_client._bulk._PART_IMAGES", 4)
+        patch.setattr("featserve_client._bulk._join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(server, photos, "--output", output) == 130
+    for part in sorted(output.with_name(output.name + ".partial").glob("part-*"))[2:]:
+        part.unlink()
+
+
+def test_resume_asks_only_for_what_is_missing(
+    server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, whole = tmp_path / "out.npz", tmp_path / "whole.npz"
+    monkeypatch.setattr("featserve_client._bulk._PART_IMAGES", 4)
+    run(server, photos, "--output", whole)
+    broken_off(server, photos, output, monkeypatch)
+    server.predicts.clear()
+    assert run(server, photos, "--output", output) == 2  # not without --resume
+    assert run(server, photos, "--output", output, "--resume") == 1
+    sent = {data for r in server.predicts if "image_bytes" in r.inputs for data in r.inputs["image_bytes"].string_val}
+    assert not sent & {jpeg(seed) for seed in range(7)} and jpeg(10) in sent and jpeg(19) in sent
+    assert output.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("change", ["version", "weights", "layers", "images"])
+def test_resume_refuses_another_extraction_and_says_what_differs(
+    server: FakeServer,
+    photos: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: str,
+) -> None:
+    output = tmp_path / "out.npz"
+    monkeypatch.setattr("featserve_client._bulk._PART_IMAGES", 4)
+    broken_off(server, photos, output, monkeypatch)
+    extra: list[str] = []
+    if change == "version":
+        server.version = 2
+    elif change == "weights":
+        server.manifest["weights"] = {"sha256": "1" * 64}
+    elif change == "layers":
+        extra = ["--layers", "late"]
+    else:
+        (photos / "new.jpg").write_bytes(jpeg(1))
+    assert run(server, photos, "--output", output, "--resume", *extra) == 2
+    wanted = {
+        "version": "version: 1 there, 2 now",
+        "weights": f"weights_sha256: '{'0' * 64}' there, '{'1' * 64}' now",
+        "layers": "layers: ['early', 'late'] there, ['late'] now",
+        "images": "images: 22 there, 23 now",
+    }[change]
+    assert wanted in capsys.readouterr().err
+
+
+@pytest.fixture
+def many(tmp_path: pathlib.Path) -> pathlib.Path:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for seed in range(3000):
+        (folder / f"{seed:04d}.jpg").write_bytes(jpeg(seed))
+    (folder / "0500.jpg").write_bytes(b"no image")
+    return folder
+
+
+class Processes:
+    """A server and a client of their own, to be killed."""
+
+    def __init__(self, many: pathlib.Path, output: pathlib.Path) -> None:
+        self.port = 0
+        self.command = [sys.executable, "-m", "featserve_client._cli", "extract", str(many), "--model", "toy"]
+        self.command += ["--output", str(output), "--resume", "--quiet", "--server"]
+        self.server: subprocess.Popen[str] | None = None
+
+    def start_server(self) -> None:
+        command = [sys.executable, fake_server.__file__ or "", str(self.port), "0.15"]
+        self.server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert self.server.stdout
+        self.port = int(self.server.stdout.readline())
+
+    def kill_server(self) -> None:
+        if self.server is not None:
+            self.server.kill()
+            self.server.wait()
+            assert self.server.stdout
+            self.server.stdout.close()
+            self.server = None
+
+    def start_client(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([*self.command, f"localhost:{self.port}"], stdout=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def processes(many: pathlib.Path, tmp_path: pathlib.Path) -> Iterator[Processes]:
+    made = Processes(many, tmp_path / "out.npz")
+    made.start_server()
+    yield made
+    made.kill_server()
+
+
+def test_killed_at_random_ten_times_it_equals_an_undisturbed_run(
+    processes: Processes, many: pathlib.Path, server: FakeServer, tmp_path: pathlib.Path
+) -> None:
+    dice = random.Random(20)
+    kills = {"client": 0, "server": 0}
+    for round_ in range(10):
+        client = processes.start_client()
+        time.sleep(0.8 + dice.random() * 0.7)
+        if round_ % 2:
+            processes.kill_server()
+            kills["server"] += 1
+            time.sleep(dice.random() * 0.3)
+            processes.start_server()
+            time.sleep(dice.random() * 0.5)
+        kills["client"] += client.poll() is None
+        client.send_signal(signal.SIGKILL)
+        client.wait()
+    assert kills["server"] == 5 and kills["client"] >= 5
+    assert processes.start_client().wait() == 1
+    assert run(server, many, "--output", tmp_path / "whole.npz") == 1
+    assert (tmp_path / "out.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    failures = [(tmp_path / f"{name}.npz.failures.jsonl").read_bytes() for name in ("out", "whole")]
+    assert failures[0] == failures[1] != b""
+    assert not (tmp_path / "out.npz.partial").exists()
