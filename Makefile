@@ -27,7 +27,7 @@ EXPORTED := $(MODEL_ROOT)/$(MODEL)/$(VERSION)/saved_model.pb
 
 help: ## list targets and knobs
 	@echo 'Targets:'
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
+	@sed -nE 's/^([a-z0-9-]+):.*## (.*)/  \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-20s %s\n", $$1, $$2}'
 	@echo 'Knobs, as in `make export BACKBONE=vgg16 LAYERS=block4_pool,block5_pool`:'
 	@sed -nE 's/^([A-Z_]+) \?= ?([^#]*)# +(.*)/  \1|\2|\3/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-16s %-22s %s\n", $$1, $$2, $$3}'
 
@@ -54,6 +54,9 @@ serve: $(READY) ## serve everything under MODEL_ROOT in the foreground
 
 demo: $(EXPORTED) $(READY) ## photos in, activations out: export, serve, extract, draw build/demo.png
 	$(BIN)/python tests/demo.py --model-root $(MODEL_ROOT) --model $(MODEL)
+
+verify: $(READY) ## export three backbones, serve them, replay their golden activations
+	$(BIN)/python tests/verify.py
 
 test: $(READY) ## run all tests
 	$(BIN)/python -m pytest

@@ -1,13 +1,9 @@
 """The demo: serves an exported model, extracts features of real photos through the client and draws them."""
 
 import argparse
-import contextlib
 import signal
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
@@ -15,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import skimage
 from featserve_client import FeatserveError, FeatureClient
+from local_server import ServerError, served
 from PIL import Image
 
 matplotlib.use("Agg")
@@ -34,10 +31,11 @@ def main() -> int:
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     photos = [Path(skimage.__file__).parent / "data" / name for name in PHOTOS]
+    directory = (options.model_root / options.model).resolve()
     try:
-        with served(options.model_root / options.model, options.model) as address:
+        with served(f"--model_name={options.model}", f"--model_base_path={directory}") as address:
             features = extract(address, options.model, photos)
-    except (FeatserveError, RuntimeError) as error:
+    except (FeatserveError, ServerError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -46,29 +44,6 @@ def main() -> int:
     draw(photos, features, options.output)
     print(f"picture  {options.output}")
     return 0
-
-
-@contextlib.contextmanager
-def served(model_directory: Path, model: str) -> Iterator[str]:
-    """Runs the embedded server on a free port and yields its address."""
-    command = [sys.executable, "-m", "featserve_serving", "--runtime=embedded", "--port=0", "--rest_api_port=-1"]
-    command += [f"--model_name={model}", f"--model_base_path={model_directory.resolve()}"]
-    with tempfile.TemporaryFile("w+") as log:
-        # Its own session: Ctrl-C reaches the demo alone, which then stops the server.
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True)
-        try:
-            line = server.stdout.readline() if server.stdout else ""
-            if not line:
-                log.seek(0)
-                raise RuntimeError(f"the server did not start:\n{log.read()}")
-            print(f"server   embedded, {line.strip()}")
-            yield line.split()[-1]
-        finally:
-            server.terminate()
-            try:
-                server.wait(timeout=30)
-            except subprocess.TimeoutExpired:
-                server.kill()
 
 
 def extract(address: str, model: str, photos: list[Path]) -> dict[str, npt.NDArray[np.float32]]:
