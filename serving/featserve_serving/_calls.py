@@ -78,7 +78,6 @@ class Recorder:
                     error = exc
                     raise
                 except Exception as exc:
-                    _LOGGER.exception("%s failed", call.method)
                     error = _errors.Internal(UNKNOWN_ERROR)
                     raise error from exc
                 finally:
@@ -94,6 +93,6 @@ class Recorder:
         if error is None:
             _LOGGER.debug("%s answered in %.1f ms", call.method, seconds * 1e3)
         elif isinstance(error, _errors.Internal):
-            _LOGGER.error("%s failed after %.1f ms", call.method, seconds * 1e3, exc_info=error)
+            _LOGGER.error("%s failed after %.1f ms", call.method, seconds * 1e3, exc_info=error.__cause__ or error)
         else:
             _LOGGER.info("%s refused: %s: %.500s", call.method, type(error).__name__, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -38,13 +39,30 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
         self._pools = pools
         self._default = default
         self._admitted: dict[str, grpc.RpcMethodHandler] = {}
+        self._draining = False
+        self._last_arrival = 0.0
+
+    def drain(self) -> None:
+        """Refuse work from now on, in a way that makes clients try another server."""
+        self._draining = True
+
+    def wait_until_quiet(self, quiet_s: float, timeout_s: float) -> None:
+        """Wait until no call has arrived for a moment."""
+        end = time.monotonic() + timeout_s
+        while (now := time.monotonic()) < end and now - self._last_arrival < quiet_s:
+            time.sleep(quiet_s / 4)
 
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
         """Choose the handler: the method's own, or, if its threads are too busy, one that refuses at once."""
+        self._last_arrival = time.monotonic()
         pool = self._pools.get(details.method, self._default)
+        if self._draining and pool is not self._default:
+            return self._refusal(grpc.StatusCode.UNAVAILABLE, "The server is stopping.", None)
         if pool.full:
             self._metrics.refused(_ENTRYPOINT)
-            return self._refusal(pool)
+            hint_ms = pool.retry_after_ms()
+            text = f"The server is at its limit of requests; try again in {hint_ms} ms."
+            return self._refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, text, hint_ms)
         handler = self._admitted.get(details.method)
         if handler is None:
             handler = continuation(details)
@@ -78,13 +96,11 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
         answer.experimental_thread_pool = pool  # type: ignore[attr-defined]
         return grpc.unary_unary_rpc_method_handler(answer)
 
-    def _refusal(self, pool: BoundedPool) -> Any:
+    def _refusal(self, code: grpc.StatusCode, text: str, hint_ms: int | None) -> Any:
         def refuse(_: Iterator[bytes], context: grpc.ServicerContext) -> NoReturn:
-            hint = pool.retry_after_ms()
-            context.set_trailing_metadata(((RETRY_HINT, str(hint)),))
-            raise context.abort(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"The server is at its limit of requests; try again in {hint} ms."
-            )
+            if hint_ms is not None:
+                context.set_trailing_metadata(((RETRY_HINT, str(hint_ms)),))
+            raise context.abort(code, text)
 
         refuse.experimental_thread_pool = self._default  # type: ignore[attr-defined]
         # As a stream of requests, none of which is read: a refusal must not cost the transfer of the message.

@@ -11,7 +11,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,9 +103,9 @@ def inputs(request: JsonRequest, infos: Mapping[str, Any]) -> tuple[dict[str, np
             raise _format_error(document, "Expecting 'instances' to be an list/array")
         if not instances:
             raise _format_error(document, "No values in 'instances' array")
-        return _from_rows(instances, infos), True
+        return _numbers(_from_rows, instances, infos), True
     if "inputs" in document:
-        return _from_columns(document["inputs"], infos), False
+        return _numbers(_from_columns, document["inputs"], infos), False
     raise _errors.InvalidArgument("Missing 'inputs' or 'instances' key")
 
 
@@ -121,6 +121,15 @@ def check_examples(request: JsonRequest) -> None:
     for example in examples:
         if not isinstance(example, dict):
             raise _errors.InvalidArgument(f"Example must be JSON object but got JSON {_type_name(example)}")
+
+
+def _numbers(
+    read: Callable[[Any, Mapping[str, Any]], dict[str, np.ndarray[Any, Any]]], values: Any, infos: Mapping[str, Any]
+) -> dict[str, np.ndarray[Any, Any]]:
+    try:
+        return read(values, infos)
+    except (ValueError, OverflowError, RecursionError) as exc:  # too many dimensions, or a number too large
+        raise _errors.InvalidArgument(f"tensor parsing error: {next(iter(infos))}") from exc
 
 
 def _from_rows(instances: list[Any], infos: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
+import time
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass, field
@@ -34,6 +35,8 @@ _HEALTH_SERVICES = ("", "ModelService", "PredictionService", MODEL_SERVICE, PRED
 _METRICS_PATH = "/monitoring/prometheus/metrics"
 #: Calls of all kinds together: beyond it gRPC itself refuses, before any Python runs.
 _SPARE_CALLS = 256
+#: A moment without a new call, and how long to wait for one before stopping regardless.
+_QUIET_S, _MAX_QUIET_WAIT_S = 0.02, 2.0
 
 ConfigSource = Callable[[], Any]
 
@@ -91,6 +94,7 @@ class Server:
         self._metrics.add_batches(self._manager.executed_batches)
         self._tracer = _tracing.create_tracer()
         self._recorder = Recorder(self._metrics, self._tracer)
+        self._interceptor = self._create_interceptor()
         self._grpc_server: Any = None
         self._rest_server: RestServer | None = None
         self._watcher: threading.Thread | None = None
@@ -134,17 +138,31 @@ class Server:
         self._draining = True
         self._report_health()
         self._stopping.set()
-        stopped = self._grpc_server.stop(grace_s) if self._grpc_server else None
+        end = time.monotonic() + grace_s
+        if self._grpc_server:
+            self._drain_grpc(end)
         if self._rest_server:
-            self._rest_server.stop(grace_s)
-        if stopped:
-            stopped.wait()
+            self._rest_server.stop(max(0.0, end - time.monotonic()))
         if self._watcher:
             self._watcher.join()
         for pool in (self._compute, self._control, self._reload, self._streams):
             pool.shutdown(wait=False, cancel_futures=True)
         self._manager.stop()
         self._tracer.close()
+
+    def _drain_grpc(self, end: float) -> None:
+        """Stop gRPC without losing a call.
+
+        gRPC cancels a call that arrives while the one before it is being accepted, if the server stops just then; and
+        no client retries CANCELLED. So new work is first refused with UNAVAILABLE, which they do retry, until the
+        running calls have ended and a quiet moment comes.
+        """
+        self._interceptor.drain()
+        while self._compute.running and time.monotonic() < end:
+            time.sleep(0.01)
+        self._interceptor.wait_until_quiet(_QUIET_S, min(_MAX_QUIET_WAIT_S, max(0.0, end - time.monotonic())))
+        self._grpc_server.stop(max(0.0, end - time.monotonic())).wait()
+        self._grpc_server = None
 
     @staticmethod
     def catch_signals() -> threading.Event:
@@ -170,7 +188,7 @@ class Server:
     def _open_grpc(self) -> None:
         server = grpc.server(
             self._control,
-            interceptors=(self._interceptor(),),
+            interceptors=(self._interceptor,),
             maximum_concurrent_rpcs=self._options.max_threads + self._options.max_queued_requests + _SPARE_CALLS,
             options=(
                 ("grpc.max_receive_message_length", self._options.max_message_bytes),
@@ -193,7 +211,7 @@ class Server:
         server.start()
         self._grpc_server = server
 
-    def _interceptor(self) -> CallInterceptor:
+    def _create_interceptor(self) -> CallInterceptor:
         pools = {
             f"/{PREDICTION_SERVICE}/Predict": self._compute,
             f"/{MODEL_SERVICE}/HandleReloadConfigRequest": self._reload,

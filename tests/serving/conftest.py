@@ -1,6 +1,8 @@
 """A model that is small, and a server of it."""
 
 import shutil
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -152,3 +154,28 @@ def eventually():
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def server_process():
+    """Return a function that runs `featserve-serve` and waits until it is ready: `(process, gRPC port, REST port)`."""
+    processes = []
+
+    def start(*flags):
+        command = [sys.executable, "-m", "featserve_serving", "--runtime=embedded", "--port=0", "--rest_api_port=0"]
+        process = subprocess.Popen(
+            [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        )
+        processes.append(process)
+        ports = []
+        for line in process.stdout:
+            ports.append(int(line.rpartition(":")[2]))
+            if line.startswith("REST"):
+                return process, ports[0], ports[-1]
+        raise AssertionError(process.stderr.read())
+
+    yield start
+    for process in processes:
+        process.kill()
+        _, errors = process.communicate()
+        assert "Traceback" not in errors

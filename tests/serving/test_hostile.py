@@ -1,0 +1,211 @@
+"""Requests made to hurt: the server lives on, tells nothing about itself, and touches no file for them."""
+
+import http.client
+import sys
+import threading
+
+import grpc
+import numpy as np
+import pytest
+from featserve_serving import create_server
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tensorflow.core.framework import tensor_pb2
+from tensorflow_serving.apis import predict_pb2
+
+
+@pytest.fixture(scope="module")
+def server(saved_model):
+    with create_server(
+        model_base_path=saved_model(1).parent,
+        model_name="adder",
+        rest_address="127.0.0.1:0",
+        poll_interval_s=0,
+    ) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server, caller):
+    return caller(server)
+
+
+def raw_predict(client, data):
+    """Send bytes as a Predict request; return the code of the answer."""
+    try:
+        client.call("PredictionService", "Predict", data, predict_pb2.PredictResponse)
+    except grpc.RpcError as exc:
+        return exc.code().name
+    return "OK"
+
+
+def valid():
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name = "adder"
+    request.inputs["x"].dtype = 1
+    request.inputs["x"].tensor_shape.dim.add(size=2)
+    request.inputs["x"].float_val.extend([1.0, 2.0])
+    return request
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_mutated_requests_get_an_answer_or_a_refusal(server, client, data):
+    raw = bytearray(valid().SerializeToString())
+    for _ in range(data.draw(st.integers(1, 4))):
+        raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    raw = raw[: data.draw(st.integers(1, len(raw)))] + data.draw(st.binary(max_size=8))
+    assert raw_predict(client, bytes(raw)) in ("OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION")
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [[1 << 40], [1 << 62, 4], [1 << 30, 1 << 30, 1 << 30], [2**31, 0, 2**62, 2**62], [-1], [1] * 300],
+    ids=str,
+)
+def test_a_shape_cannot_claim_memory(server, caller, shape):
+    request = valid()
+    del request.inputs["x"].tensor_shape.dim[:]
+    for size in shape:
+        request.inputs["x"].tensor_shape.dim.add(size=size)
+    client = caller(server)
+    assert raw_predict(client, request.SerializeToString()) in ("INVALID_ARGUMENT", "OK")
+    assert client.predict(1.0) == (2, 1)
+
+
+@pytest.mark.parametrize("dtype", [0, 20, 21, 99, 101, 2**31 - 1])
+def test_a_type_without_values_is_refused(server, caller, dtype):
+    request = valid()
+    request.inputs["x"].dtype = dtype
+    assert raw_predict(caller(server), request.SerializeToString()) == "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("name", ["../../etc", "/etc/passwd", "..", "a" * 100_000, "\x00", "😀" * 2000])
+def test_a_model_name_is_only_a_name(server, caller, name):
+    client = caller(server)
+    with pytest.raises(grpc.RpcError) as refusal:
+        client.predict(1.0, model=name)
+    assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
+    assert len(refusal.value.details()) < 5000
+
+
+@pytest.mark.parametrize("values", [[np.nan], [np.inf], [-np.inf]])
+def test_what_is_no_number_is_served(server, caller, values):
+    answer, _ = caller(server).predict(values)
+    np.testing.assert_equal(answer, values[0])
+
+
+def test_an_unforeseen_error_tells_nothing(server, caller, monkeypatch, caplog):
+    secret = "/home/someone/secret"
+
+    def fail(*_):
+        raise OSError(secret)
+
+    monkeypatch.setattr(server._manager, "acquire", fail)
+    with pytest.raises(grpc.RpcError) as refusal:
+        caller(server).predict(1.0)
+    assert refusal.value.code() is grpc.StatusCode.INTERNAL
+    assert refusal.value.details() == "The server failed; its log says why."
+    assert secret in caplog.text
+    status, text = post(server, "/v1/models/adder:predict", b'{"instances": [1.0]}')
+    assert status == 500 and secret not in text
+
+
+def post(server, path, body, method="POST"):
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=20)
+    try:
+        connection.putrequest(method, path, skip_accept_encoding=True)
+        connection.putheader("content-length", str(len(body)))
+        connection.endheaders(body)
+        response = connection.getresponse()
+        return response.status, response.read().decode(errors="replace")
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"{", "Missing a name for object member. at offset: 1"),
+        (b"nonsense", "Invalid value. at offset: 1"),
+        (b"[1", "Missing a comma or ] after an array element. at offset: 2"),
+        (b'{"instances": [1,]}', "Invalid value. at offset: 17"),
+        (b'{"instances"', "Missing a colon after a name of object member. at offset: 12"),
+        (b'{"instances": [1]', "Missing a comma or } after an object member. at offset: 17"),
+        (b'"' + b"\xff" * 10, "Invalid encoding in string."),
+        (b"[" * 200_000, "JSON Parse error"),
+        (b'{"instances": ' + b"[" * 500 + b"1" + b"]" * 500 + b"}", ""),
+        (b'{"instances": [1' + b"0" * 400 + b"]}", "tensor parsing error: x"),
+        (b"[1]", "JSON Value: [1] Is not object"),
+        (b'{"instances": 1}', "Expecting 'instances' to be an list/array"),
+        (b'{"instances": []}', "No values in 'instances' array"),
+        (b'{"instances": [1], "inputs": [1]}', "expecting only one of 'inputs' or 'instances' keys to exist "),
+        (b'{"instances": [[1], [1, 2]]}', "Expecting tensor size: 1 but got: 2"),
+        (b'{"instances": [true]}', "JSON Value: true Type: True is not of expected type: float"),
+        (b'{"signature_name": 1, "instances": [1]}', "'signature_name' key must be a string value."),
+        (b"{}", "Missing 'inputs' or 'instances' key"),
+        (b'{"instances": [{"z": 1}]}', "JSON object: does not have named input: z"),
+    ],
+)
+def test_json_that_is_wrong(server, body, text):
+    status, answer = post(server, "/v1/models/adder:predict", body)
+    assert status == 400 and text in answer
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/models/..%2f..%2fetc%2fpasswd",
+        "/v1/../../etc/passwd",
+        "/v1/models/%00",
+        "/v1/models/a/versions/" + "9" * 50,
+    ],
+)
+def test_a_url_is_only_a_name(server, path):
+    status, answer = post(server, path, b"", method="GET")
+    assert status in (400, 404) and "root:" not in answer
+
+
+def test_reflection_streams_do_not_starve_predict(server, caller):
+    from grpc_reflection.v1alpha import reflection_pb2
+
+    client = caller(server)
+    open_stream = client.channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    release = threading.Event()
+
+    def endless():
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        release.wait(30)
+
+    streams = [open_stream(endless()) for _ in range(40)]
+    try:
+        assert client.predict(1.0) == (2, 1)
+        assert client.health() == "SERVING"
+        assert client.states()
+    finally:
+        release.set()
+        for stream in streams:
+            stream.cancel()
+
+
+def test_labels_of_metrics_are_bounded(server, caller):
+    client = caller(server)
+    for number in range(20):
+        with pytest.raises(grpc.RpcError):
+            client.predict(1.0, model=f"invented{number}")
+    with pytest.raises(grpc.RpcError):
+        client.predict(1.0, signature="invented")
+    _, page = post(server, "/monitoring/prometheus/metrics", b"", method="GET")
+    assert "invented" not in page and 'model="(unknown)"' in page
+    assert sys.getsizeof(page) < 1 << 20
+
+
+def test_half_a_complex_number_is_refused():
+    from featserve_serving._converters import to_array
+
+    with pytest.raises(ValueError, match="half a complex number"):
+        to_array(tensor_pb2.TensorProto(dtype=8, scomplex_val=[1.0]))
