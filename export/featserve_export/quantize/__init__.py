@@ -1,6 +1,7 @@
 """Static post-training quantisation of a frozen graph into TensorFlow's oneDNN operations."""
 
 from ._errors import QuantizationError
+from ._guard import computes_eight_bits
 from ._photos import CalibrationPhotos, read_photos
 from ._quantize import LayerReport, QuantizationReport, QuantizedGraph, quantize_graph
 
@@ -10,6 +11,7 @@ __all__ = [
     "QuantizationError",
     "QuantizationReport",
     "QuantizedGraph",
+    "computes_eight_bits",
     "quantize_graph",
     "read_photos",
 ]

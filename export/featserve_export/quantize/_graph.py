@@ -1,7 +1,7 @@
 """Reads a frozen GraphDef: who produces and who reads a tensor, what is constant, what the shapes are."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,7 @@ class FloatGraph:
     """
 
     def __init__(self, graph_def: graph_pb2.GraphDef, outputs: Sequence[str]) -> None:
-        self.graph_def = relu_before_max_pool(graph_def)
+        self.graph_def = relus_at_sources(graph_def, outputs)
         self.outputs = list(outputs)
         self.nodes = {node.name: node for node in self.graph_def.node}
         self.order = _topological(self.nodes)
@@ -96,24 +96,37 @@ def _topological(nodes: dict[str, node_def_pb2.NodeDef]) -> list[node_def_pb2.No
     return order
 
 
-def relu_before_max_pool(graph_def: graph_pb2.GraphDef) -> graph_pb2.GraphDef:
-    """Undoes what the graph optimiser does: `MaxPool -> Relu` becomes `Relu -> MaxPool`, the same values.
+def relus_at_sources(graph_def: graph_pb2.GraphDef, outputs: Collection[str]) -> graph_pb2.GraphDef:
+    """Undoes what the graph optimiser does: a ReLU behind a pooling or a concatenation goes back before it.
 
-    The pair keeps its node names in order: whoever read the second still reads the second.
+    `Relu(MaxPool(x))` is `MaxPool(Relu(x))` and `Relu(ConcatV2(x, y))` is `ConcatV2(Relu(x), Relu(y))`. There the
+    quantised convolution takes it in.
+
+    Args:
+        graph_def: left as it is.
+        outputs: names of the nodes that must keep their values.
     """
-    swapped = graph_pb2.GraphDef()
-    swapped.CopyFrom(graph_def)
-    nodes = {node.name: node for node in swapped.node}
-    readers = Counter(producer(name) for node in swapped.node for name in node.input)
-    for relu in swapped.node:
-        pool = nodes[producer(relu.input[0])] if relu.op in ("Relu", "Relu6") else None
-        if pool is not None and pool.op == "MaxPool" and readers[pool.name] == 1:
-            first, second = pool.name, relu.name
-            old = node_def_pb2.NodeDef()
-            old.CopyFrom(pool)
-            pool.CopyFrom(relu)
-            relu.CopyFrom(old)
-            pool.name, relu.name = first, second
-            pool.input[:] = old.input
-            relu.input[:] = [first]
-    return swapped
+    nodes = {node.name: node for node in graph_def.node}
+    readers = Counter(producer(name) for node in graph_def.node for name in node.input)
+    waiting = [node for node in graph_def.node if node.op in ("Relu", "Relu6")]
+    while waiting:
+        relu = waiting.pop()
+        moved = nodes[producer(relu.input[0])]
+        if moved.op not in ("MaxPool", "ConcatV2") or readers[moved.name] != 1 or moved.name in outputs:
+            continue
+        behind = node_def_pb2.NodeDef()
+        behind.CopyFrom(moved)
+        behind.name = relu.name
+        for index, source in enumerate(moved.input[: len(moved.input) - (moved.op == "ConcatV2")]):
+            before = node_def_pb2.NodeDef()
+            before.CopyFrom(relu)
+            before.name = f"{relu.name}/{index}"
+            before.input[:] = [source]
+            behind.input[index] = before.name
+            nodes[before.name] = before
+            waiting.append(before)
+        nodes[relu.name] = behind
+        del nodes[moved.name]
+    rewritten = graph_pb2.GraphDef(versions=graph_def.versions, library=graph_def.library)
+    rewritten.node.extend(nodes.values())
+    return rewritten

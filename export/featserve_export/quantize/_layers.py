@@ -18,6 +18,7 @@ _ACTIVATIONS = {"Relu": np.inf, "Relu6": 6.0}
 
 # ((top, bottom), (left, right))
 Padding = tuple[tuple[int, int], tuple[int, int]]
+NO_PADDING: Padding = ((0, 0), (0, 0))
 
 
 @dataclass(frozen=True, kw_only=True)

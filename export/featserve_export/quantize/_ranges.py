@@ -79,7 +79,7 @@ def calibrate(
             high = {name: np.maximum(high.get(name, value), value) for name, value in new_high.items()}
             progress("ranges", index + 1, 2 * len(batches))
         offset = {name: np.maximum(-value, 0) for name, value in low.items()}
-        top = {name: max(float((high[name] + offset[name]).max()), 1e-6) for name in values}
+        top = {name: float((high[name] + offset[name]).max()) or 1.0 for name in values}
         feed = {offsets[name]: offset[name] for name in values} | {tops[name]: top[name] for name in values}
         totals = {name: np.zeros(_BINS, np.int64) for name in values}
         for index, batch in enumerate(batches):

@@ -18,20 +18,17 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2
 
 from ._graph import Array, FloatGraph, producer, tensor_name
-from ._layers import Layer, Padding
+from ._guard import add_guard
+from ._layers import NO_PADDING, Layer, Padding
 from ._ranges import Range
 from ._rounding import WEIGHT_LEVELS, Rounder
+from ._writer import GraphWriter
 
-_FLOAT = tf.float32.as_datatype_enum
-_QUINT8 = tf.quint8.as_datatype_enum
-_QINT8 = tf.qint8.as_datatype_enum
 SWITCH = "int8/switch"
-_NO_PADDING: Padding = ((0, 0), (0, 0))
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ class _Rewriter:
         self._rounder = rounder
         self._method = method
         self._eight: dict[str, _Eight] = {}
-        self._new = graph_pb2.GraphDef(versions=graph.graph_def.versions, library=graph.graph_def.library)
+        self._writer = GraphWriter(graph.graph_def)
         self._float: set[str] = set()
         self._names: set[str] = set()
 
@@ -104,48 +101,28 @@ class _Rewriter:
         for output in self._graph.outputs:
             self._as_float(output)
         self._order_sums()
-        return tf.compat.v1.graph_util.extract_sub_graph(self._new, self._graph.outputs)
+        self._guard_sums()
+        return tf.compat.v1.graph_util.extract_sub_graph(self._writer.graph_def, self._graph.outputs)
 
     def run_with_switches(self) -> graph_pb2.GraphDef:
-        switch = self._add(SWITCH, "Placeholder", [], dtype=tf.int32)
+        switch = self._writer.add(SWITCH, "Placeholder", [], dtype=tf.int32)
         for node in self._graph.order:
             self._copy(node)
             if node.name in self._layers:
-                self._new.node[-1].name = f"{node.name}/float"
+                self._writer.graph_def.node[-1].name = f"{node.name}/float"
         for number, (output, layer) in enumerate(self._layers.items()):
             self._emit_layer(layer)
             alone = self._dequantize(f"{output}/alone", self._eight.pop(output))
-            wanted = self._constant(f"{output}/number", np.array(number), tf.int32)
-            chosen = self._add(f"{output}/chosen", "Equal", [switch, wanted], T=tf.int32)
-            self._add(output, "SelectV2", [chosen, alone, f"{output}/float"], T=tf.float32)
+            wanted = self._writer.constant(f"{output}/number", np.array(number), tf.int32)
+            chosen = self._writer.add(f"{output}/chosen", "Equal", [switch, wanted], T=tf.int32)
+            self._writer.add(output, "SelectV2", [chosen, alone, f"{output}/float"], T=tf.float32)
         self._order_sums()
-        return self._new
-
-    def _add(self, name: str, op: str, inputs: Sequence[str], **attributes: object) -> str:
-        node = self._new.node.add(name=name, op=op, input=inputs)
-        for key, value in attributes.items():
-            _set_attribute(node, key, value)
-        return name
-
-    def _constant(self, name: str, value: npt.NDArray[np.generic], dtype: tf.DType) -> str:
-        if name not in self._names:
-            self._names.add(name)
-            proto = tf.make_tensor_proto(value.astype(dtype.as_numpy_dtype), dtype)
-            node = self._new.node.add(name=name, op="Const")
-            node.attr["dtype"].type = dtype.as_datatype_enum
-            node.attr["value"].tensor.CopyFrom(proto)
-        return name
-
-    def _scalar(self, value: float) -> str:
-        return self._constant(f"int8/{value!r}", np.array(value), tf.float32)
-
-    def _bounds(self, limit: float = 1.0) -> list[str]:
-        return [self._scalar(0.0), self._scalar(limit)]
+        return self._writer.graph_def
 
     def _copy(self, node: node_def_pb2.NodeDef) -> None:
         for name in node.input:
             self._as_float(name)
-        self._new.node.add().CopyFrom(node)
+        self._writer.copy(node, node.name)
         self._float.add(node.name)
 
     def _as_float(self, name: str) -> None:
@@ -159,58 +136,67 @@ class _Rewriter:
 
     def _dequantize(self, name: str, eight: _Eight) -> str:
         shifted = bool(eight.offset.any())
-        values = self._add(
-            f"{name}/unit", "Dequantize", [eight.name, *self._bounds()], T=tf.quint8, mode=b"SCALED", dtype=tf.float32
+        values = self._writer.add(
+            f"{name}/unit",
+            "Dequantize",
+            [eight.name, *self._writer.bounds()],
+            T=tf.quint8,
+            mode=b"SCALED",
+            dtype=tf.float32,
         )
-        limit = self._constant(f"{name}/limit", eight.limit, tf.float32)
-        values = self._add(f"{name}/scaled" if shifted else name, "Mul", [values, limit], T=tf.float32)
+        limit = self._writer.constant(f"{name}/limit", eight.limit, tf.float32)
+        values = self._writer.add(f"{name}/scaled" if shifted else name, "Mul", [values, limit], T=tf.float32)
         if shifted:
-            offset = self._constant(f"{name}/offset", eight.offset, tf.float32)
-            self._add(name, "Sub", [values, offset], T=tf.float32)
+            offset = self._writer.constant(f"{name}/offset", eight.offset, tf.float32)
+            self._writer.add(name, "Sub", [values, offset], T=tf.float32)
         return name
 
-    def _as_eight(self, name: str, padding: Padding = _NO_PADDING) -> _Eight:
+    def _as_eight(self, name: str, padding: Padding = NO_PADDING) -> _Eight:
         """The eight-bit form of a tensor, quantised here if its producer is in float.
 
         Padding is zeros of the float tensor, so where there is an offset it must happen before.
         """
         key = tensor_name(name)
-        if key in self._eight and padding == _NO_PADDING:
+        if key in self._eight and padding == NO_PADDING:
             return self._eight[key]
         self._as_float(key)
-        stem = f"{key}/quantized" if padding == _NO_PADDING else "/".join([key, "padded", *map(str, _flat(padding))])
+        stem = (
+            f"{key}/quantized"
+            if padding == NO_PADDING
+            else "/".join([key, "padded", *map(str, padding[0] + padding[1])])
+        )
         offset = self._ranges[key].offset
         limit = np.full_like(offset, self._ranges[key].limits[self._method])
         if stem not in self._names:
             self._names.add(stem)
             values = name
-            if padding != _NO_PADDING:
-                amounts = self._constant(f"{stem}/amounts", np.array([(0, 0), *padding, (0, 0)]), tf.int32)
-                values = self._add(f"{stem}/pad", "Pad", [values, amounts], T=tf.float32, Tpaddings=tf.int32)
+            if padding != NO_PADDING:
+                amounts = self._writer.constant(f"{stem}/amounts", np.array([(0, 0), *padding, (0, 0)]), tf.int32)
+                values = self._writer.add(f"{stem}/pad", "Pad", [values, amounts], T=tf.float32, Tpaddings=tf.int32)
             if offset.any():
-                shift = self._constant(f"{stem}/offset", offset, tf.float32)
-                values = self._add(f"{stem}/shifted", "AddV2", [values, shift], T=tf.float32)
-            scale = self._constant(f"{stem}/scale", 1 / limit, tf.float32)
-            values = self._add(f"{stem}/unit", "Mul", [values, scale], T=tf.float32)
-            self._add(
+                shift = self._writer.constant(f"{stem}/offset", offset, tf.float32)
+                values = self._writer.add(f"{stem}/shifted", "AddV2", [values, shift], T=tf.float32)
+            scale = self._writer.constant(f"{stem}/scale", 1 / limit, tf.float32)
+            values = self._writer.add(f"{stem}/unit", "Mul", [values, scale], T=tf.float32)
+            self._writer.add(
                 stem,
                 "QuantizeV2",
-                [values, *self._bounds()],
+                [values, *self._writer.bounds()],
                 T=tf.quint8,
                 mode=b"SCALED",
                 round_mode=b"HALF_TO_EVEN",
             )
         eight = _Eight(stem, offset, limit)
-        if padding == _NO_PADDING:
+        if padding == NO_PADDING:
             self._eight[key] = eight
             self._float.add(key)
         return eight
 
     def _emit_layer(self, layer: Layer) -> None:
         read_from = self._eight.get(layer.input, self._ranges[layer.input])
-        needs_early_padding = layer.padding != _NO_PADDING and bool(read_from.offset.any())
-        source = self._as_eight(layer.input, layer.padding if needs_early_padding else _NO_PADDING)
-        padding = _NO_PADDING if needs_early_padding else layer.padding
+        needs_early_padding = layer.padding != NO_PADDING and bool(read_from.offset.any())
+        source = self._as_eight(layer.input, layer.padding if needs_early_padding else NO_PADDING)
+        padding = NO_PADDING if needs_early_padding else layer.padding
         output = self._ranges[layer.output]
         offset, top = output.offset, output.limits[self._method]
         if layer.ceiling is not None:
@@ -232,48 +218,25 @@ class _Rewriter:
         data = [source.name]
         if layer.op == "MatMul":
             data = [self._reshape(f"{layer.name}/int8/pixels", data[0], (-1, 1, 1, layer.kernel.shape[2]))]
-        data.append(self._constant(f"{layer.name}/int8/kernel", rounded.whole, tf.qint8))
-        fused = [b"BiasAdd", b"Relu", b"Requantize"]
-        bounds = self._bounds()
-        if summand is not None:
-            fused.insert(1, b"Sum")
-        data.append(self._constant(f"{layer.name}/int8/bias", bias / limit, tf.float32))
+        data.append(self._writer.constant(f"{layer.name}/int8/kernel", rounded.whole, tf.qint8))
+        data.append(self._writer.constant(f"{layer.name}/int8/bias", bias / limit, tf.float32))
+        bounds = self._writer.bounds()
+        bounds.append(self._writer.constant(f"{layer.name}/int8/low", -magnitude, tf.float32))
+        bounds.append(self._writer.constant(f"{layer.name}/int8/high", magnitude, tf.float32))
         if summand is not None:
             data.append(summand.name)
-        bounds.append(self._constant(f"{layer.name}/int8/low", -magnitude, tf.float32))
-        bounds.append(self._constant(f"{layer.name}/int8/high", magnitude, tf.float32))
-        if summand is not None:
-            bounds.extend(self._bounds(float(np.float32(summand.limit[0] / limit[0]))))
-        bounds.extend(self._bounds())
-        name = self._add(
-            f"{layer.output}/int8",
-            "_FusedQuantizedDepthwiseConv2D" if layer.depthwise else "_FusedQuantizedConv2D",
-            [*data, *bounds],
-            Tinput=tf.quint8,
-            Tfilter=tf.qint8,
-            Tbias=tf.float32,
-            Tsummand=tf.quint8,
-            out_type=tf.quint8,
-            Tdevice_inputs=[_QUINT8, _QINT8, _FLOAT, _QUINT8][: len(data)],
-            Thost_inputs=[_FLOAT] * len(bounds),
-            Tdevice_outputs=[_QUINT8],
-            Thost_outputs=[_FLOAT, _FLOAT],
-            data_format=b"NHWC",
-            strides=[1, *layer.strides, 1],
-            padding=b"EXPLICIT" if padding != _NO_PADDING else b"VALID",
-            explicit_paddings=[0, 0, *_flat(padding), 0, 0] if padding != _NO_PADDING else [],
-            dilations=[1, 1, 1, 1],
-            is_filter_const=True,
-            is_bias_const=True,
-            fused_ops=fused,
+            bounds.extend(self._writer.bounds(float(np.float32(summand.limit[0] / limit[0]))))
+        bounds.extend(self._writer.bounds())
+        name = self._writer.convolve(
+            f"{layer.output}/int8", data, bounds, depthwise=layer.depthwise, strides=layer.strides, padding=padding
         )
         if layer.op == "MatMul":
             name = self._reshape(f"{layer.output}/int8/rows", name, (-1, layer.kernel.shape[3]))
         self._eight[layer.output] = _Eight(name, offset, limit)
 
     def _reshape(self, name: str, values: str, shape: tuple[int, ...]) -> str:
-        sizes = self._constant(f"{name}/shape", np.array(shape), tf.int32)
-        return self._add(name, "Reshape", [values, sizes], T=tf.quint8, Tshape=tf.int32)
+        sizes = self._writer.constant(f"{name}/shape", np.array(shape), tf.int32)
+        return self._writer.add(name, "Reshape", [values, sizes], T=tf.quint8, Tshape=tf.int32)
 
     def _emit_eight_bit(self, node: node_def_pb2.NodeDef) -> bool:
         """Keeps pooling, concatenation and padding of eight-bit tensors in eight bits."""
@@ -285,10 +248,10 @@ class _Rewriter:
         name = f"{node.name}/int8"
         offset, limit = first.offset, first.limit
         if node.op in ("MaxPool", "AvgPool"):
-            self._add(
+            self._writer.add(
                 name,
                 f"Quantized{node.op}",
-                [first.name, *self._bounds()],
+                [first.name, *self._writer.bounds()],
                 T=tf.quint8,
                 ksize=list(node.attr["ksize"].list.i),
                 strides=list(node.attr["strides"].list.i),
@@ -298,10 +261,8 @@ class _Rewriter:
             rest = node.input[len(values) :]
             for operand in rest:
                 self._as_float(operand)
-            joined = self._new.node.add()
-            joined.CopyFrom(node)
-            joined.name = name
-            joined.attr["T"].type = _QUINT8
+            joined = self._writer.copy(node, name)
+            joined.attr["T"].type = tf.quint8.as_datatype_enum
             joined.input[:] = [*(value.name for value in present), *rest]
             offset = np.concatenate([value.offset for value in present])
             limit = np.concatenate([value.limit for value in present])
@@ -316,13 +277,21 @@ class _Rewriter:
             return axis is not None and int(axis) in (3, -1)
         return node.attr["padding"].s in (b"SAME", b"VALID") and node.attr["data_format"].s in (b"", b"NHWC")
 
+    def _guard_sums(self) -> None:
+        quantised = [node for node in self._writer.graph_def.node if node.op == "QuantizeV2"]
+        if quantised:
+            images = next(node.name for node in self._graph.order if node.op == "Placeholder")
+            guard = add_guard(self._writer, images)
+            for node in quantised:
+                node.input.append(f"^{guard}")
+
     def _order_sums(self) -> None:
         """Makes each sum wait for everybody else who reads the tensor that it overwrites."""
         readers: dict[str, list[str]] = {}
-        for node in self._new.node:
+        for node in self._writer.graph_def.node:
             for name in node.input:
                 readers.setdefault(producer(name), []).append(node.name)
-        for node in self._new.node:
+        for node in self._writer.graph_def.node:
             if b"Sum" in node.attr["fused_ops"].list.s:
                 others = [reader for reader in readers[producer(node.input[3])] if reader != node.name]
                 node.input.extend(f"^{reader}" for reader in dict.fromkeys(others))
@@ -332,28 +301,3 @@ def _eight_bit_inputs(node: node_def_pb2.NodeDef) -> list[str]:
     if node.op in ("MaxPool", "AvgPool", "Pad"):
         return [node.input[0]]
     return list(node.input[:-1]) if node.op == "ConcatV2" else []
-
-
-def _flat(padding: Padding) -> list[int]:
-    return [*padding[0], *padding[1]]
-
-
-def _set_attribute(node: node_def_pb2.NodeDef, key: str, value: object) -> None:
-    attribute = node.attr[key]
-    if isinstance(value, bool):
-        attribute.b = value
-    elif isinstance(value, int):
-        attribute.i = value
-    elif isinstance(value, bytes):
-        attribute.s = value
-    elif isinstance(value, tf.DType):
-        attribute.type = value.as_datatype_enum
-    elif isinstance(value, list):
-        if key.startswith(("Tdevice", "Thost")):
-            attribute.list.type.extend(value)
-        elif value and isinstance(value[0], bytes):
-            attribute.list.s.extend(value)
-        else:
-            attribute.list.i.extend(value)
-    else:
-        raise TypeError(f"expected an attribute value, received {value!r}")
