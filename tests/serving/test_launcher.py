@@ -1,0 +1,168 @@
+"""The command: flags, the choice of a runtime, and how TensorFlow Serving itself is started."""
+
+import os
+import stat
+
+import pytest
+from featserve_serving import SetupError, _external, _flags, _launcher
+from featserve_serving._cli import main
+
+
+def test_both_spellings_of_a_value():
+    one = _flags.parse(["--port=1", "--model_name", "m", "--enable_batching", "--rest_api_port=-1"])
+    assert (one.whole("port"), one.text("model_name"), one.on("enable_batching")) == (1, "m", True)
+    assert one.whole("rest_api_port") == -1 and one.given == {"port", "model_name", "enable_batching", "rest_api_port"}
+    assert not _flags.parse(["--enable_model_warmup=false"]).on("enable_model_warmup")
+    assert not _flags.parse(["--enable_model_warmup", "0"]).on("enable_model_warmup")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--prot=1"], "unknown flag --prot; did you mean --port"),
+        (["--prot=1"], "--model_config_file"),
+        (["--port=x"], "--port expects a whole number; received 'x'"),
+        (["--port"], "--port expects a value"),
+        (["8500"], "expected a flag such as --port=8500, received '8500'"),
+        (["--enable_batching=maybe"], "expects true or false"),
+        (["--runtime=podman"], "expects one of auto, docker, native, embedded"),
+        (["--port=1"], "give exactly one of --model_root, --model_base_path, --model_config_file; received 0"),
+        (["--model_root=/nowhere", "--runtime=embedded"], "/nowhere: No such file or directory; export a model first"),
+        (["--model_root=/", "--port=70000", "--runtime=embedded"], "a port from 0 to 65535; received 70000"),
+        (["--model_root=/", "--grpc_channel_arguments=x", "--runtime=embedded"], "expects KEY=VALUE,...; received 'x'"),
+    ],
+)
+def test_bad_flags_are_an_error(arguments, text, capsys):
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert text in captured.err and not captured.out and "Traceback" not in captured.err
+
+
+def test_help_names_every_flag(capsys):
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    assert all(f"--{flag.name}" in text for flag in _flags.FLAGS)
+
+
+def test_every_flag_of_tensorflow_serving_is_known():
+    # Reference: tensorflow_serving/model_servers/main.cc, release 2.20, without --version.
+    known = {flag.name for flag in _flags.FLAGS}
+    for name in (
+        "port grpc_socket_path rest_api_port rest_api_num_threads rest_api_timeout_in_ms rest_api_enable_cors_support "
+        "enable_batching allow_version_labels_for_unavailable_models batching_parameters_file "
+        "enable_per_model_batching_parameters model_config_file model_config_file_poll_wait_seconds model_name "
+        "model_base_path num_load_threads num_unload_threads max_num_load_retries load_retry_interval_micros "
+        "file_system_poll_wait_seconds flush_filesystem_caches tensorflow_session_parallelism "
+        "tensorflow_session_config_file tensorflow_intra_op_parallelism tensorflow_inter_op_parallelism "
+        "use_alts_credentials ssl_config_file platform_config_file per_process_gpu_memory_fraction saved_model_tags "
+        "grpc_channel_arguments grpc_max_threads enable_model_warmup num_request_iterations_for_warmup "
+        "monitoring_config_file remove_unused_fields_from_bundle_metagraph prefer_tflite_model num_tflite_pools "
+        "num_tflite_interpreters_per_pool enable_signature_method_name_check xla_cpu_compilation_enabled "
+        "xla_gpu_compilation_enabled enable_profiler thread_pool_factory_config_file mixed_precision "
+        "skip_initialize_tpu enable_grpc_healthcheck_service enable_serialization_as_tensor_content"
+    ).split():
+        assert name in known
+
+
+def program(folder, name, script):
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.mark.parametrize(
+    ("programs", "runtime", "why"),
+    [
+        ({}, "embedded", "docker is not on PATH; tensorflow_model_server is not on PATH"),
+        ({"docker": "exit 0", "tensorflow_model_server": ""}, "docker", "this one is there"),
+        ({"docker": "echo no daemon >&2; exit 1", "tensorflow_model_server": ""}, "native", "no daemon; this one"),
+        ({"docker": "echo no daemon >&2; exit 1"}, "embedded", "no Docker engine answers: no daemon"),
+    ],
+)
+def test_auto_takes_the_first_that_works_and_says_why(programs, runtime, why, tmp_path, monkeypatch):
+    for name, script in programs.items():
+        program(tmp_path, name, script)
+    monkeypatch.setenv("PATH", f"{tmp_path}")
+    chosen, reason = _launcher.choose("auto")
+    assert chosen == runtime and why in reason
+
+
+def test_a_runtime_that_is_not_there_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for runtime in ("docker", "native"):
+        with pytest.raises(SetupError, match="not on PATH; --runtime embedded needs neither"):
+            _launcher.choose(runtime)
+    assert _launcher.choose("embedded") == ("embedded", "asked for")
+
+
+def test_the_native_command(publish, tmp_path):
+    publish(1)
+    publish(2)
+    settings = _flags.parse(
+        [f"--model_root={tmp_path / 'models'}", "--port=8500", "--rest_api_port=8501", "--enable_batching"]
+    )
+    plan = _external.plan(settings, tmp_path, in_docker=False)
+    assert plan.command[0] == "tensorflow_model_server"
+    assert {
+        "--port=8500",
+        "--rest_api_port=8501",
+        "--enable_batching=true",
+        "--grpc_max_threads=256",
+        f"--model_config_file={tmp_path / 'models.config'}",
+        f"--monitoring_config_file={tmp_path / 'monitoring.config'}",
+    } <= set(plan.command)
+    assert not any("model_root" in word or "runtime" in word for word in plan.command)
+    assert plan.models == ("adder",)
+    text = (tmp_path / "models.config").read_text()
+    assert f'base_path: "{tmp_path / "models" / "adder"}"' in text and 'key: "canary"' in text
+
+
+def test_the_docker_command(publish, base_path, tmp_path):
+    publish(1)
+    settings = _flags.parse([f"--model_base_path={base_path}", "--model_name=m", "--port=0", "--rest_api_port=-1"])
+    command = _external.plan(settings, tmp_path, in_docker=True).command
+    assert command[:2] == ["docker", "run"]
+    mounts = [command[i + 1] for i, word in enumerate(command) if word == "--volume"]
+    assert f"{base_path}:{base_path}:ro" in mounts and all(mount.endswith(":ro") for mount in mounts)
+    published = [command[i + 1] for i, word in enumerate(command) if word == "--publish"]
+    assert len(published) == 1 and published[0].startswith("127.0.0.1:") and published[0].endswith(":8500")
+    assert {"--rest_api_port=0", "--port=8500", "--model_config_file=/etc/featserve/model_config_file"} <= set(command)
+    assert command[command.index("--user") + 1] == f"{os.getuid()}:{os.getgid()}"
+    assert "tensorflow/serving:2.20.0" in command
+
+
+def test_tensorflow_serving_is_run_and_its_status_returned(publish, base_path, tmp_path, monkeypatch, capfd):
+    publish(1)
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program(folder, "tensorflow_model_server", 'echo "$@"; exit 7')
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    status = main(["--runtime=native", f"--model_base_path={base_path}", "--model_name=m", "--port=0"])
+    captured = capfd.readouterr()
+    assert status == 7 and "--model_config_file=" in captured.err and not captured.out
+
+
+def test_a_hand_written_entry_is_kept(publish, tmp_path, capsys):
+    publish(1)
+    publish(2)
+    publish(1, model="other")
+    root = tmp_path / "models"
+    assert main(["models-config", f"--model_root={root}", "--served_from=/models"]) == 0
+    text = capsys.readouterr().out
+    assert 'base_path: "/models/adder"' in text and 'base_path: "/models/other"' in text
+    entry = (
+        f'config {{ name: "adder" base_path: "{root / "adder"}" model_platform: "tensorflow" '
+        'model_version_policy { specific { versions: 1 } } version_labels { key: "stable" value: 1 } }'
+    )
+    (root / "models.config").write_text(f"model_config_list {{ {entry} }}")
+    assert main(["models-config", f"--model_root={root}"]) == 0
+    text = capsys.readouterr().out
+    assert "specific" in text and 'key: "canary"' not in text and 'name: "other"' in text
+
+
+def test_the_embedded_server_says_where_it_is(publish, base_path, server_process, caller):
+    publish(1)
+    process, port, rest_port = server_process("--model_name=adder", f"--model_base_path={base_path}")
+    assert caller(f"127.0.0.1:{port}").predict(1) == (2, 1)
+    process.terminate()
+    assert process.wait(20) == 0
