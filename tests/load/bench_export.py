@@ -1,0 +1,108 @@
+"""Compares an exported version with `model.export()` of the same network, side by side in one process.
+
+Each graph is loaded the way a server loads it, and the two take turns; the ratio is the median over the rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from featserve_export import VerificationError, export_backbone
+from featserve_export._models import load_live_model
+
+BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "resnet50", "inception_v3", "vgg16", "convnext_tiny")
+PRECISIONS = ("float32", "bfloat16")
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backbones", default=",".join(BACKBONES))
+    parser.add_argument("--rounds", type=int, default=9)
+    options = parser.parse_args()
+    print("| backbone | precision | batch 1 | batch 16 | images/s at 16 | cosine | max abs. difference | MB | load s |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for backbone in options.backbones.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            compare(backbone, Path(folder), options.rounds)
+
+
+def compare(backbone: str, folder: Path, rounds: int) -> None:
+    """Prints one backbone's rows; speeds are ours ÷ model.export()."""
+    weights = "imagenet" if backbone == "efficientnet_lite0" else "random"
+    live = load_live_model(backbone, weights=weights)
+    images = keras.Input((*live.image_size, 3))
+    keras.Model(images, live.model(live.preprocess(images))).export(folder / "keras", verbose=False)
+    theirs, their_load_s = load(folder / "keras", "serving_default")
+    size = megabytes(folder / "keras")
+    row = f"| {backbone} | model.export() | 1 | 1 | {{speed:.1f}} | | | {size:.0f} | {their_load_s:.1f} |"
+    for precision in PRECISIONS:
+        try:
+            report = export_backbone(
+                backbone, weights=weights, precision=precision, model_root=folder, model_name=precision
+            )
+        except VerificationError as error:
+            print(f"| {backbone} | {precision} | refused: {error} | | | | | | |")
+            continue
+        ours, load_s = load(report.path, "float_images")
+        ratios, speeds = {}, {}
+        for batch in (1, 16):
+            data = np.random.default_rng(0).uniform(0, 255, (batch, *live.image_size, 3)).astype(np.float32)
+            ratios[batch], speeds = race(ours, theirs, data, rounds)
+        if row:
+            print(row.format(speed=speeds[1]), flush=True)
+            row = ""
+        closeness = min(report.closeness.values(), key=lambda one: one.cosine)
+        print(
+            f"| {backbone} | {precision} | {ratios[1]:.2f} | {ratios[16]:.2f} | {speeds[0]:.1f} "
+            f"| {closeness.cosine:.6f} | {closeness.max_abs_difference:.1e} | {megabytes(report.path):.0f} | {load_s:.1f} |",
+            flush=True,
+        )
+
+
+Run = Callable[[np.ndarray], object]
+
+
+def load(directory: Path, signature: str) -> tuple[Run, float]:
+    """Loads one signature into a session of its own; the seconds include the first answer."""
+    start = time.perf_counter()
+    session = tf.compat.v1.Session(graph=tf.Graph())
+    with session.graph.as_default():
+        meta_graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(directory))
+    definition = meta_graph.signature_def[signature]
+    (feed,) = definition.inputs.values()
+    run = session.make_callable([info.name for info in definition.outputs.values()], [feed.name])
+    sides = [dimension.size for dimension in feed.tensor_shape.dim][1:]
+    run(np.zeros((1, *sides), np.float32))
+    return run, time.perf_counter() - start
+
+
+def race(ours: Run, theirs: Run, data: np.ndarray, rounds: int) -> tuple[float, tuple[float, float]]:
+    """The median of their time ÷ our time, and both speeds in images/s."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for _ in range(rounds + 2):
+        for run, times in zip((ours, theirs), seconds, strict=True):
+            start = time.perf_counter()
+            run(data)
+            times.append(time.perf_counter() - start)
+    a, b = (times[2:] for times in seconds)
+    ratio = statistics.median(y / x for x, y in zip(a, b, strict=True))
+    return ratio, (len(data) / statistics.median(a), len(data) / statistics.median(b))
+
+
+def megabytes(directory: Path) -> float:
+    """The size of graph and variables."""
+    files = [directory / "saved_model.pb", *(directory / "variables").glob("*")]
+    return sum(file.stat().st_size for file in files) / 1e6
+
+
+if __name__ == "__main__":
+    main()
