@@ -9,13 +9,20 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from ._bulk import extract_files
 from ._client import FeatureClient
 from ._config import TLS, Limits
-from ._exceptions import ConfigError, FeatserveError
+from ._exceptions import ConfigError, FeatserveError, InvalidImageError
 from ._files import find_images
+from ._neighbours import embed, load_vectors, nearest
+from ._pictures import check_picture, draw_maps, draw_sheet, page, read_photo, save
 from ._progress import Reporter
+from ._verify import verify
 from ._writers import check_output
+
+_PICTURES = (".png", ".svg", ".pdf")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,6 +69,29 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true")
     status.set_defaults(run=_status)
 
+    show = commands.add_parser("show", help="draw a photo's activation maps")
+    show.add_argument("image", metavar="IMAGE")
+    _server(show)
+    show.add_argument("--layers", metavar="A,B", help="layers drawn (default: all that the model exports)")
+    show.add_argument("--output", default="maps.png", metavar="FILE", help=".png, .svg or .pdf (default: %(default)s)")
+    show.set_defaults(run=_show)
+
+    similar = commands.add_parser("similar", help="find the photos most like one, and draw them")
+    similar.add_argument("query", metavar="QUERY", help="an image file")
+    similar.add_argument("among", metavar="DIR_OR_PARQUET", help="images, or a .parquet that featserve extract wrote")
+    _server(similar)
+    similar.add_argument("-k", type=int, default=8, metavar="N", help="how many (default: %(default)s)")
+    similar.add_argument("--layers", metavar="A", help="the layer compared (default: the model's last)")
+    similar.add_argument(
+        "--output", default="similar.png", metavar="FILE", help=".png, .svg, .pdf or .html (default: %(default)s)"
+    )
+    similar.set_defaults(run=_similar)
+
+    verify = commands.add_parser("verify", help="compare a server's answers with those of the exported Keras model")
+    verify.add_argument("model_dir", metavar="MODEL_DIR", help="an exported version: ROOT/NAME/VERSION")
+    _server(verify, model=None)
+    verify.set_defaults(run=_verify)
+
     metadata = commands.add_parser("metadata", help="show the model's signatures and manifest")
     _server(metadata)
     metadata.add_argument("--json", action="store_true")
@@ -69,10 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _server(parser: argparse.ArgumentParser) -> None:
+def _server(parser: argparse.ArgumentParser, *, model: str | None = "efficientnet_lite0") -> None:
     group = parser.add_argument_group("server")
     group.add_argument("--server", default="localhost:8500", metavar="HOST:PORT", help="default: %(default)s")
-    group.add_argument("--model", default="efficientnet_lite0", help="default: %(default)s")
+    group.add_argument("--model", default=model, help=f"default: {model or 'the name in the directory'}")
     group.add_argument("--model-version", type=int, metavar="N", help="default: the server's latest")
     group.add_argument("--label", help="ask the version with this label")
     group.add_argument(
@@ -138,6 +168,75 @@ def _extract(arguments: argparse.Namespace) -> int:
     if summary.failures:
         print(f"featserve: {summary.failures} images failed, see {summary.failures_file}", file=sys.stderr)
     return 1 if summary.failures else 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    output = Path(arguments.output)
+    check_picture(output, *_PICTURES)
+    layers = arguments.layers.split(",") if arguments.layers else None
+    with make_client(arguments) as client:
+        features = client.extract(arguments.image, layers)
+        photo = read_photo(arguments.image)
+        order = layers or client.metadata().layers
+        maps = {layer: features[layer][0] for layer in order}
+        save(output, draw_maps(photo, maps, f"{Path(arguments.image).name}  ·  {client.model}"))
+    print(output)
+    return 0
+
+
+def _similar(arguments: argparse.Namespace) -> int:
+    output, among = Path(arguments.output), Path(arguments.among)
+    check_picture(output, *_PICTURES, ".html")
+    if arguments.k < 1:
+        raise ConfigError(f"-k must be at least 1, not {arguments.k}")
+    with make_client(arguments) as client:
+        if among.suffix == ".parquet":
+            names, layer, vectors = load_vectors(among, arguments.layers)
+        else:
+            layer = arguments.layers or (client.metadata().layers or ("",))[-1]
+            results = list(client.extract_iter(find_images([arguments.among]), layer, on_error="return"))
+            for result in results:
+                if result.error is not None:
+                    print(f"featserve: left out: {result.error}", file=sys.stderr)
+            good = [result for result in results if result.error is None]
+            if not good:
+                raise InvalidImageError(arguments.among, "none of its images could be extracted")
+            names = [result.source for result in good]
+            vectors = np.concatenate([embed(result.features[layer][np.newaxis]) for result in good])
+        query = embed(client.extract(arguments.query, layer)[layer])[0]
+    if query.shape != vectors.shape[1:]:
+        raise ConfigError(
+            f"layer {layer!r} has {len(query)} channels on the server and {vectors.shape[1]} in {among}: "
+            "the file is of another model"
+        )
+    keep = [row for row, name in enumerate(names) if Path(name).absolute() != Path(arguments.query).absolute()]
+    rows, cosines = nearest(vectors[keep], query, arguments.k)
+    found = [names[keep[row]] for row in rows]
+    title = f"Most like {Path(arguments.query).name}  ·  {arguments.model}, {layer}, cosine"
+    draw = page if output.suffix == ".html" else draw_sheet
+    save(output, draw(arguments.query, found, cosines.tolist(), title))
+    for name, cosine in zip(found, cosines, strict=True):
+        print(f"{cosine:.4f}  {name}")
+    print(output)
+    return 0
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    model_dir = Path(arguments.model_dir)
+    arguments.model = arguments.model or model_dir.absolute().parent.name
+    checks = []
+    with make_client(arguments) as client:
+        for check in verify(client, model_dir):
+            checks.append(check)
+            verdict = "ok" if check.passed else "FAILED"
+            print(
+                f"{verdict:6}  {check.signature}:{check.layer}  {check.images} images  cosine {check.cosine:.7f} "
+                f"(at least {check.threshold})  max relative error {check.max_relative_error:.1e}"
+            )
+    failed = sum(not check.passed for check in checks)
+    if failed:
+        print(f"featserve: {failed} of {len(checks)} checks failed", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _status(arguments: argparse.Namespace) -> int:
