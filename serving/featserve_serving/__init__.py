@@ -30,7 +30,7 @@ def create_server(
     ssl_config_file: str | Path | None = None,
     monitoring_config_file: str | Path | None = None,
     max_threads: int = 32,
-    max_queued_requests: int = 32,
+    max_queued_requests: int = 16,
     max_message_bytes: int = 256 << 20,
     enable_reload_rpc: bool = False,
     poll_interval_s: float = 1.0,

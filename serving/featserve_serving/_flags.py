@@ -106,7 +106,7 @@ FLAGS: tuple[Flag, ...] = (
     Flag(name="enable_grpc_healthcheck_service", default=True, help="answer gRPC health checks (embedded: always)"),
     _embedded("enable_reload_rpc", False, "let callers change the model set; on loopback they may anyway"),
     _embedded("max_message_mb", 256, "largest request in MiB"),
-    _embedded("max_queued_requests", 32, "requests that may wait for a thread; more are refused at once"),
+    _embedded("max_queued_requests", 16, "requests that may wait for a thread; more are refused at once"),
     _embedded("stop_grace_seconds", 10.0, "seconds that running requests may take after SIGTERM"),
     _embedded("log_format", "json", "json or text, on stderr"),
     Flag(name="rest_api_num_threads", default=0, help="threads of the REST API; 0 means the runtime's own default"),

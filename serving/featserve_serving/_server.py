@@ -35,6 +35,8 @@ _HEALTH_SERVICES = ("", "ModelService", "PredictionService", MODEL_SERVICE, PRED
 _METRICS_PATH = "/monitoring/prometheus/metrics"
 #: Calls of all kinds together: beyond it gRPC itself refuses, before any Python runs.
 _SPARE_CALLS = 256
+#: Calls at once on one connection.
+_MAX_STREAMS = 512
 #: A moment without a new call, and how long to wait for one before stopping regardless.
 _QUIET_S, _MAX_QUIET_WAIT_S = 0.02, 2.0
 
@@ -50,7 +52,7 @@ class ServerOptions:
     ssl_config_file: Path | None = None
     monitoring_config_file: Path | None = None
     max_threads: int = 32
-    max_queued_requests: int = 32
+    max_queued_requests: int = 16
     max_message_bytes: int = 256 << 20
     grpc_arguments: tuple[tuple[str, str | int], ...] = ()
     rest_timeout_s: float = 30.0
@@ -193,6 +195,8 @@ class Server:
             options=(
                 ("grpc.max_receive_message_length", self._options.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
+                # gRPC cancels calls at random once 1,000 wait to be accepted: a client holds back what is over this.
+                ("grpc.max_concurrent_streams", _MAX_STREAMS),
                 ("grpc.so_reuseport", 0),
                 *self._options.grpc_arguments,
             ),

@@ -32,11 +32,22 @@ def saved_model(tmp_path_factory):
                         y = tf.linalg.matmul(y, y) * 1e-3
                     return {"y": tf.reduce_sum(y)}
 
+                @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+                def heavy(self, x):
+                    y = tf.fill([500, 500], x[0])
+                    for _ in range(16):
+                        y = tf.linalg.matmul(y, y) * 1e-3
+                    return {"y": tf.reduce_sum(y)}
+
             module = Add()
             path = tmp_path_factory.mktemp("saved") / str(number)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                tf.saved_model.save(module, str(path), signatures={"serving_default": module.add, "work": module.work})
+                tf.saved_model.save(
+                    module,
+                    str(path),
+                    signatures={"serving_default": module.add, "work": module.work, "heavy": module.heavy},
+                )
             saved[number] = path
         return saved[number]
 
