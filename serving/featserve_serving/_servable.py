@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import gc
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,9 @@ from tensorflow.python.saved_model import loader_impl
 from . import _batch_counter, _errors
 
 DEFAULT_SIGNATURE = "serving_default"
+
+#: Sets of outputs that are kept ready: callers choose them, so there may be very many.
+_MAX_CALLABLES = 128
 
 #: Kernels' errors that say what is wrong with the request. Any other is the server's own trouble.
 _KERNEL_ERRORS: dict[type[tf.errors.OpError], type[_errors.RequestError]] = {
@@ -57,8 +60,7 @@ class Servable:
     def __init__(self, path: Path, options: SessionOptions) -> None:
         self._graph = tf.Graph()
         self._session = tf.compat.v1.Session(graph=self._graph, config=options.proto())
-        self._callables: dict[tuple[str, ...], Callable[..., list[Any]]] = {}
-        self._lock = threading.Lock()
+        self._callable = functools.lru_cache(_MAX_CALLABLES)(self._make_callable)
         self._batches: _batch_counter.Table | None = None
         try:
             loader = loader_impl.SavedModelLoader(str(path))
@@ -85,13 +87,13 @@ class Servable:
         signature = self.signature(signature_name)
         feeds = _feeds(signature, inputs)
         aliases = _output_aliases(signature, output_filter)
-        names = sorted(feeds)
-        for position, name in enumerate(names):
-            info, array = feeds[name]
-            _check_dtype(position, info.dtype, array)
-        run = self._callable((*names, "", *(signature.outputs[alias].name for alias in aliases)))
+        for position, (_, dtype, array) in enumerate(feeds):
+            if array.dtype != _numpy_dtype(dtype):
+                raise _type_error(position, dtype, array)
+        fetches = tuple(signature.outputs[alias].name for alias in aliases)
+        run = self._callable(tuple(name for name, _, _ in feeds), fetches)
         try:
-            results = run(*(feeds[name][1] for name in names))
+            results = run(*(array for _, _, array in feeds))
         except tf.errors.OpError as exc:
             raise _request_error(exc) from exc
         return dict(zip(aliases, map(_as_array, results), strict=True))
@@ -109,46 +111,43 @@ class Servable:
 
     def close(self) -> None:
         """Give the memory back. No call may be running."""
-        self._callables.clear()
+        self._callable.cache_clear()
         self._batches = None
         self._session.close()
         del self._session, self._graph
         gc.collect()  # a graph and its operations refer to each other
 
-    def _callable(self, key: tuple[str, ...]) -> Callable[..., list[Any]]:
-        with self._lock:
-            if key not in self._callables:
-                split = key.index("")
-                options = config_pb2.CallableOptions(feed=key[:split], fetch=key[split + 1 :])
-                # `Session.run` costs 5 times as much before TensorFlow is reached, and refuses what only the
-                # kernels may judge: shapes that differ from the placeholder's.
-                self._callables[key] = self._session._make_callable_from_options(options)
-            return self._callables[key]
+    def _make_callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Callable[..., list[Any]]:
+        # `Session.run` costs 5 times as much before TensorFlow is reached, and refuses what only the kernels may judge:
+        # shapes that differ from the placeholder's.
+        options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
+        run: Callable[..., list[Any]] = self._session._make_callable_from_options(options)
+        return run
 
 
-def _feeds(signature: Any, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, tuple[Any, np.ndarray[Any, Any]]]:
-    """Return `(TensorInfo, array)` by the name of the graph's tensor."""
-    given, known = set(inputs), set(signature.inputs)
-    if len(given) > len(known) or (len(given) < len(known) and not signature.defaults):
+def _feeds(signature: Any, inputs: Mapping[str, np.ndarray[Any, Any]]) -> list[tuple[str, int, np.ndarray[Any, Any]]]:
+    """Return `(name in the graph, data type, array)`, ordered by name as TensorFlow numbers its arguments."""
+    if len(inputs) > len(signature.inputs) or (len(inputs) < len(signature.inputs) and not signature.defaults):
+        given, known = set(inputs), set(signature.inputs)
         raise _errors.InvalidArgument(
             f"input size does not match signature: {len(given)}!={len(known)} "
             f"len({_set(given)}) != len({_set(known)}). Sent extra: {_set(given - known)}. "
             f"Missing but required: {_set(known - given)}."
         )
-    feeds = {}
-    for alias in sorted(known):
-        info = signature.inputs[alias]
+    feeds = []
+    for alias, info in sorted(signature.inputs.items()):
         if alias in inputs:
-            feeds[info.name] = (info, inputs[alias])
+            array = inputs[alias]
         elif alias in signature.defaults:
-            feeds[info.name] = (info, tf.make_ndarray(signature.defaults[alias]))
+            array = tf.make_ndarray(signature.defaults[alias])
         else:
             raise _errors.InvalidArgument(
                 f"Signature input alias: {alias}(feed name: {info.name}) not found in request and no default value "
-                f"provided. Inputs expected to be in the request {_set(given)}, or default input alias set: "
+                f"provided. Inputs expected to be in the request {_set(inputs)}, or default input alias set: "
                 f"{','.join(sorted(signature.defaults))}"
             )
-    return feeds
+        feeds.append((info.name, info.dtype, array))
+    return sorted(feeds, key=lambda feed: feed[0])
 
 
 def _output_aliases(signature: Any, output_filter: Sequence[str]) -> list[str]:
@@ -162,15 +161,20 @@ def _output_aliases(signature: Any, output_filter: Sequence[str]) -> list[str]:
         if alias in seen:
             raise _errors.InvalidArgument(f"duplicate output tensor alias: {alias}")
         seen.add(alias)
-    return list(output_filter) or sorted(signature.outputs)
+    return sorted(seen or signature.outputs)
 
 
-def _check_dtype(position: int, expected: int, array: np.ndarray[Any, Any]) -> None:
-    given = tf.dtypes.as_dtype(array.dtype)
-    if given.as_datatype_enum != expected:
-        raise _errors.InvalidArgument(
-            f"Expects arg[{position}] to be {dtype_name(expected)} but {dtype_name(given.as_datatype_enum)} is provided"
-        )
+@functools.cache
+def _numpy_dtype(dtype: int) -> np.dtype[Any]:
+    numpy_dtype: np.dtype[Any] = np.dtype(tf.dtypes.as_dtype(dtype).as_numpy_dtype)
+    return numpy_dtype
+
+
+def _type_error(position: int, expected: int, array: np.ndarray[Any, Any]) -> _errors.InvalidArgument:
+    given = tf.dtypes.as_dtype(array.dtype).as_datatype_enum
+    return _errors.InvalidArgument(
+        f"Expects arg[{position}] to be {dtype_name(expected)} but {dtype_name(given)} is provided"
+    )
 
 
 def dtype_name(dtype: int) -> str:

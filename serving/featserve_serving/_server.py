@@ -84,6 +84,7 @@ class Server:
             experimental_non_blocking=True, experimental_thread_pool=futures.ThreadPoolExecutor(2)
         )
         self._draining = False
+        self._reporting = threading.Lock()
         self._stopping = threading.Event()
         self._manager = ModelManager(options.manager, on_change=self._report_health)
         self._handlers = Handlers(self._manager, reloadable=options.enable_reload_rpc or _is_loopback(options.address))
@@ -252,12 +253,13 @@ class Server:
                 _LOGGER.exception("the new configuration is not applied")
 
     def _report_health(self) -> None:
-        serving = {name: bool(versions) for name, versions in self._manager.available().items()}
-        states = {**serving, **dict.fromkeys(_HEALTH_SERVICES, any(serving.values()))}
-        for name, healthy in states.items():
-            good = healthy and not self._draining
-            status = health_pb2.HealthCheckResponse.SERVING if good else health_pb2.HealthCheckResponse.NOT_SERVING
-            self._health.set(name, status)
+        with self._reporting:  # or an older state could be written after a newer one
+            serving = {name: bool(versions) for name, versions in self._manager.available().items()}
+            states = {**serving, **dict.fromkeys(_HEALTH_SERVICES, any(serving.values()))}
+            for name, healthy in states.items():
+                good = healthy and not self._draining
+                kinds = health_pb2.HealthCheckResponse
+                self._health.set(name, kinds.SERVING if good else kinds.NOT_SERVING)
 
 
 def _listen(server: Any, address: str, ssl_config: Any) -> int:
