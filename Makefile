@@ -23,7 +23,7 @@ SERVE_FLAGS ?=#              anything else for featserve-serve
 EXPORTED := $(MODEL_ROOT)/$(MODEL)/$(VERSION)/saved_model.pb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export serve demo verify test test-all-backbones lint format lock proto backbones bench loadtest tune soak clean
+.PHONY: help setup export serve demo test test-all-backbones lint format lock proto readme verify backbones bench loadtest tune soak clean
 
 help: ## list targets and knobs
 	@echo 'Targets:'
@@ -61,7 +61,13 @@ verify: $(READY) ## export three backbones, serve them, replay their golden acti
 test: $(READY) ## run all tests
 	$(BIN)/python -m pytest
 
-test-all-backbones: $(READY) ## prove every backbone of the table (an hour)
+test-all-readme: $(READY) ## renew the help blocks of README.md
+	$(BIN)/python tests/readme.py
+
+proto: $(READY) ## regenerate the messages
+	cd export && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_export/_batching.proto
+
+backbones: $(READY) ## prove every backbone of the table (an hour)
 	$(BIN)/python -m pytest tests/export/test_all_backbones.py -m slow
 
 lint: $(READY) ## check style, types and generated code
