@@ -292,7 +292,7 @@ class _Rewriter:
             for name in node.input:
                 readers.setdefault(producer(name), []).append(node.name)
         for node in self._writer.graph_def.node:
-            if b"Sum" in node.attr["fused_ops"].list.s:
+            if "fused_ops" in node.attr and b"Sum" in node.attr["fused_ops"].list.s:
                 others = [reader for reader in readers[producer(node.input[3])] if reader != node.name]
                 node.input.extend(f"^{reader}" for reader in dict.fromkeys(others))
 
