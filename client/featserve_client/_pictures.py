@@ -50,17 +50,17 @@ def draw_maps(photo: npt.NDArray[np.uint8], layers: Mapping[str, npt.NDArray[np.
     cell = 1.75
     aspect = photo.shape[0] / photo.shape[1]
     height = cell * min(max(aspect, 0.5), 1.6)
-    figure = figure_class(figsize=(cell * columns + 0.4, (height + 0.42) * len(layers) + 0.75), dpi=140)
+    figure = figure_class(figsize=(cell * columns + 0.4, (height + 0.5) * len(layers) + 0.6), dpi=140)
     figure.set_facecolor("white")
     grid = figure.add_gridspec(
         len(layers),
         columns,
         left=0.012,
         right=0.988,
-        top=1 - 0.72 / figure.get_figheight(),
-        bottom=0.12 / figure.get_figheight(),
+        top=1 - 0.95 / figure.get_figheight(),
+        bottom=0.1 / figure.get_figheight(),
         wspace=0.06,
-        hspace=0.42 / height,
+        hspace=0.5 / height,
     )
     top = 1 - 0.2 / figure.get_figheight()
     figure.text(0.012, top, title, fontsize=12, fontweight="bold", color=_INK, va="center")
@@ -68,7 +68,7 @@ def draw_maps(photo: npt.NDArray[np.uint8], layers: Mapping[str, npt.NDArray[np.
         first = figure.add_subplot(grid[row, 0])
         _bare(first).imshow(photo)
         shape = " × ".join(map(str, values.shape))
-        first.set_title(f"{name}  {shape}", fontsize=8.5, color=_INK, loc="left", fontweight="bold")
+        first.set_title(f"{name}  {shape}", fontsize=9, color=_INK, loc="left", fontweight="bold", pad=17)
         if values.ndim != 3:
             _draw_bars(figure.add_subplot(grid[row, 1:]), values.reshape(-1))
             continue

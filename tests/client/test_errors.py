@@ -1,0 +1,286 @@
+"""Every failure is one of the client's own errors, with what a user needs to act on it."""
+
+import asyncio
+import inspect
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import featserve_client
+import grpc
+import numpy as np
+import pytest
+from featserve_client import (
+    TLS,
+    AsyncFeatureClient,
+    ConfigError,
+    ConnectError,
+    DeadlineExceeded,
+    FeatserveError,
+    FeatureClient,
+    InvalidImageError,
+    InvalidRequest,
+    Keepalive,
+    Limits,
+    MessageTooLarge,
+    ModelNotFound,
+    RetryPolicy,
+    ServerError,
+    ServerOverloaded,
+    TransportError,
+)
+from featserve_client._status import ERRORS, CallContext, translate
+
+from .fake_server import FakeServer, Refusal, jpeg
+
+CONTEXT = CallContext(target="host:1", model="toy", timeout_s=2.5, request_id="id")
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_every_code_has_an_error() -> None:
+    assert set(ERRORS) == set(grpc.StatusCode) - {grpc.StatusCode.OK}
+
+
+@pytest.mark.parametrize("code", sorted(ERRORS, key=str))
+def test_errors_keep_what_the_call_said(code: grpc.StatusCode) -> None:
+    error = translate(code, "words", CONTEXT)
+    assert type(error) is ERRORS[code]
+    assert (error.code, error.details, error.target, error.model, error.request_id) == (
+        code, "words", "host:1", "toy", "id"
+    )  # fmt: skip
+    assert "host:1" in str(error)
+    again = pickle.loads(pickle.dumps(error))
+    assert type(again) is type(error) and str(again) == str(error) and again.__dict__ == error.__dict__
+
+
+def test_the_tree_is_as_drawn() -> None:
+    tree = inspect.getdoc(featserve_client._exceptions)
+    for name in featserve_client.__all__:
+        kind = getattr(featserve_client, name)
+        if isinstance(kind, type) and issubclass(kind, FeatserveError):
+            assert name in tree
+    assert all(issubclass(kind, TransportError) for kind in (ConnectError, DeadlineExceeded, MessageTooLarge))
+    assert all(issubclass(kind, ServerError) for kind in (ModelNotFound, InvalidRequest, ServerOverloaded))
+    error = pickle.loads(pickle.dumps(InvalidImageError("a.jpg", "is empty")))
+    assert (error.source, str(error)) == ("a.jpg", "a.jpg: is empty")
+
+
+@pytest.mark.parametrize("code", sorted(ERRORS, key=str))
+def test_sync_and_async_raise_the_same(server: FakeServer, code: grpc.StatusCode) -> None:
+    def refuse(request: object, count: int) -> None:
+        raise Refusal(code, "words")
+
+    server.before = refuse
+    settings = {"model": "toy", "retry": RetryPolicy(max_attempts=1)}
+    with FeatureClient(server.target, **settings) as client, pytest.raises(FeatserveError) as sync:
+        client.predict({"x": [1.0]})
+
+    async def ask() -> None:
+        async with AsyncFeatureClient(server.target, **settings) as client:
+            await client.predict({"x": [1.0]})
+
+    with pytest.raises(FeatserveError) as other:
+        asyncio.run(ask())
+    assert type(sync.value) is type(other.value) is ERRORS[code]
+    assert str(sync.value) == str(other.value)
+
+
+def test_no_server_names_the_address(free_port: int) -> None:
+    client = FeatureClient(f"localhost:{free_port}", model="toy", retry=RetryPolicy(max_attempts=1))
+    with pytest.raises(ConnectError, match=f"no server at localhost:{free_port}"):
+        client.status()
+    with pytest.raises(DeadlineExceeded, match=r"not ready after timeout_s=0.5 seconds: no server at"):
+        client.wait_until_ready(0.5)
+
+
+def test_a_deadline_is_named_in_seconds(client: FeatureClient, server: FakeServer) -> None:
+    server.before = lambda request, count: time.sleep(1)
+    with pytest.raises(DeadlineExceeded, match=r"'toy' at localhost:\d+ within timeout_s=0.2 seconds"):
+        client.extract(jpeg(0), timeout_s=0.2)
+
+
+def test_a_large_answer_names_the_option_and_both_sizes(server: FakeServer) -> None:
+    server.before = lambda request, count: bytes(5000)
+    limits = Limits(max_message_bytes=4096)
+    with FeatureClient(server.target, model="toy", limits=limits) as client:
+        with pytest.raises(MessageTooLarge, match=r"5000 bytes, more than max_message_bytes=4096"):
+            client.predict({"x": [1.0]})
+        with pytest.raises(MessageTooLarge, match=r"the request has \d+ bytes, more than max_message_bytes=4096"):
+            client.predict({"x": np.zeros(2000)})
+        with pytest.raises(InvalidImageError, match="max_message_bytes=4096"):
+            client.extract(__file__)
+
+
+def test_the_servers_own_limit_is_named() -> None:
+    server = FakeServer(options=(("grpc.max_receive_message_length", 4096),)).start()
+    try:
+        with FeatureClient(server.target, model="toy") as client:
+            with pytest.raises(MessageTooLarge, match="the server takes at most 4096 bytes"):
+                client.predict({"x": np.zeros(2000)})
+    finally:
+        server.stop()
+
+
+def test_a_server_that_comes_back_is_found_within_one_call(client: FeatureClient, server: FakeServer) -> None:
+    client.extract(jpeg(0))
+    server.stop()
+    threading.Timer(0.3, server.start).start()
+    assert client.extract(jpeg(0), timeout_s=20)["late"].shape == (1, 4)
+
+
+def test_unavailable_is_retried_and_a_refusal_is_not(client: FeatureClient, server: FakeServer) -> None:
+    calls = []
+
+    def refuse(request: object, count: int) -> None:
+        calls.append(count)
+        if len(calls) < 3:
+            raise Refusal(grpc.StatusCode.UNAVAILABLE)
+
+    server.before = refuse
+    client.extract(jpeg(0))
+    assert len(calls) == 3
+
+    def overloaded(request: object, count: int) -> None:
+        calls.append(count)
+        raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
+
+    calls.clear()
+    server.before = overloaded
+    with pytest.raises(ServerOverloaded, match="busy"):
+        client.extract(jpeg(0))
+    assert len(calls) == 1
+
+
+def test_a_hint_when_to_come_back_is_honoured(server: FakeServer) -> None:
+    times: list[float] = []
+
+    def refuse(request: object, count: int) -> None:
+        times.append(time.monotonic())
+        if len(times) % 2:
+            raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy", grpc_retry_pushback_ms="200")
+
+    server.before = refuse
+    with FeatureClient(server.target, model="toy") as client:
+        client.predict({"images": np.zeros((1, 2, 2, 3), np.uint8)})
+
+    async def ask() -> None:
+        async with AsyncFeatureClient(server.target, model="toy") as client:
+            await client.predict({"images": np.zeros((1, 2, 2, 3), np.uint8)})
+
+    asyncio.run(ask())
+    assert len(times) == 4 and times[1] - times[0] >= 0.2 and times[3] - times[2] >= 0.2
+
+
+def test_half_the_addresses_dead(server: FakeServer, free_port: int) -> None:
+    target = f"127.0.0.1:{free_port},{server.target}"
+    with FeatureClient(target, model="toy") as client:
+        for seed in range(10):
+            client.extract(jpeg(seed))
+
+
+def test_several_addresses_share_the_work(server: FakeServer) -> None:
+    other = FakeServer().start()
+    try:
+        with FeatureClient([server.target, other.target], model="toy") as client:
+            client.wait_until_ready(10)
+            for seed in range(40):
+                client.extract(jpeg(seed))
+        assert server.predicts and other.predicts
+    finally:
+        other.stop()
+
+
+def test_what_travels_with_a_call(server: FakeServer) -> None:
+    with FeatureClient(server.target, model="toy", metadata={"tenant": "a"}, compression="gzip") as client:
+        client.extract(np.zeros((50, 50, 3), np.uint8))
+    sent = server.metadata[-1]
+    assert sent["tenant"] == "a" and len(sent["x-request-id"]) == 32 and "featserve-client" in sent["user-agent"]
+    with FeatureClient(server.target, model="toy", metadata={"x-request-id": "mine"}) as client:
+        client.status()
+    assert server.metadata[-1]["x-request-id"] == "mine"
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: FeatureClient("", model="m"), "empty"),
+        (lambda: FeatureClient("host", model="m"), "HOST:PORT"),
+        (lambda: FeatureClient("host:99999", model="m"), "HOST:PORT"),
+        (lambda: FeatureClient("h:1", model=""), "name is empty"),
+        (lambda: FeatureClient("h:1", model="m", version=1, label="a"), "cannot both"),
+        (lambda: FeatureClient("h:1", model="m", timeout_s=0), "timeout_s"),
+        (lambda: FeatureClient("h:1", model="m", timeout_s=float("inf")), "timeout_s"),
+        (lambda: FeatureClient("h:1", model="m", token="t"), "token needs tls"),
+        (lambda: FeatureClient("h:1", model="m", compression="zip"), "compression"),  # type: ignore[arg-type]
+        (lambda: FeatureClient("h:1", model="m", decode="here"), "decode"),  # type: ignore[arg-type]
+        (lambda: FeatureClient("h:1", model="m", concurrency=0), "concurrency"),
+        (lambda: FeatureClient("h:1", model="m", tls=TLS(ca="/no/such")).status(), "TLS ca"),
+        (lambda: TLS(certificate="a"), "private_key"),
+        (lambda: Limits(max_request_images=0), "max_request_images"),
+        (lambda: RetryPolicy(max_attempts=9), "max_attempts"),
+        (lambda: Keepalive(interval_s=0), "interval_s"),
+    ],
+)
+def test_options_that_cannot_work(make: Callable[[], object], text: str) -> None:
+    with pytest.raises(ConfigError, match=text):
+        make()
+
+
+def test_pickled_it_connects_by_itself(client: FeatureClient) -> None:
+    client.status()
+    with pickle.loads(pickle.dumps(client)) as again:
+        assert again.status() == client.status()
+    made = pickle.loads(pickle.dumps(AsyncFeatureClient("h:1", model="m", version=3)))
+    assert repr(made) == "AsyncFeatureClient('h:1', model='m')"
+
+
+def test_one_client_for_many_threads(client: FeatureClient) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        rows = list(pool.map(lambda seed: client.extract(jpeg(seed % 4))["late"], range(64)))
+    for seed, row in enumerate(rows):
+        np.testing.assert_array_equal(row, rows[seed % 4])
+
+
+def test_closed_it_opens_again(client: FeatureClient) -> None:
+    client.status()
+    client.close()
+    assert client.status()[0].available
+
+
+@pytest.fixture
+def forked(client: FeatureClient) -> Iterator[int]:
+    """The exit status of a child that uses a client that its parent has used."""
+    code = (
+        "import os, sys, numpy\n"
+        "from featserve_client import FeatureClient\n"
+        f"client = FeatureClient({client.target!r}, model='toy', timeout_s=10)\n"
+        "client.status()\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    client.status(); os._exit(7)\n"
+        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])); client.status()\n"
+    )
+    import subprocess
+    import sys
+
+    out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
+    yield int(out.stdout)
+
+
+def test_a_forked_child_connects_anew(forked: int) -> None:
+    assert forked == 7
+
+
+def test_an_async_client_outlives_its_loop(server: FakeServer) -> None:
+    client = AsyncFeatureClient(server.target, model="toy")
+    for _ in range(2):
+        assert asyncio.run(client.status())[0].available
