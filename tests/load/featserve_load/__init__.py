@@ -1,0 +1,1 @@
+"""Measures image feature servers: load, capacity, tuning, comparisons."""

@@ -1,0 +1,183 @@
+"""What is measured: a server by address, or the default deployment, started for the purpose."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from featserve_client import FeatureClient, ModelMetadata
+
+from .errors import LoadError
+from .generator import Generator, Stage, default_processes
+from .payload import Payload, describe, make
+from .server import ServerProcess, Watch, pid_of
+
+DEFAULT_MODEL = "efficientnet_lite0"
+DEFAULT_ROOT = Path("build/models")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """A server that answers, and how to look at it."""
+
+    targets: list[str]
+    model: str
+    metadata: ModelMetadata
+    watch: Watch
+    description: dict[str, Any]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose the server and what it is asked."""
+    parser.add_argument("--target", default="", metavar="HOST:PORT[,...]", help="running servers (default: start one)")
+    parser.add_argument("--rest", default="", metavar="HOST:PORT", help="REST address of --target, for batch sizes")
+    parser.add_argument("--model", default=DEFAULT_MODEL, help="(default: %(default)s)")
+    parser.add_argument("--model-root", type=Path, default=DEFAULT_ROOT, metavar="DIR", help="(default: %(default)s)")
+    parser.add_argument("--runtime", default="auto", help="of the server that is started (default: %(default)s)")
+    parser.add_argument("--input", choices=("encoded", "uint8", "float"), default="encoded", help="what is sent")
+    parser.add_argument("--layer", help="ask for this layer alone")
+    parser.add_argument("--images-per-request", type=int, default=1, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--photos", type=Path, metavar="DIR", help="send these (default: scikit-image's own photos)")
+    parser.add_argument(
+        "--processes",
+        type=int,
+        default=default_processes(),
+        metavar="N",
+        help="client processes (default: %(default)s)",
+    )
+
+
+@contextlib.contextmanager
+def opened(options: argparse.Namespace) -> Iterator[Deployment]:
+    """Yield the deployment that the options name, answering.
+
+    Raises:
+        LoadError: there is nothing to measure.
+        FeatserveError: the target does not answer, or lacks the model.
+    """
+    targets = [target.strip() for target in options.target.split(",") if target.strip()]
+    if targets:
+        metadata = [describe(target, options.model) for target in targets][0]
+        pid = pid_of(targets[0]) if len(targets) == 1 else None
+        yield _deployment(targets, options.model, metadata, Watch(pid, options.rest or None, options.model))
+        return
+    base_path = ensure_model(options.model_root, options.model)
+    say(f"starting featserve-serve with {base_path}")
+    with ServerProcess(base_path, options.model, runtime=options.runtime) as server:
+        metadata = describe(server.target, options.model)
+        watch = Watch(pid_of(server.target) or server.pid, server.rest, options.model)
+        yield _deployment([server.target], options.model, metadata, watch)
+
+
+def ensure_model(root: Path, model: str) -> Path:
+    """Return the directory of a model's versions; the default model is exported if it is not there."""
+    base_path = root / model
+    if any(base_path.glob("[0-9]*/saved_model.pb")):
+        return base_path
+    if model != DEFAULT_MODEL:
+        raise LoadError(f"no exported model in {base_path}; run `make export BACKBONE={model}`, or give --target")
+    export(model, "--model-root", str(root))
+    return base_path
+
+
+def export(*arguments: str) -> Path:
+    """Run `featserve-export`; return the version's directory."""
+    say(f"featserve-export {' '.join(arguments)}")
+    command = [sys.executable, "-m", "featserve_export._cli", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    if done.returncode:
+        raise LoadError(f"featserve-export failed: {done.stderr[-2000:].strip()}")
+    return Path(done.stdout.strip().splitlines()[-1])
+
+
+def payload_of(options: argparse.Namespace, metadata: ModelMetadata) -> Payload:
+    """Return the requests that the options describe."""
+    if options.images_per_request < 1:
+        raise LoadError(f"--images-per-request is at least 1, not {options.images_per_request}")
+    if options.processes < 1:
+        raise LoadError(f"--processes is at least 1, not {options.processes}")
+    return make(
+        metadata,
+        options.model,
+        input=options.input,
+        layer=options.layer,
+        images_per_request=options.images_per_request,
+        folder=options.photos,
+    )
+
+
+def single_latency_ms(generator: Generator, duration_s: float = 2.0) -> float:
+    """Return the median latency of one caller alone."""
+    measured = generator.run(Stage(callers=1, duration_s=duration_s, warmup_s=1.0, timeout_s=60))
+    if not len(measured.ok):
+        raise LoadError(f"no request was answered: {measured.errors or 'none was sent'}")
+    return measured.percentile_ms(50)
+
+
+def budget_ms(asked: float | None, single_ms: float) -> float:
+    """Return the p99 budget: the one asked for, or 100 ms, or 5 times the latency of one image alone.
+
+    Raises:
+        LoadError: one image alone takes longer than the budget.
+    """
+    if asked is None:
+        return max(100.0, 5 * single_ms)
+    if asked < single_ms:
+        raise LoadError(
+            f"the budget of {asked:g} ms cannot be met: one request alone takes {single_ms:.1f} ms (median)"
+        )
+    return asked
+
+
+def machine() -> dict[str, Any]:
+    """Return what the numbers depend on."""
+    cpu = "unknown CPU"
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), cpu)
+    return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
+
+
+def say(text: str) -> None:
+    """Tell the user what goes on."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def _deployment(targets: list[str], model: str, metadata: ModelMetadata, watch: Watch) -> Deployment:
+    manifest = metadata.manifest or {}
+    description = {
+        "target": ",".join(targets),
+        "model": model,
+        "version": metadata.version,
+        "precision": manifest.get("precision"),
+        "batching": manifest.get("batching"),
+        "time": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "machine": machine(),
+    }
+    return Deployment(targets=targets, model=model, metadata=metadata, watch=watch, description=description)
+
+
+def check_answers(deployment: Deployment, payload: Payload) -> None:
+    """Raise LoadError unless the first request is answered with an array of the right number of rows."""
+    from featserve_client._tensors import parse_predict_response
+
+    from .payload import PREDICT
+
+    with FeatureClient(deployment.targets[0], model=deployment.model) as client:
+        raw = client._method(PREDICT)(payload.requests[0], timeout=60)
+    _, outputs = parse_predict_response(raw)
+    rows = {name: array.shape[0] for name, array in outputs.items() if array.ndim}
+    if not rows or set(rows.values()) != {payload.images_per_request}:
+        raise LoadError(f"expected {payload.images_per_request} rows, received {rows or 'nothing'}")
+    if not all(np.isfinite(array).all() for array in outputs.values() if array.dtype.kind == "f"):
+        raise LoadError("the answer is not finite")

@@ -1,0 +1,151 @@
+"""One client process: sends what is due, times it, and reports samples."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+import numpy.typing as npt
+
+from .payload import PREDICT
+
+#: Not a gRPC code: the generator itself had too many requests open to send another.
+NOT_SENT = 100
+#: Requests open at once in one process.
+MAX_OPEN = 8192
+
+SAMPLE = np.dtype([("due", "f8"), ("sent", "f8"), ("done", "f8"), ("code", "i2")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What one process does in one stage. Times are those of `time.monotonic`, which all processes share."""
+
+    start: float
+    end: float
+    timeout_s: float
+    #: Open loop: absolute times. Closed loop: None, and `callers` say how many.
+    due: npt.NDArray[np.float64] | None = None
+    callers: int = 0
+    offset: int = 0
+
+
+def main(pipe: Connection, targets: list[str], requests: list[bytes]) -> None:
+    """Serve the parent until it closes the pipe."""
+    asyncio.run(_Worker(pipe, targets, requests).run())
+
+
+class _Worker:
+    def __init__(self, pipe: Connection, targets: list[str], requests: list[bytes]) -> None:
+        self._pipe = pipe
+        self._targets = targets
+        self._requests = requests
+        self._samples: list[tuple[float, float, float, int]] = []
+        self._open = 0
+
+    async def run(self) -> None:
+        # Retries would hide failures, and a pooled channel would put all processes' calls behind one connection.
+        options = [
+            ("grpc.enable_retries", 0),
+            ("grpc.max_receive_message_length", -1),
+            ("grpc.max_send_message_length", -1),
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        channels = [grpc.aio.insecure_channel(target, options=options) for target in self._targets]
+        self._calls = [channel.unary_unary(PREDICT) for channel in channels]
+        try:
+            while True:
+                await asyncio.to_thread(self._pipe.poll, None)
+                task = self._pipe.recv()
+                if task is None:
+                    return
+                await self._perform(task)
+        except (EOFError, OSError):
+            return
+        finally:
+            for channel in channels:
+                await channel.close()
+
+    async def _perform(self, task: Task) -> None:
+        turn = itertools.count(task.offset)
+        reporter = asyncio.create_task(self._report())
+        cpu = time.process_time()
+        if task.due is None:
+            await _sleep_until(task.start)
+            await asyncio.gather(*(self._caller(task, turn) for _ in range(task.callers)))
+        else:
+            await self._open_loop(task, task.due, turn)
+        cpu = time.process_time() - cpu
+        reporter.cancel()
+        self._flush()
+        self._pipe.send(("done", cpu))
+
+    async def _open_loop(self, task: Task, due: npt.NDArray[np.float64], turn: Any) -> None:
+        running = set()
+        for moment in due.tolist():
+            await _sleep_until(moment)
+            if self._open >= MAX_OPEN:
+                now = time.monotonic()
+                self._samples.append((moment, now, now, NOT_SENT))
+                continue
+            call = asyncio.create_task(self._ask(moment, task.timeout_s, next(turn)))
+            running.add(call)
+            call.add_done_callback(running.discard)
+        if running:
+            await asyncio.wait(running)
+
+    async def _caller(self, task: Task, turn: Any) -> None:
+        while (now := time.monotonic()) < task.end:
+            if not await self._ask(now, task.timeout_s, next(turn)):
+                await asyncio.sleep(0.01)  # a refusal costs nothing: without a pause it would be a flood
+
+    async def _ask(self, moment: float, timeout_s: float, turn: int) -> bool:
+        self._open += 1
+        sent = time.monotonic()
+        code = 0
+        try:
+            await self._calls[turn % len(self._calls)](self._requests[turn % len(self._requests)], timeout=timeout_s)
+        except grpc.aio.AioRpcError as exc:
+            code = exc.code().value[0]
+        self._open -= 1
+        self._samples.append((moment, sent, time.monotonic(), code))
+        return code == 0
+
+    async def _report(self) -> None:
+        while True:
+            await asyncio.sleep(0.25)
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._samples:
+            samples, self._samples = self._samples, []
+            self._pipe.send(("samples", np.array(samples, SAMPLE)))
+
+
+async def _sleep_until(moment: float) -> None:
+    left = moment - time.monotonic()
+    # Even when late: the loop must get its turn to receive answers.
+    await asyncio.sleep(max(left, 0))
+
+
+def name_of(code: int) -> str:
+    """Return a code's name."""
+    if code == NOT_SENT:
+        return "NOT_SENT"
+    return next((status.name for status in grpc.StatusCode if status.value[0] == code), str(code))
+
+
+def be_quiet() -> None:
+    """Leave Ctrl-C to the parent, which asks for what was measured."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
