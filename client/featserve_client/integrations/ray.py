@@ -1,0 +1,74 @@
+"""Ray Data: `dataset.map_batches(FeatureExtractor, ...)`, one client per actor.
+
+dataset = ray.data.read_binary_files("photos/", include_paths=True)
+dataset.map_batches(
+FeatureExtractor,
+fn_constructor_kwargs={"target": "server:8500", "model": "vgg16", "layers": ["block5_pool"]},
+concurrency=4,
+).write_parquet("features/")
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .._client import FeatureClient
+from .._exceptions import ConfigError
+
+
+class FeatureExtractor:
+    """Adds a column of activations per layer to each batch, and `error`: empty, or why a row has zeros.
+
+    Args:
+        target: The server's address.
+        model: The model's name.
+        layers: The layers wanted, all if None.
+        column: Where the encoded images or paths are.
+        options: Anything else `FeatureClient` takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        model: str,
+        layers: Sequence[str] | None = None,
+        column: str = "bytes",
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """Configure; the actor connects at its first batch."""
+        self._client = FeatureClient(target, model=model, **(options or {}))
+        self._layers = layers
+        self._column = column
+
+    def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
+        """Extract one batch.
+
+        Raises:
+            ConfigError: The batch lacks the column.
+            FeatserveError: As for `FeatureClient.extract_iter`, where it is not about one image.
+        """
+        if self._column not in batch:
+            raise ConfigError(f"the batch has no column {self._column!r}; it has {', '.join(batch)}")
+        images = batch[self._column].tolist()
+        results = list(self._client.extract_iter(images, self._layers, on_error="return"))
+        shapes = {name: spec.shape for name, spec in self._specs().items()}
+        added: dict[str, npt.NDArray[Any]] = {
+            "error": np.array([str(result.error or "") for result in results], object)
+        }
+        for layer, shape in shapes.items():
+            rows = np.zeros((len(results), *(size or 0 for size in (shape or ())[1:])), np.float32)
+            for row, result in enumerate(results):
+                if result.error is None:
+                    rows[row] = result.features[layer]
+            added[layer] = rows
+        return batch | added
+
+    def _specs(self) -> dict[str, Any]:
+        known = self._client.metadata()
+        outputs = known.signatures["encoded"].outputs
+        return {layer: outputs[layer] for layer in (self._layers or known.layers)}
