@@ -73,8 +73,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--precision",
         default="float32",
-        metavar="float32|bfloat16|auto",
+        metavar="float32|bfloat16|int8|auto",
         help="what the backbone computes in; auto measures (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--calibrate", metavar="DIR|GLOB", help="photos like those to be served, for int8 (and for auto to try it)"
+    )
+    parser.add_argument(
+        "--calibration-images", type=int, default=64, metavar="N", help="how many of them (default: %(default)s)"
     )
     parser.add_argument(
         "--max-pixels", type=int, default=50_000_000, metavar="N", help="refuse larger images (default: %(default)s)"
@@ -98,6 +104,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
     from ._batching import read_batching
     from ._export import export_backbone
     from ._listing import describe_backbones, describe_layers
+    from ._progress import on_stderr
     from ._rebatch import rebatch
 
     batching = read_batching(options.batching) if options.batching else None
@@ -111,26 +118,34 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
         return str(rebatch(options.rebatch, batching, options.version))
     if options.backbone is None:
         parser.error("expected a BACKBONE, for example vgg16; --list names them all")
-    report = export_backbone(
-        options.backbone,
-        layers=options.layers,
-        pooling=options.pooling,
-        weights=options.weights,
-        alpha=options.alpha,
-        image_size=options.image_size,
-        interpolation=options.interpolation,
-        crop_to_aspect_ratio=options.crop_to_aspect_ratio,
-        precision=options.precision,
-        batching=batching,
-        model_name=options.model_name,
-        model_root=options.model_root,
-        version=options.version,
-        max_pixels=options.max_pixels,
-        preprocess=options.preprocess,
-        progress=lambda stage: print(f"{stage} …", file=sys.stderr, flush=True),
-    )
+    with on_stderr() as progress:
+        report = export_backbone(
+            options.backbone,
+            layers=options.layers,
+            pooling=options.pooling,
+            weights=options.weights,
+            alpha=options.alpha,
+            image_size=options.image_size,
+            interpolation=options.interpolation,
+            crop_to_aspect_ratio=options.crop_to_aspect_ratio,
+            precision=options.precision,
+            batching=batching,
+            model_name=options.model_name,
+            model_root=options.model_root,
+            version=options.version,
+            max_pixels=options.max_pixels,
+            preprocess=options.preprocess,
+            calibrate=options.calibrate,
+            calibration_images=options.calibration_images,
+            progress=progress,
+        )
     if measured := report.manifest.get("precision_measured"):
         print(f"measured {json.dumps(measured)}: keeping {report.manifest['precision']}", file=sys.stderr)
+    if quantization := report.manifest.get("quantization"):
+        for warning in quantization["warnings"]:
+            print(f"warning: {warning}", file=sys.stderr)
+        if quantization["skipped"]:
+            print(f"{len(quantization['skipped'])} calibration photos could not be decoded", file=sys.stderr)
     for layer, closeness in report.closeness.items():
         shape = "×".join(map(str, report.manifest["layers"][layer]["shape"]))
         print(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from ._golden import Closeness, Golden, closeness_report, make_golden, verify
 from ._grouped import replace_grouped_convolutions
 from ._manifest import FORMAT, describe_signatures, dump_manifest, package_versions, write_manifest
 from ._models import load_live_model
-from ._precision import PRECISIONS, check_precision, fastest_precision, with_precision
+from ._precision import PRECISIONS, check_precision, choose_precision
+from ._progress import Progress, silent
 from ._resize import INTERPOLATIONS
 from ._saved_model import rewrite
 from ._signatures import Pixels, write_saved_model
 from ._version_directory import check_free, next_version, staged
 from ._warmup import write_warmup
+from .quantize import read_photos
 
 DEFAULT_MAX_PIXELS = 50_000_000
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -58,7 +60,9 @@ def export_backbone(
     version: int | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     preprocess: str | None = None,
-    progress: Callable[[str], None] = lambda stage: None,
+    calibrate: str | Path | None = None,
+    calibration_images: int = 64,
+    progress: Progress = silent,
 ) -> ExportReport:
     """Writes `<model_root>/<model_name>/<version>` and proves that it gives the live Keras model's activations.
 
@@ -71,14 +75,16 @@ def export_backbone(
         image_size: the network's `(height, width)` in pixels; None for its own.
         interpolation: how images are resized to it, as `keras.utils.load_img` does; None for the backbone's own.
         crop_to_aspect_ratio: crop to the aspect ratio first, as `load_img(keep_aspect_ratio=True)`.
-        precision: `float32`, `bfloat16` or `auto`, which measures.
+        precision: `float32`, `bfloat16`, `int8` or `auto`, which measures.
         batching: the queue's parameters.
         model_name: the servable's name; None for the backbone's.
         model_root: the directory of all models.
         version: None for the next free one.
         max_pixels: images with more are refused before they are decoded.
         preprocess: for a model file: whose `preprocess_input` it wants, or `none`.
-        progress: called with each stage's name.
+        calibrate: for `int8`, and for `auto` to try it: a directory or glob of photos like those to be served.
+        calibration_images: how many of them are used.
+        progress: called with each stage's name, the steps done and the steps in all (0 where it has none).
 
     Returns:
         The path, the manifest and the measured closeness.
@@ -89,10 +95,10 @@ def export_backbone(
         VerificationError: the export differs from the live model; nothing is left behind.
         ExportError: the model root cannot be written; nothing is left behind.
     """
-    _check_options(interpolation, precision, model_name, version, max_pixels, image_size)
+    _check_options(interpolation, precision, calibrate, model_name, version, max_pixels, image_size)
     if version is not None and model_name is not None:
         check_free(Path(model_root) / model_name / str(version))
-    progress(f"building {backbone}")
+    progress(f"building {backbone}", 0, 0)
     live = load_live_model(
         backbone,
         layers=layers,
@@ -103,6 +109,7 @@ def export_backbone(
         preprocess=preprocess,
     )
     name = model_name or live.name
+    _check_model_name(name)
     model_directory = Path(model_root) / name
     directory = model_directory / str(version or next_version(model_directory))
     check_free(directory)
@@ -112,14 +119,16 @@ def export_backbone(
         crop_to_aspect_ratio=crop_to_aspect_ratio,
         max_pixels=max_pixels,
     )
-    progress("running the live model")
+    progress("running the live model", 0, 0)
     golden = make_golden(live, pixels)
-    progress("freezing the graph")
+    progress("freezing the graph", 0, 0)
     frozen = freeze(replace_grouped_convolutions(live.model), live.layers, live.preprocess, live.image_size)
-    measured: dict[str, Any] = {}
-    if precision == "auto":
-        progress("measuring precisions")
-        precision, measured = fastest_precision(frozen, golden)
+    photos = (
+        read_photos(calibrate, live.image_size, count=calibration_images, interpolation=pixels.interpolation)
+        if calibrate is not None
+        else None
+    )
+    chosen = choose_precision(precision, frozen, golden, photos, progress)
     manifest = {
         "format": FORMAT,
         "model": name,
@@ -140,18 +149,28 @@ def export_backbone(
             "function": live.preprocessing,
         },
         "pooling": pooling,
-        "precision": precision,
+        "precision": chosen.precision,
         "batching": (batching or default_batching()).as_dict(),
         "versions": package_versions(),
-        **({"precision_measured": measured} if measured else {}),
+        **chosen.notes,
     }
-    closeness = _write(directory, frozen, pixels, batching or default_batching(), manifest, golden, progress)
+    if chosen.precision == "int8":
+        golden = golden.photos_only()
+    closeness = _write(directory, chosen.graphs, pixels, batching or default_batching(), manifest, golden, progress)
     return ExportReport(path=directory, manifest=manifest, closeness=closeness)
+
+
+def _check_model_name(name: str) -> None:
+    if not _MODEL_NAME.fullmatch(name):
+        raise InvalidOptionError(
+            f"expected a model name of letters, digits, '.', '_' and '-', received {name!r}; choose one with --model-name"
+        )
 
 
 def _check_options(
     interpolation: str | None,
     precision: str,
+    calibrate: str | Path | None,
     model_name: str | None,
     version: int | None,
     max_pixels: int,
@@ -161,33 +180,31 @@ def _check_options(
         raise InvalidOptionError(f"expected interpolation {', '.join(INTERPOLATIONS)}, received {interpolation!r}")
     if precision not in PRECISIONS:
         raise InvalidOptionError(f"expected precision {', '.join(PRECISIONS)}, received {precision!r}")
-    check_precision(precision)
-    if model_name is not None and not _MODEL_NAME.fullmatch(model_name):
-        raise InvalidOptionError(f"expected a model name of letters, digits, '.', '_' and '-', received {model_name!r}")
+    check_precision(precision, calibrate)
+    if model_name is not None:
+        _check_model_name(model_name)
     if version is not None and not 1 <= version < 2**63:
         raise InvalidOptionError(f"expected a version from 1, received {version}")
-    if max_pixels < 1:
-        raise InvalidOptionError(f"expected --max-pixels of at least 1, received {max_pixels}")
+    if not 1 <= max_pixels < 2**63:
+        raise InvalidOptionError(f"expected --max-pixels from 1 to {2**63 - 1}, received {max_pixels}")
     if image_size is not None and min(image_size) < 1:
         raise InvalidOptionError(f"expected an image size of at least 1x1, received {image_size[0]}x{image_size[1]}")
 
 
 def _write(
     directory: Path,
-    frozen: FrozenGraph,
+    graphs: Sequence[FrozenGraph],
     pixels: Pixels,
     batching: Batching,
     manifest: dict[str, Any],
     golden: Golden,
-    progress: Callable[[str], None],
+    progress: Progress,
 ) -> dict[str, Closeness]:
-    precision = manifest["precision"]
-    graphs = [with_precision(graph, precision) for graph in (frozen, *frozen.cheaper_alone())]
     with staged(directory) as staging:
-        progress("writing and proving the SavedModel")
+        progress("writing and proving the SavedModel", 0, 0)
         prefix = f"{manifest['model']}/{manifest['version']}"
         write_saved_model(staging, graphs, pixels, batching, dump_manifest(manifest), prefix)
-        closeness = verify(staging, golden, precision)
+        closeness = verify(staging, golden, manifest["precision"])
         manifest["closeness"] = closeness_report(closeness)
         rewrite(staging, dump_manifest(manifest), batching, prefix)
         write_manifest(staging, manifest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,29 @@ import tensorflow as tf
 from ._errors import InvalidOptionError
 from ._frozen import INPUT_NAME, FrozenGraph, optimize
 from ._golden import MINIMUM_COSINE, Golden, compare
+from ._progress import Progress
+from .quantize import CalibrationPhotos, QuantizationError, computes_eight_bits, quantize_graph
 
-PRECISIONS = ("float32", "bfloat16", "auto")
+PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 _MEASURED_ROUNDS = 5
 _MEASURED_BATCH = 8
 _WORTHWHILE = 1.05
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """A precision and the graphs that compute in it.
+
+    Attributes:
+        precision: `float32`, `bfloat16` or `int8`.
+        graphs: all layers first, then each layer that is cheaper alone.
+        notes: what was measured on the way, for the manifest.
+    """
+
+    precision: str
+    graphs: Sequence[FrozenGraph]
+    notes: dict[str, Any]
 
 
 def has_bfloat16_units() -> bool:
@@ -32,40 +50,80 @@ def has_bfloat16_units() -> bool:
     return bool(flags & _BFLOAT16_FLAGS)
 
 
-def check_precision(precision: str) -> None:
-    """Refuses a precision that this CPU cannot prove.
+def check_precision(precision: str, calibrate: str | Path | None) -> None:
+    """Refuses a precision that this CPU cannot prove, and options that do not go together.
 
     Raises:
-        InvalidOptionError: `bfloat16` on a CPU without AVX512_BF16 or AMX.
+        InvalidOptionError: `bfloat16` without AVX512_BF16 or AMX, `int8` without VNNI or without photos.
     """
     if precision == "bfloat16" and not has_bfloat16_units():
         raise InvalidOptionError(
             "expected a CPU with AVX512_BF16 or AMX for --precision bfloat16, received one without; it would be slower "
             "than float32 there: use --precision float32 or auto"
         )
+    if precision == "int8" and not computes_eight_bits():
+        raise InvalidOptionError(
+            "expected a CPU with VNNI and oneDNN switched on for --precision int8, received one that gets eight-bit "
+            "sums wrong: use --precision float32 or auto"
+        )
+    if precision == "int8" and calibrate is None:
+        raise InvalidOptionError(
+            "expected --calibrate with --precision int8: a directory or glob of about 64 photos like those to be served"
+        )
+    if calibrate is not None and precision not in ("int8", "auto"):
+        raise InvalidOptionError(f"--calibrate is for --precision int8 or auto, received {precision}")
 
 
-def with_precision(graph: FrozenGraph, precision: str) -> FrozenGraph:
-    """The same graph computing in `precision`: `float32` leaves it as it is."""
-    if precision == "float32":
-        return graph
+def choose_precision(
+    precision: str, graph: FrozenGraph, golden: Golden, photos: CalibrationPhotos | None, progress: Progress
+) -> Chosen:
+    """Turns a float32 graph into one of the asked for precision; `auto` measures and keeps the fastest.
+
+    Args:
+        precision: one of `PRECISIONS`.
+        graph: in float32.
+        golden: images and the live model's activations.
+        photos: to calibrate int8 with.
+        progress: called with each stage.
+
+    Raises:
+        QuantizationError: `int8` is not close enough, or has no kernel for this network.
+    """
+    notes: dict[str, Any] = {}
+    candidates = {precision: graph} if precision != "auto" else {"float32": graph}
+    if precision == "bfloat16" or (precision == "auto" and has_bfloat16_units()):
+        candidates["bfloat16"] = _in_bfloat16(graph)
+    if photos is not None and (precision == "int8" or computes_eight_bits()):
+        try:
+            candidates["int8"], notes["quantization"] = _in_int8(graph, photos, progress)
+        except QuantizationError as error:
+            if precision == "int8":
+                raise
+            notes["int8_refused"] = str(error)
+    if precision == "auto":
+        progress("measuring precisions", 0, 0)
+        precision, notes["precision_measured"] = _fastest(candidates, golden.photos_only())
+        if precision != "int8":
+            notes.pop("quantization", None)
+    chosen = candidates[precision]
+    alone = [_in_bfloat16(one) for one in graph.cheaper_alone()] if precision == "bfloat16" else chosen.cheaper_alone()
+    return Chosen(precision=precision, graphs=(chosen, *alone), notes=notes)
+
+
+def _in_bfloat16(graph: FrozenGraph) -> FrozenGraph:
     optimized = optimize(graph.graph_def, list(graph.outputs.values()), bfloat16=True)
     return dataclasses.replace(graph, graph_def=optimized)
 
 
-def fastest_precision(graph: FrozenGraph, golden: Golden) -> tuple[str, dict[str, Any]]:
-    """Measures each precision side by side on this machine.
+def _in_int8(graph: FrozenGraph, photos: CalibrationPhotos, progress: Progress) -> tuple[FrozenGraph, dict[str, Any]]:
+    quantized = quantize_graph(graph.graph_def, INPUT_NAME, graph.outputs, photos.images, progress=progress)
+    report = quantized.report.as_dict()
+    report["skipped"] = list(photos.skipped)
+    return dataclasses.replace(graph, graph_def=quantized.graph_def), report
 
-    Args:
-        graph: in float32.
-        golden: images and the live model's activations.
 
-    Returns:
-        The fastest that is close enough and at least 5 % faster than float32, and images/s and cosine of each.
-    """
-    candidates = {"float32": graph}
-    if has_bfloat16_units():
-        candidates["bfloat16"] = with_precision(graph, "bfloat16")
+def _fastest(candidates: dict[str, FrozenGraph], golden: Golden) -> tuple[str, dict[str, Any]]:
+    graph = candidates["float32"]
     images = np.resize(golden.float_images, (_MEASURED_BATCH, *golden.float_images.shape[1:]))
     seconds: dict[str, list[float]] = {precision: [] for precision in candidates}
     measured: dict[str, Any] = {}

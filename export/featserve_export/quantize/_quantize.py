@@ -8,11 +8,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
+from .._progress import Progress, silent
 from ._errors import QuantizationError
 from ._graph import Array, FloatGraph
 from ._layers import Layer, find_layers
 from ._photos import MIN_PHOTOS, one_colour_warning
-from ._ranges import METHODS, Progress, calibrate, silent
+from ._ranges import METHODS, calibrate
 from ._rewrite import quantize
 from ._rounding import Rounder, second_moments
 from ._sensitivity import cosines, sensitivity

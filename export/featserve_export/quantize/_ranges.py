@@ -12,13 +12,13 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
+from .._progress import Progress, silent
 from ._graph import Array
 
 METHODS = ("min-max", "percentile", "mean-squared-error")
 LEVELS = 255
 _BINS = 2048
 _KEPT_SHARE = 0.9999
-Progress = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +32,6 @@ class Range:
 
     offset: Array
     limits: dict[str, float]
-
-
-def silent(_task: str, _done: int, _total: int) -> None:
-    """Reports progress to nobody."""
 
 
 def calibrate(

@@ -16,9 +16,9 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
+from .._progress import Progress, silent
 from ._graph import Array
 from ._layers import Layer
-from ._ranges import Progress, silent
 
 WEIGHT_LEVELS = 127
 # Beyond this many weights a channel, errors average out by themselves and the solution takes minutes.

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
+from .._progress import Progress, silent
 from ._graph import Array, FloatGraph
 from ._layers import Layer
-from ._ranges import Progress, Range, silent
+from ._ranges import Range
 from ._rewrite import SWITCH, with_switches
 from ._rounding import Rounder
 
