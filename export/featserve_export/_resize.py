@@ -15,8 +15,8 @@ import tensorflow as tf
 
 # Pillow's fixed-point weights: 32 bits less 8 for the level and 2 for overshoot.
 _WEIGHT_BITS = 22
-# A pass widens pixels to int32 a block at a time, so that an 8,000-pixel image needs no gigabyte.
-_BLOCK_ELEMENTS = 1 << 22
+# A pass widens pixels to float64 a block at a time, so that an 8,000-pixel image needs no gigabyte.
+_BLOCK_ELEMENTS = 1 << 20
 # Since 13.0 Pillow shrinks the height first where that is much cheaper. A pass rounds to whole levels: the order shows.
 _MAY_START_VERTICALLY = int(PIL.__version__.partition(".")[0]) >= 13
 
@@ -109,12 +109,7 @@ def resize_images(
         resampling = _FILTERS[interpolation]
         vertical = _Pass.plan(start[0], length[0], size[0], height, resampling)
         horizontal = _Pass.plan(start[1], length[1], size[1], width, resampling)
-        return tf.map_fn(
-            lambda image: _resample(image, horizontal, vertical),
-            images,
-            parallel_iterations=16,
-            fn_output_signature=tf.TensorSpec((height, width, 3), tf.uint8),
-        )
+        return _resample(images, horizontal, vertical)
 
     resized = tf.cond(tf.reduce_all(tf.equal(size, [height, width])), lambda: images, resize)
     return tf.ensure_shape(resized, (None, height, width, 3))
@@ -144,12 +139,16 @@ def _nearest(start: tf.Tensor, length: tf.Tensor, size: tf.Tensor, target: int) 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Pass:
-    """One of Pillow's two passes: which source lines make up each target line, and with what weights."""
+    """One of Pillow's two passes: which source lines make up each target line, and with what weights.
+
+    Products and sums are of few enough bits to be exact in float64, which a sparse matrix multiplies a vector at a
+    time; integers it multiplies one by one.
+    """
 
     target: int
     size: tf.Tensor  # source lines, scalar int32
     lines: tf.Tensor  # (target, taps) int32
-    weights: tf.Tensor  # (target, taps) int32 in units of 2**-22
+    weights: tf.Tensor  # (target, taps) float64, multiples of 2**-22
 
     @classmethod
     def plan(cls, start: tf.Tensor, length: tf.Tensor, size: tf.Tensor, target: int, resampling: _Filter) -> _Pass:
@@ -165,64 +164,98 @@ class _Pass:
         weights = tf.where(lines < upper[:, None], resampling.weigh(distance), 0.0)
         total = tf.reduce_sum(weights, axis=1, keepdims=True)
         weights = tf.math.divide_no_nan(weights, total) * float(1 << _WEIGHT_BITS)
+        rounded = tf.cast(weights + tf.where(weights < 0.0, tf.constant(-0.5, tf.float64), 0.5), tf.int32)
         return cls(
             target=target,
             size=size,
             lines=tf.minimum(lines, size - 1),
-            weights=tf.cast(weights + tf.where(weights < 0.0, tf.constant(-0.5, tf.float64), 0.5), tf.int32),
+            weights=tf.cast(rounded, tf.float64) * 2.0**-_WEIGHT_BITS,
         )
 
-    def apply(self, lines: tf.Tensor) -> tf.Tensor:
+    def resize_height(self, image: tf.Tensor) -> tf.Tensor:
         """Maps `(source lines, elements)` uint8 to `(target lines, elements)` uint8."""
-        elements = tf.shape(lines)[1]
-        taps = tf.shape(self.lines)[1]
-        share = _BLOCK_ELEMENTS / tf.cast(tf.size(lines, tf.int64), tf.float64)
-        block = tf.cast(tf.clip_by_value(share * self.target, 1.0, self.target), tf.int32)
 
-        def weigh(start: tf.Tensor) -> tf.Tensor:
-            chosen, weights = self.lines[start : start + block], self.weights[start : start + block]
-            first, last = chosen[0, 0], chosen[-1, -1]
-            count = tf.shape(chosen)[0]
-            matrix = tf.SparseTensor(
-                tf.cast(tf.stack([tf.repeat(tf.range(count), taps), tf.reshape(chosen - first, [-1])], 1), tf.int64),
-                tf.reshape(weights, [-1]),
-                tf.cast(tf.stack([count, last + 1 - first]), tf.int64),
-            )
-            sums = tf.sparse.sparse_dense_matmul(matrix, tf.cast(lines[first : last + 1], tf.int32))
-            levels = tf.bitwise.right_shift(sums + (1 << (_WEIGHT_BITS - 1)), _WEIGHT_BITS)
-            return tf.cast(tf.clip_by_value(levels, 0, 255), tf.uint8)
+        def block(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
+            lines, weights = self.lines[start:end], self.weights[start:end]
+            first, last = lines[0, 0], lines[-1, -1]
+            matrix = _sparse(lines - first, weights, last + 1 - first)
+            return _levels(matrix, image[first : last + 1])
 
-        blocks = (self.target + block - 1) // block
-        results = tf.TensorArray(tf.uint8, size=blocks, infer_shape=False, element_shape=(None, None))
+        share = _BLOCK_ELEMENTS / tf.size(image, tf.int64)
+        return _in_blocks(block, tf.constant(self.target), tf.cast(self.target * share, tf.int32))
+
+    def resize_width(self, image: tf.Tensor) -> tf.Tensor:
+        """Maps `(rows, source lines * 3)` uint8 to `(rows, target lines * 3)` uint8."""
+        colors = tf.range(3)
+        lines = tf.reshape(self.lines[:, None, :] * 3 + colors[:, None], [self.target * 3, -1])
+        matrix = _sparse(lines, tf.repeat(self.weights, 3, axis=0), self.size * 3)
+        shape = tf.shape(image)
+        return _in_blocks(
+            lambda start, end: tf.transpose(_levels(matrix, tf.transpose(image[start:end]))),
+            shape[0],
+            _BLOCK_ELEMENTS // shape[1],
+        )
+
+
+def _sparse(columns: tf.Tensor, values: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
+    """A matrix of `width` columns whose row i has `values[i]` at `columns[i]`."""
+    height, taps = tf.unstack(tf.shape(columns))
+    rows = tf.repeat(tf.range(height), taps)
+    return tf.raw_ops.SparseTensorToCSRSparseMatrix(
+        indices=tf.cast(tf.stack([rows, tf.reshape(columns, [-1])], 1), tf.int64),
+        values=tf.reshape(values, [-1]),
+        dense_shape=tf.cast(tf.stack([height, width]), tf.int64),
+    )
+
+
+def _levels(matrix: tf.Tensor, lines: tf.Tensor) -> tf.Tensor:
+    sums = tf.raw_ops.SparseMatrixMatMul(a=matrix, b=tf.cast(lines, tf.float64))
+    zero, top = tf.constant(0.0, tf.float64), tf.constant(255.0, tf.float64)
+    return tf.cast(tf.raw_ops.ClipByValue(t=sums, clip_value_min=zero, clip_value_max=top) + 0.5, tf.uint8)
+
+
+def _in_blocks(function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], total: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
+    """Joins `function(start, end)` of consecutive stretches of `total` lines, `block` lines each."""
+    block = tf.clip_by_value(block, 1, total)
+
+    def in_turn() -> tf.Tensor:
+        count = (total + block - 1) // block
+        results = tf.TensorArray(tf.uint8, size=count, infer_shape=False, element_shape=(None, None))
         _, results = tf.while_loop(
-            lambda index, _: index < blocks,
-            lambda index, results: (index + 1, results.write(index, weigh(index * block))),
+            lambda index, _: index < count,
+            lambda index, results: (
+                index + 1,
+                results.write(index, function(index * block, tf.minimum(total, (index + 1) * block))),
+            ),
             (tf.constant(0), results),
             parallel_iterations=1,
         )
-        return tf.reshape(results.concat(), [self.target, elements])
+        return results.concat()
+
+    return tf.cond(tf.equal(block, total), lambda: function(tf.constant(0), total), in_turn)
 
 
-def _resample(image: tf.Tensor, horizontal: _Pass, vertical: _Pass) -> tf.Tensor:
-    """Resizes `(H, W, 3)` uint8 in Pillow's two passes, in Pillow's order."""
+def _resample(images: tf.Tensor, horizontal: _Pass, vertical: _Pass) -> tf.Tensor:
+    """Resizes `(N, H, W, 3)` uint8 in Pillow's two passes, in Pillow's order."""
 
-    def resize_width(image: tf.Tensor) -> tf.Tensor:
-        height, width = tf.unstack(tf.shape(image)[:2])
-        columns = tf.reshape(tf.transpose(image, [1, 0, 2]), [width, height * 3])
-        resized = tf.reshape(horizontal.apply(columns), [horizontal.target, height, 3])
-        return tf.transpose(resized, [1, 0, 2])
+    def resize_width(images: tf.Tensor) -> tf.Tensor:
+        count, height, width = tf.unstack(tf.shape(images)[:3])
+        resized = horizontal.resize_width(tf.reshape(images, [count * height, width * 3]))
+        return tf.reshape(resized, [count, height, horizontal.target, 3])
 
-    def resize_height(image: tf.Tensor) -> tf.Tensor:
-        height, width = tf.unstack(tf.shape(image)[:2])
-        resized = vertical.apply(tf.reshape(image, [height, width * 3]))
-        return tf.reshape(resized, [vertical.target, width, 3])
+    def resize_height(images: tf.Tensor) -> tf.Tensor:
+        count, height, width = tf.unstack(tf.shape(images)[:3])
+        rows = tf.transpose(tf.reshape(images, [count, height, width * 3]), [1, 0, 2])
+        resized = vertical.resize_height(tf.reshape(rows, [height, count * width * 3]))
+        resized = tf.transpose(tf.reshape(resized, [vertical.target, count, width * 3]), [1, 0, 2])
+        return tf.reshape(resized, [count, vertical.target, width, 3])
 
     if not _MAY_START_VERTICALLY:
-        return resize_height(resize_width(image))
+        return resize_height(resize_width(images))
     surplus_height = vertical.size - vertical.target
     surplus_width = horizontal.size - horizontal.target
     return tf.cond(
         (surplus_height > 0) & (surplus_height > 2 * surplus_width),
-        lambda: resize_width(resize_height(image)),
-        lambda: resize_height(resize_width(image)),
+        lambda: resize_width(resize_height(images)),
+        lambda: resize_height(resize_width(images)),
     )
