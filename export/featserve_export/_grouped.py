@@ -19,10 +19,12 @@ def replace_grouped_convolutions(model: keras.Model) -> keras.Model:
     Returns:
         A model with the same outputs and weights, or `model` itself where nothing is grouped.
     """
-    if not any(_is_grouped(layer) for layer in model.layers):
+    if not any(_is_grouped(layer) for layer in model._flatten_layers()):
         return model
     replaced = keras.models.clone_model(model, clone_function=_clone)
     for source, target in zip(model.layers, replaced.layers, strict=True):
+        if isinstance(target, keras.Model):
+            continue  # has its weights already
         weights = source.get_weights()
         if isinstance(target, layers.DepthwiseConv2D) and _is_grouped(source):
             weights[0] = weights[0].reshape(target.kernel.shape)
@@ -35,6 +37,8 @@ def _is_grouped(layer: keras.Layer) -> bool:
 
 
 def _clone(layer: keras.Layer) -> keras.Layer:
+    if isinstance(layer, keras.Model):
+        return replace_grouped_convolutions(layer)
     if not _is_grouped(layer):
         return layer.__class__.from_config(layer.get_config())
     config = layer.get_config()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from ._errors import InvalidOptionError, WeightsError
 POOLINGS = ("none", "avg", "max")
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 _RANDOM_SEED = 0
+# What Keras, h5py and zipfile raise over a file that is damaged or of another architecture.
+_LOADING_ERRORS = (ValueError, OSError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,13 +178,13 @@ def _load_weights(
         raise WeightsError(f"expected --weights imagenet, random or a file, received {str(path)!r}, which is not there")
     try:
         return _load_file(path, model)
-    except (ValueError, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+    except _LOADING_ERRORS as error:
+        reason = _first_line(error)
     if not include_top:
         try:
             # The file of a whole classifier serves its feature maps as well.
             return _load_file(path, _build(backbone, include_top=True, weights=None, **arguments))
-        except (ValueError, OSError, KeyError, InvalidOptionError):
+        except (*_LOADING_ERRORS, InvalidOptionError):
             pass
     raise WeightsError(
         f"expected weights of {backbone.name} ({model.count_params()} parameters) in {path}, received {reason}; "
@@ -219,8 +222,8 @@ def _own_model(
     preprocessing = "none" if preprocess == "none" else find_backbone(preprocess).preprocessing
     try:
         model = keras.models.load_model(path, compile=False)
-    except (ValueError, OSError, KeyError, TypeError) as error:
-        raise WeightsError(f"expected a Keras model in {path}, received {str(error).splitlines()[0]}") from error
+    except _LOADING_ERRORS as error:
+        raise WeightsError(f"expected a Keras model in {path}, received {_first_line(error)}") from error
     shape = getattr(model, "input_shape", None)
     if not isinstance(shape, tuple) or len(shape) != 4 or shape[3] != 3:
         raise InvalidOptionError(f"expected a model of one input (batch, height, width, 3), received {shape} in {path}")
@@ -230,6 +233,8 @@ def _own_model(
     if shape[1] not in (None, height) or shape[2] not in (None, width):
         raise InvalidOptionError(f"expected --image-size {shape[1]}x{shape[2]} for {path}, received {height}x{width}")
     names = tuple(layers) if layers else _output_layers(model)
+    if not names:
+        raise InvalidOptionError(f"expected outputs that are layers' in {path}, received operations; name --layers")
     _check_layers(names, model)
     return LiveModel(
         model=_select(model, names, pooling, (height, width, 3)),
@@ -242,6 +247,10 @@ def _own_model(
         interpolation="nearest",
         weights={"source": "file", "name": path.name, "sha256": _weights_hash(model)},
     )
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _identity(images: Any) -> Any:
@@ -271,7 +280,7 @@ def _select(
 ) -> keras.Model:
     outputs = []
     for name in names:
-        output = model.get_layer(name).output
+        output = getattr(model.get_layer(name), "output", ())  # a layer that is called twice has none
         if isinstance(output, (list, tuple, dict)) or len(output.shape) < 2:
             raise InvalidOptionError(f"expected a layer with one output, received {name!r}")
         if pooling != "none" and len(output.shape) == 4:
@@ -288,5 +297,5 @@ def _select(
 def _weights_hash(model: keras.Model) -> str:
     digest = hashlib.sha256()
     for weight in model.weights:
-        digest.update(np.ascontiguousarray(keras.ops.convert_to_numpy(weight)).tobytes())
+        digest.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return digest.hexdigest()

@@ -29,6 +29,8 @@ def rebatch(directory: str | Path, batching: Batching, version: int | None = Non
         InvalidOptionError: `directory` is no exported version, or the new version exists.
         ExportError: the model root cannot be written; nothing is left behind.
     """
+    if version is not None and not 1 <= version < 2**63:
+        raise InvalidOptionError(f"expected a version from 1, received {version}")
     source = Path(directory).resolve()
     manifest = _manifest(source)
     target = source.parent / str(version or next_version(source.parent))
@@ -43,7 +45,10 @@ def rebatch(directory: str | Path, batching: Batching, version: int | None = Non
 
 def _manifest(directory: Path) -> dict[str, Any]:
     try:
-        return read_manifest(directory)
+        manifest = read_manifest(directory)
+        if not (directory / "saved_model.pb").is_file() or not {"model", "signatures"} <= manifest.keys():
+            raise ValueError("a SavedModel or its manifest is missing")
+        return manifest
     except (OSError, ValueError) as error:
         raise InvalidOptionError(
             f"expected the directory of an exported version, such as build/models/vgg16/1, received {directory}: "

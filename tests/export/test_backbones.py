@@ -1,0 +1,67 @@
+import pytest
+from featserve_export import InvalidOptionError, list_backbones
+from featserve_export._backbones import find_backbone
+from featserve_export._models import build_untrained, load_live_model
+
+
+def test_names_are_unique_and_the_default_is_first():
+    names = [backbone.name for backbone in list_backbones()]
+    assert names[0] == "efficientnet_lite0"
+    assert len(set(names)) == len(names)
+
+
+def test_every_network_of_keras_is_in_the_table():
+    import keras
+
+    constructors = {name for name in dir(keras.applications) if name[0].isupper()}
+    assert constructors <= {backbone.constructor[1] for backbone in list_backbones()}
+
+
+@pytest.mark.parametrize("spelling", ["ResNet50V2", "resnet50_v2", "RESNET50-V2", "resnet50v2"])
+def test_any_spelling_is_found(spelling):
+    assert find_backbone(spelling).name == "resnet50_v2"
+
+
+@pytest.mark.parametrize(("name", "meant"), [("vgg61", "vgg16"), ("mobilnet", "mobilenet"), ("resnet-5", "resnet50")])
+def test_an_unknown_name_is_answered_with_the_closest(name, meant):
+    with pytest.raises(InvalidOptionError, match=f"received '{name}'; did you mean .*{meant}"):
+        find_backbone(name)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet", "mobilenet_v2", "vgg16", "resnet50"])
+def test_the_table_tells_what_is_built(name):
+    backbone = find_backbone(name)
+    live = load_live_model(name, weights="random")
+    assert live.layers == (backbone.output,)
+    assert live.model.output_shape[1:] == backbone.output_shape
+    assert live.model.count_params() == backbone.parameters
+
+
+def test_layer_names_do_not_depend_on_what_was_built_before():
+    first, second = (build_untrained(find_backbone("mobilenet_v2"), (32, 32), 0.35) for _ in range(2))
+    assert [layer.name for layer in first.layers] == [layer.name for layer in second.layers]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"layers": ["conv_pw_13_rela"]}, "did you mean conv_pw_13_relu"),
+        ({"layers": ["conv1", "conv1"]}, "each layer once"),
+        ({"pooling": "sum"}, "expected pooling none, avg, max, received 'sum'"),
+        ({"image_size": (8, 8)}, "at least 32x32"),
+        ({"preprocess": "vgg16"}, "--preprocess is for a model of your own"),
+    ],
+)
+def test_what_does_not_fit_is_refused(options, message):
+    with pytest.raises(InvalidOptionError, match=message):
+        load_live_model("mobilenet", weights="random", **options)
+
+
+def test_alpha_is_for_the_mobilenets():
+    with pytest.raises(InvalidOptionError, match="vgg16 has one width"):
+        load_live_model("vgg16", weights="random", alpha=0.5)
+
+
+def test_pooling_reduces_height_and_width():
+    live = load_live_model("mobilenet", weights="random", alpha=0.25, image_size=(32, 32), pooling="avg")
+    assert live.model.output_shape == (None, 256)

@@ -1,0 +1,94 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import pytest
+import tensorflow as tf
+from featserve_export import ExportError, InvalidOptionError
+from featserve_export._version_directory import next_version, staged
+
+
+def test_the_directory_appears_whole(tmp_path):
+    target = tmp_path / "models" / "m" / "1"
+    with staged(target) as staging:
+        (staging / "file").write_text("x")
+        assert not target.exists()
+        assert not any(path.name.isdecimal() for path in target.parent.iterdir())
+    assert [path.name for path in target.parent.iterdir()] == ["1"]
+    assert (target / "file").read_text() == "x"
+    assert next_version(target.parent) == 2
+
+
+def test_an_existing_version_is_refused(tmp_path):
+    (tmp_path / "m" / "3").mkdir(parents=True)
+    with pytest.raises(InvalidOptionError, match="received 3, which is in"), staged(tmp_path / "m" / "3"):
+        pytest.fail("the block ran")
+    assert next_version(tmp_path / "m") == 4
+
+
+def test_a_failure_leaves_nothing(tmp_path):
+    with pytest.raises(ZeroDivisionError), staged(tmp_path / "m" / "1") as staging:
+        (staging / "half").write_text("x")
+        raise ZeroDivisionError
+    assert not (tmp_path / "m").exists()
+
+
+def test_a_root_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ExportError, match="choose another with --model-root"), staged(tmp_path / "file" / "m" / "1"):
+        pytest.fail("the block ran")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+        tf.errors.ResourceExhaustedError(None, None, "variables: No space left on device"),
+    ],
+)
+def test_a_full_disk_is_told(tmp_path, error):
+    with pytest.raises(ExportError, match="no space left for"), staged(tmp_path / "m" / "1"):
+        raise error
+    assert not (tmp_path / "m").exists()
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path):
+    script = (
+        "import sys, time; from pathlib import Path; from featserve_export._version_directory import staged\n"
+        "with staged(Path(sys.argv[1])) as staging:\n"
+        "    (staging / 'half').write_text('x'); print('ready', flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "m" / "1")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        (left,) = (tmp_path / "m").iterdir()
+        with staged(tmp_path / "m" / "2"):
+            assert left.exists(), "another export's directory was removed while it ran"
+        process.send_signal(signal.SIGKILL)
+    assert left.exists() and not left.name.isdecimal()
+    with staged(tmp_path / "m" / "3"):
+        assert not left.exists()
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["2", "3"]
+
+
+def test_many_exports_at_once(tmp_path):
+    failures = []
+
+    def export(version):
+        try:
+            with staged(tmp_path / "m" / str(version)) as staging:
+                (staging / "file").write_text(str(version))
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=export, args=[1 + index // 2]) for index in range(32)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(int(path.name) for path in (tmp_path / "m").iterdir()) == list(range(1, 17))
+    assert all(isinstance(failure, ExportError) for failure in failures), failures
+    assert all((tmp_path / "m" / str(v) / "file").read_text() == str(v) for v in range(1, 17))
