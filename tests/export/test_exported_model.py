@@ -1,0 +1,171 @@
+import json
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from featserve_client import FeatureClient, InvalidRequest
+from featserve_export import Batching, InvalidOptionError, rebatch
+from featserve_export._golden import load_golden
+from featserve_export._saved_model import read_signatures
+from tensorflow.core.protobuf import saved_model_pb2
+from tensorflow_serving.apis import prediction_log_pb2
+
+BASES = ("serving_default", "encoded", "float_images")
+LAYERS = ("conv_pw_1_relu", "conv_pw_13_relu")
+
+
+@pytest.fixture(scope="module")
+def golden(exported):
+    return load_golden(exported.path)
+
+
+@pytest.fixture
+def client(served):
+    with FeatureClient(served, model="mobilenet") as client:
+        yield client
+
+
+def inputs(golden, base, rows):
+    return {"image_bytes" if base == "encoded" else "images": golden.input(base)[rows]}
+
+
+def close(received, expected):
+    np.testing.assert_allclose(received, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+def test_each_layer_has_signatures_of_its_own(exported):
+    signatures = read_signatures(exported.path)
+    assert set(signatures) == {*BASES, *(f"{base}/{layer}" for base in BASES for layer in LAYERS)}
+    for name, definition in signatures.items():
+        assert set(definition.outputs) == {name.split("/")[1]} if "/" in name else set(LAYERS)
+        (tensor,) = definition.inputs.values()
+        described = exported.manifest["signatures"][name]
+        assert tf.as_dtype(tensor.dtype).name == described["dtype"]
+        assert tf.TensorShape(tensor.tensor_shape).as_list() == described["shape"]
+
+
+def test_the_server_tells_the_manifest(exported, client):
+    text = client.predict({}, signature="manifest")["manifest"].item()
+    written = json.loads((exported.path / "assets.extra/manifest.json").read_text())
+    assert json.loads(text) == written
+    assert written["layers"] == {"conv_pw_1_relu": {"shape": [32, 32, 16]}, "conv_pw_13_relu": {"shape": [2, 2, 256]}}
+
+
+def test_callers_of_all_signatures_at_once_get_their_own_answers(golden, client):
+    calls = [
+        (base, layer, slice(row, row + 1 + index % 2))
+        for index in range(4)
+        for base in BASES
+        for layer in (None, *LAYERS)
+        for row in range(3)
+    ]
+
+    def ask(call):
+        base, layer, rows = call
+        answer = client.predict(inputs(golden, base, rows), signature=f"{base}/{layer}" if layer else base)
+        assert set(answer) == ({layer} if layer else set(LAYERS))
+        for name, value in answer.items():
+            close(value, golden.expected[base][name][rows])
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(ask, calls))
+
+
+def test_garbage_fails_alone(golden, client):
+    stop, refused = threading.Event(), []
+
+    def poison():
+        while not stop.is_set():
+            with pytest.raises(InvalidRequest):
+                client.predict({"image_bytes": np.array([b"garbage"], object)}, signature="encoded")
+            refused.append(1)
+
+    def ask(index):
+        rows = slice(index % 4, index % 4 + 1)
+        answer = client.predict(inputs(golden, "encoded", rows), signature="encoded/conv_pw_13_relu")
+        close(answer["conv_pw_13_relu"], golden.expected["encoded"]["conv_pw_13_relu"][rows])
+
+    thread = threading.Thread(target=poison)
+    thread.start()
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(ask, range(320)))
+    stop.set()
+    thread.join()
+    assert len(refused) > 5
+
+
+def test_a_request_larger_than_a_batch_is_split(golden, client):
+    rows = np.arange(100) % 4
+    answer = client.predict({"images": golden.float_images[rows]}, signature="float_images/conv_pw_13_relu")
+    close(answer["conv_pw_13_relu"], golden.expected["float_images"]["conv_pw_13_relu"][rows])
+
+
+def test_warm_up_has_each_signature_and_batch_size(exported):
+    path = exported.path / "assets.extra/tf_serving_warmup_requests"
+    seen = set()
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
+        (tensor,) = request.inputs.values()
+        seen.add((request.model_spec.signature_name, tensor.tensor_shape.dim[0].size))
+    signatures = {name for name in exported.manifest["signatures"] if name != "manifest"}
+    assert seen == {
+        (name, size) for name in signatures for size in exported.manifest["batching"]["allowed_batch_sizes"]
+    }
+
+
+def attributes(directory):
+    saved = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
+    graph = saved.meta_graphs[0].graph_def
+    return [node.attr for node in graph.node if node.op == "BatchFunction"]
+
+
+def test_rebatching_changes_the_queues_alone(exported, golden, tmp_path):
+    source = tmp_path / "mobilenet" / "1"
+    shutil.copytree(exported.path, source)
+    before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
+    batching = Batching(
+        num_batch_threads=3,
+        max_batch_size=5,
+        batch_timeout_micros=7,
+        max_enqueued_batches=11,
+        allowed_batch_sizes=(2, 5),
+    )
+    start = time.monotonic()
+    target = rebatch(source, batching)
+    assert time.monotonic() - start < 60
+    assert target == source.parent / "2"
+    assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
+    for queue in attributes(target):
+        assert (queue["num_batch_threads"].i, queue["batch_timeout_micros"].i) == (3, 7)
+        assert queue["max_enqueued_batches"].i == 11
+        assert list(queue["allowed_batch_sizes"].list.i) == [2, 5]
+    names = [[queue["shared_name"].s for queue in attributes(path)] for path in (source, target)]
+    assert not set(names[0]) & set(names[1])
+    functions = {(queue["shared_name"].s, queue["f"].func.name) for queue in attributes(target)}
+    assert len(functions) == len({name for name, _ in functions}) > 1
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.compat.v1.saved_model.loader.load(session, ["serve"], str(target))
+        definition = read_signatures(target)["float_images"]
+        feed = {definition.inputs["images"].name: golden.float_images}
+        for layer, tensor in definition.outputs.items():
+            close(session.run(tensor.name, feed), golden.expected["float_images"][layer])
+
+
+def test_what_cannot_be_rebatched_is_refused(exported, tmp_path):
+    batching = Batching(
+        num_batch_threads=1,
+        max_batch_size=1,
+        batch_timeout_micros=0,
+        max_enqueued_batches=1,
+        allowed_batch_sizes=(1,),
+    )
+    with pytest.raises(InvalidOptionError, match="expected the directory of an exported version"):
+        rebatch(tmp_path, batching)
+    with pytest.raises(InvalidOptionError, match="expected a version that does not exist, received 1"):
+        rebatch(exported.path, batching, version=1)
+    with pytest.raises(InvalidOptionError, match="expected a version from 1, received -3"):
+        rebatch(exported.path, batching, version=-3)
