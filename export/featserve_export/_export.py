@@ -163,7 +163,8 @@ def export_backbone(
 def _check_model_name(name: str) -> None:
     if not _MODEL_NAME.fullmatch(name):
         raise InvalidOptionError(
-            f"expected a model name of letters, digits, '.', '_' and '-', received {name!r}; choose one with --model-name"
+            f"expected a model name of letters, digits, '.', '_' and '-', received {name!r}; "
+            "choose one with --model-name"
         )
 
 
