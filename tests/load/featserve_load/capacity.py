@@ -1,0 +1,123 @@
+"""The highest open-loop rate whose p99 stays within a budget with fewer than 0.1 % errors, by bisection, repeated."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import deployment
+from .deployment import say
+from .errors import LoadError
+from .generator import Generator, Stage
+from .measurement import Measurement
+
+MAX_ERROR_SHARE = 0.001
+#: A bisection ends when the rates that hold and that do not are this close.
+RESOLUTION = 0.04
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capacity:
+    """Images per second: the median of the repeats, and their range."""
+
+    images_per_s: float
+    lowest: float
+    highest: float
+    #: Whether the generator, not the server, set the limit.
+    client_limited: bool
+    #: Each rate tried: requests/s, p99 in ms, share of errors, whether it held.
+    tried: list[tuple[float, float, float, bool]]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Print the capacity; return 1 if it is the generator's own limit."""
+    parser = argparse.ArgumentParser(prog="capacity", description=__doc__)
+    deployment.add_arguments(parser)
+    parser.add_argument("--slo-ms", type=float, metavar="MS", help="p99 budget (default: 100, or 5 times one image)")
+    parser.add_argument("--duration", type=float, default=5.0, metavar="S", help="of a rate (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=3, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("build/load"), metavar="DIR", help="(default: %(default)s)")
+    options = parser.parse_args(argv)
+    if options.repeats < 1:
+        raise LoadError(f"--repeats is at least 1, not {options.repeats}")
+    with deployment.opened(options) as server:
+        payload = deployment.payload_of(options, server.metadata)
+        deployment.check_answers(server, payload)
+        with Generator(server.targets, payload, processes=options.processes, live=sys.stderr.isatty()) as generator:
+            single = deployment.single_latency_ms(generator)
+            budget = deployment.budget_ms(options.slo_ms, single)
+            found = search(
+                generator.run, budget, payload.images_per_request, duration_s=options.duration, repeats=options.repeats
+            )
+    options.out.mkdir(parents=True, exist_ok=True)
+    result: dict[str, Any] = {**server.description, "single_ms": single, "budget_ms": budget, **found.__dict__}
+    (options.out / "capacity.json").write_text(json.dumps(result, indent=1))
+    print(
+        f"capacity of {options.model}, {payload.input}: {found.images_per_s:.1f} images/s within p99 {budget:.0f} ms "
+        f"({found.lowest:.1f}–{found.highest:.1f} in {options.repeats} repeats; one request alone {single:.1f} ms)"
+    )
+    if found.client_limited:
+        print("the generator was the limit: more --processes, or a machine of its own")
+    return 1 if found.client_limited else 0
+
+
+def search(
+    run: Callable[[Stage], Measurement],
+    budget_ms: float,
+    images_per_request: int = 1,
+    *,
+    duration_s: float = 5.0,
+    repeats: int = 3,
+    callers: int = 16,
+) -> Capacity:
+    """Return the capacity.
+
+    Args:
+        run: runs a stage.
+        budget_ms: of p99.
+        images_per_request: of the payload.
+        duration_s: of each rate tried.
+        repeats: bisections, each with arrivals of its own.
+        callers: of the closed loop that gives the first bound.
+    """
+    tried: list[tuple[float, float, float, bool]] = []
+    limited = False
+
+    def holds(rate: float, seed: int) -> bool:
+        nonlocal limited
+        measured = run(Stage(rate=rate, duration_s=duration_s, seed=seed))
+        p99 = measured.percentile_ms(99)
+        good = p99 <= budget_ms and measured.error_share < MAX_ERROR_SHARE
+        limited = bool(not good and measured.limits())
+        tried.append((round(rate, 2), round(p99, 2), round(measured.error_share, 5), good))
+        return good
+
+    bound = run(Stage(callers=callers, duration_s=duration_s)).images_per_s / images_per_request
+    if bound <= 0:
+        raise LoadError("the server answered nothing: no capacity to search")
+    found = []
+    for repeat in range(repeats):
+        low, high = 0.0, 1.1 * bound
+        while holds(high, repeat):  # the closed loop may have shown less than there is
+            low, high = high, 1.3 * high
+        while high - low > RESOLUTION * high:
+            middle = (low + high) / 2
+            if holds(middle, repeat):
+                low = middle
+            else:
+                high = middle
+        found.append(low * images_per_request)
+        say(f"repeat {repeat + 1}: {found[-1]:.1f} images/s")
+    return Capacity(
+        images_per_s=statistics.median(found),
+        lowest=min(found),
+        highest=max(found),
+        client_limited=limited,
+        tried=tried,
+    )

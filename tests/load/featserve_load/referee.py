@@ -1,0 +1,194 @@
+"""The same server measured with MLCommons LoadGen, beside the generator at the same load."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from . import deployment
+from .errors import LoadError
+from .generator import Generator, Stage
+from .payload import PREDICT
+
+SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
+SETTINGS = Path(__file__).with_name("loadgen.conf")
+#: Requests open at once under Offline, which issues everything in one query.
+MAX_OPEN = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What LoadGen found."""
+
+    scenario: str
+    valid: bool
+    failed: int
+    figures: dict[str, float]
+    log: Path
+
+    @property
+    def mean_ms(self) -> float:
+        """Mean latency of a query."""
+        return self.figures["Mean latency (ns)"] / 1e6
+
+    @property
+    def p50_ms(self) -> float:
+        """Median latency of a query."""
+        return self.figures["50.00 percentile latency (ns)"] / 1e6
+
+    @property
+    def per_s(self) -> float:
+        """Samples per second."""
+        for name in ("Samples per second", "Completed samples per second", "QPS w/ loadgen overhead"):
+            if name in self.figures:
+                return self.figures[name]
+        return 1e3 / self.mean_ms
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run scenarios; return 1 if one is INVALID, or disagrees with the generator by more than 5 %."""
+    parser = argparse.ArgumentParser(prog="referee", description=__doc__)
+    deployment.add_arguments(parser)
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS), metavar="A,B", help="(default: %(default)s)")
+    parser.add_argument("--settings", type=Path, default=SETTINGS, metavar="FILE", help="(default: %(default)s)")
+    parser.add_argument("--rate", type=float, metavar="R", help="of Server, instead of the settings' target_qps")
+    parser.add_argument("--out", type=Path, default=Path("build/load/loadgen"), metavar="DIR")
+    options = parser.parse_args(argv)
+    scenarios = options.scenarios.split(",")
+    if unknown := set(scenarios) - set(SCENARIOS):
+        raise LoadError(f"expected scenarios of {', '.join(SCENARIOS)}, received {', '.join(sorted(unknown))}")
+    if options.images_per_request != 1:
+        raise LoadError("LoadGen counts samples: --images-per-request must be 1")
+    passed = True
+    with deployment.opened(options) as server:
+        payload = deployment.payload_of(options, server.metadata)
+        deployment.check_answers(server, payload)
+        with Generator(server.targets, payload, processes=1) as generator:
+            deployment.single_latency_ms(generator)
+            for scenario in scenarios:
+                found = run(
+                    server.targets[0], payload.requests, scenario, options.settings, options.out, rate=options.rate
+                )
+                passed &= found.valid and not found.failed
+                print(
+                    f"measured with LoadGen, {scenario}: {'VALID' if found.valid else 'INVALID'}, "
+                    f"{found.per_s:.1f} images/s, mean {found.mean_ms:.1f} ms, {found.failed} failed; {found.log}"
+                )
+                stage = _same_load(scenario, found)
+                if stage is None:
+                    continue
+                mine = generator.run(stage)
+                if scenario == "SingleStream":
+                    ratio, what = mine.percentile_ms(50) / found.p50_ms, "p50"
+                else:
+                    ratio, what = mine.images_per_s / found.per_s, "images/s"
+                passed &= abs(ratio - 1) <= 0.05
+                print(f"  the generator at the same load: {what} {ratio:.3f} × LoadGen's")
+    return 0 if passed else 1
+
+
+def run(
+    target: str,
+    requests: Sequence[bytes],
+    scenario: str,
+    settings: Path,
+    out: Path,
+    *,
+    rate: float | None = None,
+    duration_s: float | None = None,
+    max_open: int = MAX_OPEN,
+) -> Verdict:
+    """Run one scenario; logs and verdict are kept in `out/scenario`."""
+    import mlperf_loadgen as lg
+
+    if not settings.exists():
+        raise LoadError(f"no settings file {settings}")
+    test = lg.TestSettings()
+    test.FromConfig(str(settings), "featserve", scenario, 1)
+    test.scenario = getattr(lg.TestScenario, scenario)
+    test.mode = lg.TestMode.PerformanceOnly
+    if rate is not None:
+        test.server_target_qps = rate
+    if duration_s is not None:
+        test.min_duration_ms = round(duration_s * 1e3)
+    log = out / scenario
+    log.mkdir(parents=True, exist_ok=True)
+    logging = lg.LogSettings()
+    logging.log_output.outdir = str(log)
+    logging.log_output.copy_summary_to_stdout = False
+    sut = _Sut(lg, target, requests, max_open)
+    try:
+        system = lg.ConstructSUT(sut.issue, sut.flush)
+        library = lg.ConstructQSL(len(requests), len(requests), lambda _: None, lambda _: None)
+        try:
+            lg.StartTestWithLogSettings(system, library, test, logging)
+        finally:
+            lg.DestroyQSL(library)
+            lg.DestroySUT(system)
+    finally:
+        sut.close()
+    summary = (log / "mlperf_log_summary.txt").read_text()
+    figures = {
+        name.strip(): float(value) for name, value in re.findall(r"^([^:\n]+?)\s*:\s*([\d.]+)\s*$", summary, re.M)
+    }
+    found = Verdict(
+        scenario=scenario, valid="Result is : VALID" in summary, failed=sut.failed, figures=figures, log=log
+    )
+    (log / "verdict.json").write_text(
+        json.dumps({"scenario": scenario, "valid": found.valid, "failed": found.failed, **figures}, indent=1)
+    )
+    return found
+
+
+class _Sut:
+    """The system under test: gRPC calls whose answers are told to LoadGen."""
+
+    def __init__(self, lg: Any, target: str, requests: Sequence[bytes], max_open: int) -> None:
+        self._lg = lg
+        self._requests = requests
+        self._channel = grpc.insecure_channel(
+            target, [("grpc.enable_retries", 0), ("grpc.max_receive_message_length", -1)]
+        )
+        self._call = self._channel.unary_unary(PREDICT)
+        self._room = threading.Semaphore(max_open)
+        self._lock = threading.Lock()
+        self.failed = 0
+
+    def issue(self, samples: Any) -> None:
+        for sample in samples:
+            self._room.acquire()
+            future = self._call.future(self._requests[sample.index], timeout=60)
+            future.add_done_callback(lambda done, number=sample.id: self._complete(done, number))
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def _complete(self, done: Any, number: int) -> None:
+        self._room.release()
+        if done.code() is not grpc.StatusCode.OK:
+            with self._lock:
+                self.failed += 1
+        # LoadGen knows no failures: the count is told apart.
+        self._lg.QuerySamplesComplete([self._lg.QuerySampleResponse(number, 0, 0)])
+
+    def close(self) -> None:
+        self._channel.close()
+
+
+def _same_load(scenario: str, found: Verdict) -> Stage | None:
+    if scenario == "SingleStream":
+        return Stage(callers=1, duration_s=10)
+    if scenario == "Server":
+        # What LoadGen's own schedule came to, not what it was asked for: chance differs.
+        return Stage(rate=found.figures["Scheduled samples per second"], duration_s=10, arrivals="constant")
+    if scenario == "Offline":
+        return Stage(callers=MAX_OPEN, duration_s=10)
+    return None

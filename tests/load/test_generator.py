@@ -1,0 +1,95 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+from featserve_load import capacity, compare, photos, schedule
+from featserve_load.errors import LoadError
+from featserve_load.generator import Generator, Stage
+from featserve_load.payload import Payload
+
+
+def payload(*requests):
+    return Payload(model="m", signature="s", input="encoded", images_per_request=1, requests=list(requests))
+
+
+def test_poisson_arrivals_are_as_irregular_as_independent_callers():
+    gaps = np.diff(schedule.due("poisson", 100, 100, seed=1))
+    assert gaps.mean() == pytest.approx(0.01, rel=0.05)
+    assert gaps.std() == pytest.approx(gaps.mean(), rel=0.05)
+    assert np.allclose(np.diff(schedule.due("constant", 100, 2, seed=0)), 0.01)
+
+
+def test_a_stall_shows_in_the_latency_of_everything_that_was_due_meanwhile(sleeping):
+    server = sleeping(service_s=0.001)
+    with Generator([server.target], payload(b"x"), processes=2) as generator:
+        generator.run(Stage(callers=1, duration_s=0.2))
+        threading.Timer(1.0, server.stalled.set).start()
+        threading.Timer(2.0, server.stalled.clear).start()
+        measured = generator.run(Stage(rate=50, arrivals="constant", duration_s=2.5, warmup_s=0.5))
+    assert measured.errors == {}
+    assert len(measured.samples) == 125
+    # Of 2.5 s, 1 s was stalled: counted from when they were sent, only the few in flight would be slow.
+    assert measured.percentile_ms(99) > 800
+    assert np.mean(measured.latencies_s > 0.1) > 0.25
+
+
+def test_errors_are_counted_by_code_and_left_out_of_latency_and_throughput(sleeping):
+    server = sleeping(service_s=0.01)
+    with Generator([server.target], payload(b"good", b"good", b"good", b"GARBAGE"), processes=1) as generator:
+        measured = generator.run(Stage(rate=80, arrivals="constant", duration_s=1))
+    assert measured.errors == {"INVALID_ARGUMENT": 20}
+    assert len(measured.ok) == 60
+    assert measured.histogram().get_total_count() == 60
+    assert sum(part["errors"] for part in measured.over_time()) == 20
+
+
+def test_no_server_is_an_error_of_every_request(sleeping):
+    server = sleeping()
+    server.close()
+    with Generator([server.target], payload(b"x"), processes=1) as generator:
+        measured = generator.run(Stage(rate=20, arrivals="constant", duration_s=0.5, warmup_s=0))
+    assert set(measured.errors) == {"UNAVAILABLE"}
+    assert measured.images_per_s == 0
+
+
+def test_a_rate_that_the_generator_cannot_send_is_said_to_be_its_own_limit(sleeping):
+    server = sleeping(service_s=0)
+    with Generator([server.target], payload(b"x"), processes=1) as generator:
+        measured = generator.run(Stage(rate=30_000, arrivals="constant", duration_s=0.5, warmup_s=0, timeout_s=2))
+    assert measured.limits()
+
+
+def test_capacity_is_the_rate_at_which_the_queue_begins(sleeping):
+    server = sleeping(service_s=0.05, slots=4)  # 80 requests a second
+    with Generator([server.target], payload(b"x"), processes=1) as generator:
+        found = capacity.search(generator.run, budget_ms=150, duration_s=1.5, repeats=1)
+    assert 30 < found.images_per_s < 85
+    assert any(held for *_, held in found.tried) and not all(held for *_, held in found.tried)
+
+
+def test_the_client_processes_end_with_the_generator(sleeping):
+    with Generator([sleeping().target], payload(b"x"), processes=2) as generator:
+        processes = list(generator._processes)
+    time.sleep(0.01)
+    assert not any(process.is_alive() for process in processes)
+
+
+def stage(*rates):
+    template = {"mode": "closed", "load": 1, "errors": {}, "limits": [], "server": {}, "client_cores": 0, "requests": 9}
+    times = {"p50_ms": 1.0, "p90_ms": 1.0, "p99_ms": 1.0, "p99.9_ms": 1.0}
+    return {"stages": {"1 callers": [{**template, **times, "images_per_s": rate} for rate in rates]}}
+
+
+def test_a_change_counts_when_no_round_reaches_into_the_others_range():
+    [apart, *_] = compare.compare(stage(10, 11, 12, 11), stage(13, 14, 15, 14))
+    assert apart["outside_noise"] and apart["better"]
+    assert apart["chance"] == pytest.approx(2 / 70)
+    [same, *_] = compare.compare(stage(10, 11, 14, 11), stage(13, 14, 15, 14))
+    assert not same["outside_noise"]
+
+
+def test_photos_come_in_several_sizes_and_an_empty_directory_is_refused(tmp_path):
+    assert len({len(data) for data in photos.files()}) > 10
+    with pytest.raises(LoadError, match="no photos in"):
+        photos.files(tmp_path)
