@@ -61,7 +61,7 @@ verify: $(READY) ## export three backbones, serve them, replay their golden acti
 test: $(READY) ## run all tests
 	$(BIN)/python -m pytest
 
-test-all-readme: $(READY) ## renew the help blocks of README.md
+readme: $(READY) ## renew the help blocks of README.md
 	$(BIN)/python tests/readme.py
 
 proto: $(READY) ## regenerate the messages
@@ -69,7 +69,7 @@ proto: $(READY) ## regenerate the messages
 	cd serving && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_serving/_config.proto
 	cd client && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_client/_wire.proto
 
-backbones: $(READY) ## prove every backbone of the table (an hour)
+test-all-backbones: $(READY) ## prove every backbone of the table (an hour)
 	$(BIN)/python -m pytest tests/export/test_all_backbones.py -m slow
 
 lint: $(READY) ## check style, types and generated code

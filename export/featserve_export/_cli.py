@@ -145,7 +145,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
         for warning in quantization["warnings"]:
             print(f"warning: {warning}", file=sys.stderr)
         if quantization["skipped"]:
-            print(f"{len(quantization['skipped'])} calibration photos could not be decoded", file=sys.stderr)
+            print(f"{quantization['skipped']} calibration photos could not be decoded", file=sys.stderr)
     for layer, closeness in report.closeness.items():
         shape = "×".join(map(str, report.manifest["layers"][layer]["shape"]))
         print(

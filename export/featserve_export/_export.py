@@ -22,7 +22,7 @@ from ._saved_model import rewrite
 from ._signatures import Pixels, write_saved_model
 from ._version_directory import check_free, next_version, staged
 from ._warmup import write_warmup
-from .quantize import read_photos
+from .quantize import held_out_photos, read_photos
 
 DEFAULT_MAX_PIXELS = 50_000_000
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -154,8 +154,9 @@ def export_backbone(
         "versions": package_versions(),
         **chosen.notes,
     }
-    if chosen.precision == "int8":
-        golden = golden.photos_only()
+    if chosen.precision == "int8" and photos is not None:
+        # Eight bits are calibrated for such photos, not for noise.
+        golden = make_golden(live, pixels, held_out_photos(photos.images))
     closeness = _write(directory, chosen.graphs, pixels, batching or default_batching(), manifest, golden, progress)
     return ExportReport(path=directory, manifest=manifest, closeness=closeness)
 

@@ -25,6 +25,7 @@ MINIMUM_COSINE = {"float32": 0.99999, "bfloat16": 0.999, "int8": 0.99}
 # The cosine is blind to a factor. Rounding in another order stays below this.
 _MAXIMUM_RELATIVE_DIFFERENCE = {"float32": 1e-3}
 _PHOTOS = ("chelsea.png", "coffee.png")
+_MOST_IMAGES = 4
 _Array = npt.NDArray[Any]
 
 
@@ -65,18 +66,6 @@ class Golden:
             return np.array(self.encoded, object)
         return self.images if base == "serving_default" else self.float_images
 
-    def photos_only(self) -> Golden:
-        """Without the synthetic images: what eight bits are calibrated for are photos."""
-        return Golden(
-            encoded=self.encoded[: len(_PHOTOS)],
-            images=self.images[: len(_PHOTOS)],
-            float_images=self.float_images[: len(_PHOTOS)],
-            expected={
-                base: {layer: value[: len(_PHOTOS)] for layer, value in layers.items()}
-                for base, layers in self.expected.items()
-            },
-        )
-
     def save(self, directory: Path) -> None:
         """Writes `golden.npz` into a version's directory."""
         arrays: dict[str, Any] = {
@@ -108,14 +97,18 @@ def load_golden(directory: Path) -> Golden:
         )
 
 
-def make_golden(live: LiveModel, pixels: Pixels) -> Golden:
-    """Runs the live Keras model on two photos and two synthetic images, each through `load_img`.
+def make_golden(live: LiveModel, pixels: Pixels, photos: _Array | None = None) -> Golden:
+    """Runs the live Keras model on a few images, each through `load_img`.
 
     Args:
         live: the model before anything was done to it.
         pixels: the resize that `load_img` is asked for.
+        photos: `(N, H, W, 3)` RGB 0..255 to use; None for two photos and two synthetic images.
     """
-    encoded = [*_photos(), *_synthetic()]
+    if photos is None:
+        encoded = [*_photos(), *_synthetic()]
+    else:
+        encoded = [_png(photo.astype(np.uint8)) for photo in photos[:_MOST_IMAGES]]
     images = np.stack([np.asarray(Image.open(io.BytesIO(data)).convert("RGB").resize((320, 240))) for data in encoded])
     loaded = np.stack([_load(data, pixels) for data in encoded])
     reloaded = np.stack([_load(_png(image), pixels) for image in images])

@@ -60,10 +60,11 @@ def compare(backbone: str, folder: Path, rounds: int) -> None:
         if row:
             print(row.format(speed=speeds[1]), flush=True)
             row = ""
+        size = megabytes(report.path)
         closeness = min(report.closeness.values(), key=lambda one: one.cosine)
         print(
             f"| {backbone} | {precision} | {ratios[1]:.2f} | {ratios[16]:.2f} | {speeds[0]:.1f} "
-            f"| {closeness.cosine:.6f} | {closeness.max_abs_difference:.1e} | {megabytes(report.path):.0f} | {load_s:.1f} |",
+            f"| {closeness.cosine:.6f} | {closeness.max_abs_difference:.1e} | {size:.0f} | {load_s:.1f} |",
             flush=True,
         )
 

@@ -3,7 +3,7 @@
 from ._errors import QuantizationError
 from ._guard import computes_eight_bits
 from ._photos import CalibrationPhotos, read_photos
-from ._quantize import LayerReport, QuantizationReport, QuantizedGraph, quantize_graph
+from ._quantize import LayerReport, QuantizationReport, QuantizedGraph, held_out_photos, quantize_graph
 
 __all__ = [
     "CalibrationPhotos",
@@ -12,6 +12,7 @@ __all__ = [
     "QuantizationReport",
     "QuantizedGraph",
     "computes_eight_bits",
+    "held_out_photos",
     "quantize_graph",
     "read_photos",
 ]

@@ -117,7 +117,7 @@ def quantize_graph(
     layers, refused = find_layers(graph)
     _check_share(graph, layers, refused)
 
-    held_out = np.arange(len(images)) % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
+    held_out = _held_out(len(images))
     batches = _batches(images[~held_out])
     probes = _batches(images[held_out])
     tensors = dict.fromkeys(
@@ -174,6 +174,15 @@ def quantize_graph(
             warnings=one_colour_warning(images),
         ),
     )
+
+
+def held_out_photos(images: Array) -> Array:
+    """The photos of a calibration set that prove the result and set nothing."""
+    return images[_held_out(len(images))]
+
+
+def _held_out(count: int) -> Array:
+    return np.arange(count) % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
 
 
 def _check_share(graph: FloatGraph, layers: Sequence[Layer], refused: Mapping[str, str]) -> None:
