@@ -155,7 +155,7 @@ def test_reload_replaces_the_model_set(publish, serve, caller, base_path, eventu
     with pytest.raises(grpc.RpcError) as refusal:
         client.predict(1)
     assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
-    assert client.health("adder") == "NOT_SERVING" and client.health("renamed") == "SERVING"
+    eventually(lambda: client.health("adder") == "NOT_SERVING" and client.health("renamed") == "SERVING")
 
 
 @pytest.mark.parametrize(
