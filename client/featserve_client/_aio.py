@@ -52,6 +52,10 @@ class AsyncFeatureClient(BaseClient):
         if channel is not None and self._home == (os.getpid(), asyncio.get_running_loop()):
             await channel.close()
 
+    def pinned(self, version: int) -> AsyncFeatureClient:
+        """See `FeatureClient.pinned`."""
+        return AsyncFeatureClient(**{**self._settings, "version": version, "label": None})
+
     async def extract(
         self,
         images: ImageLike | Iterable[ImageLike],
@@ -193,7 +197,7 @@ class AsyncFeatureClient(BaseClient):
                     call.request,
                     timeout=max(end - time.monotonic(), 0.001),
                     metadata=self._call_metadata(call),
-                    wait_for_ready=self._waits(call),
+                    wait_for_ready=self._settings["wait_for_ready"],
                     compression=self._compression,
                 )
                 return answer

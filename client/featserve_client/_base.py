@@ -8,7 +8,7 @@ from typing import Any
 
 import grpc
 
-from ._channel import check_target, credentials, options, resolve
+from ._channel import check_target, check_token, credentials, options, resolve
 from ._channel import compression as _compression
 from ._config import TLS, Compression, Decode, Keepalive, Limits, RetryPolicy
 from ._exceptions import ConfigError, FeatserveError
@@ -72,6 +72,8 @@ class BaseClient:
             target = ",".join(target)
         if token is not None and tls is None:
             raise ConfigError("token needs tls: a bearer token in plain text can be read on the way")
+        if isinstance(token, str):
+            check_token(token)
         if concurrency < 1:
             raise ConfigError(f"concurrency must be at least 1, not {concurrency}")
         self._settings: dict[str, Any] = {
@@ -146,9 +148,6 @@ class BaseClient:
     def _call_metadata(self, call: Call) -> tuple[tuple[str, str], ...]:
         extra: dict[str, str] = self._settings["metadata"]
         return (*({"x-request-id": call.request_id} | extra).items(),)
-
-    def _waits(self, call: Call) -> bool:
-        return bool(self._settings["wait_for_ready"]) if call.wait_for_ready is None else call.wait_for_ready
 
     def _error(self, call: Call, error: grpc.RpcError) -> FeatserveError:
         request_id = dict(self._call_metadata(call))["x-request-id"]

@@ -132,7 +132,7 @@ def make_client(arguments: argparse.Namespace) -> FeatureClient:
     if arguments.token_file:
         try:
             token = Path(arguments.token_file).read_text().strip()
-        except OSError as exc:
+        except (OSError, ValueError) as exc:
             raise ConfigError(f"--token-file: {exc}") from exc
     return FeatureClient(
         arguments.server,

@@ -277,7 +277,7 @@ class FeatureClient(BaseClient):
                     call.request,
                     timeout=max(end - time.monotonic(), 0.001),
                     metadata=self._call_metadata(call),
-                    wait_for_ready=self._waits(call),
+                    wait_for_ready=self._settings["wait_for_ready"],
                     compression=self._compression,
                 )
             except grpc.RpcError as exc:

@@ -42,7 +42,6 @@ class Call:
     request: bytes
     timeout_s: float
     request_id: str
-    wait_for_ready: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,13 @@ _TOO_LARGE = re.compile(
     r"\((?P<size>\d+) vs\.? (?P<limit>\d+)\)"
 )
 
+# What gRPC core and BoringSSL say of connections that do not come about.
+_UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED: (?P<reason>[^:]+)")
+_NO_TLS = re.compile(r"WRONG_VERSION_NUMBER")
+_WRONG_NAME = re.compile(r"Hostname Verification Check failed|is not in peer certificate", re.IGNORECASE)
+_CLOSED = re.compile(r"failed to connect.*(Socket closed|Connection reset|recvmsg)")
+_TOKEN = re.compile(r"Getting metadata from plugin failed with error: (?P<reason>.*)", re.DOTALL)
+
 _UNKNOWN_SIGNATURE = re.compile(r"Serving signature key .* not found")
 
 
@@ -81,7 +88,7 @@ def translate(code: grpc.StatusCode, details: str | None, context: CallContext) 
                 'max_request_bytes and max_request_images, use decode="client", or raise the server\'s own limit'
             )
     elif kind is ConnectError:
-        message = f"no server at {context.target}: {details}"
+        message = _no_connection(context.target, details)
     elif kind is DeadlineExceeded:
         message = f"no answer from {where} within timeout_s={context.timeout_s:g} seconds"
     elif kind is ModelNotFound:
@@ -100,3 +107,17 @@ def translate(code: grpc.StatusCode, details: str | None, context: CallContext) 
         model=context.model,
         request_id=context.request_id,
     )
+
+
+def _no_connection(target: str, details: str) -> str:
+    if found := _UNTRUSTED.search(details):
+        return f"the certificate of the server at {target} is refused: {found['reason']} ({details})"
+    if _WRONG_NAME.search(details):
+        return f"the certificate of the server at {target} is for another name: see server_name ({details})"
+    if _NO_TLS.search(details):
+        return f"the server at {target} does not speak TLS ({details})"
+    if found := _TOKEN.search(details):
+        return f"no call to {target} without a bearer token, and there is none: {found['reason']}"
+    if _CLOSED.search(details):
+        return f"no server at {target}: {details}; perhaps it wants TLS, or a certificate that it trusts"
+    return f"no server at {target}: {details}"
