@@ -51,7 +51,6 @@ class ServerProcess:
         self.model = model
         self._start_s = start_s
         self._cores = cores
-        self._log = tempfile.TemporaryFile()
         monitoring = ROOT / "serving" / "configs" / "monitoring.config"
         self._command = [
             *(sys.executable, "-m", "featserve_serving", "--runtime", runtime),
@@ -64,6 +63,7 @@ class ServerProcess:
 
     def __enter__(self) -> ServerProcess:
         before = (lambda: os.sched_setaffinity(0, self._cores)) if self._cores else None  # type: ignore[arg-type]
+        self._log = tempfile.TemporaryFile()
         self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log, preexec_fn=before)
         try:
             self._wait()
@@ -98,6 +98,7 @@ class ServerProcess:
             except subprocess.TimeoutExpired:
                 self.process.kill()
                 self.process.wait()
+        self._log.close()
 
     def _wait(self) -> None:
         end = time.monotonic() + self._start_s
