@@ -59,7 +59,11 @@ def test_the_other_public_names_are_the_same() -> None:
     def public(kind: type) -> set[str]:
         return {name for name in dir(kind) if not name.startswith("_")}
 
-    assert public(FeatureClient) == public(AsyncFeatureClient) == {*METHODS, "close", "decode", "limits", "model", "pinned", "target"}
+    assert (
+        public(FeatureClient)
+        == public(AsyncFeatureClient)
+        == {*METHODS, "close", "decode", "limits", "model", "pinned", "target"}
+    )
 
 
 def test_everything_public_is_annotated() -> None:
