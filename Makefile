@@ -17,13 +17,18 @@ PORT ?= 8500#                 gRPC port of `make serve`; 0 takes a free one
 REST_PORT ?= 8501#            REST port of `make serve`; 0 takes a free one, -1 none
 RUNTIME ?= auto#              docker, native (tensorflow_model_server), embedded or auto
 TARGET ?=#                   running server host:port for loadtest; empty starts one
+SLO_MS ?=#                      p99 budget of loadtest, capacity and tune in milliseconds
+COMPARE ?=#                     an earlier result (.json) for loadtest to compare with
+MINUTES ?=#                     length of soak
 EXPORT_FLAGS ?=#             anything else for featserve-export
 SERVE_FLAGS ?=#              anything else for featserve-serve
 
+LOAD := $(BIN)/python tests/load/run.py
+LOAD_MODEL = --model $(MODEL) --model-root $(MODEL_ROOT)
 EXPORTED := $(MODEL_ROOT)/$(MODEL)/$(VERSION)/saved_model.pb
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export serve demo test test-all-backbones lint format lock proto readme verify backbones bench loadtest tune soak clean
+.PHONY: help setup export serve demo test test-all-backbones lint format lock proto readme verify backbones bench loadtest capacity referee tune soak clean
 
 help: ## list targets and knobs
 	@echo 'Targets:'
@@ -71,6 +76,24 @@ proto: $(READY) ## regenerate the messages
 
 test-all-backbones: $(READY) ## prove every backbone of the table (an hour)
 	$(BIN)/python -m pytest tests/export/test_all_backbones.py -m slow
+
+loadtest: $(EXPORTED) $(READY) ## throughput and latency at several loads, with a report in build/load
+	$(LOAD) loadtest $(LOAD_MODEL) $(if $(TARGET),--target $(TARGET)) $(if $(SLO_MS),--slo-ms $(SLO_MS)) $(if $(COMPARE),--compare $(COMPARE))
+
+capacity: $(EXPORTED) $(READY) ## the highest rate whose p99 stays within SLO_MS
+	$(LOAD) capacity $(LOAD_MODEL) $(if $(TARGET),--target $(TARGET)) $(if $(SLO_MS),--slo-ms $(SLO_MS))
+
+referee: $(EXPORTED) $(READY) ## the same server under MLCommons LoadGen
+	$(LOAD) referee $(LOAD_MODEL) $(if $(TARGET),--target $(TARGET))
+
+tune: $(EXPORTED) $(READY) ## search the batching for the highest capacity within SLO_MS
+	$(LOAD) tune $(LOAD_MODEL) $(if $(SLO_MS),--slo-ms $(SLO_MS))
+
+soak: $(EXPORTED) $(READY) ## mixed traffic for MINUTES: nothing may fail or grow
+	$(LOAD) soak $(LOAD_MODEL) $(if $(MINUTES),--minutes $(MINUTES))
+
+bench: $(READY) ## the tables of tests/load/RESULTS.md
+	$(LOAD) bench
 
 lint: $(READY) ## check style, types and generated code
 	$(BIN)/ruff check .
