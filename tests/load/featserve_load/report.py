@@ -262,7 +262,9 @@ def _over_time(axes: Axes, result: dict[str, Any]) -> None:
                 axes.plot(*zip(*points, strict=True), ".-", color=_COLORS[metric], linewidth=1, markersize=3)
         axes.axvline(start, color="#e2e8f0", linewidth=1, zorder=0)
         if turn == 0:
-            axes.text(start, 1.01, name, rotation=35, fontsize=7, transform=axes.get_xaxis_transform())
+            place = start + part["duration_s"] / 2
+            across = axes.get_xaxis_transform()
+            axes.text(place, 0.01, name, rotation=90, fontsize=6, ha="center", va="bottom", transform=across)
         start += part["duration_s"]
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
