@@ -23,8 +23,12 @@ _ON_THE_CLIENT = "decode it in the client (decode=client) or convert it to PNG"
 _RESEND = "check that the file is whole and send it again"
 # Longer than every fixed header read below: reading one never passes the end, whatever was sent.
 _PADDING = b"\0" * 64
-# Every step of a walk costs time, a byte of input may buy one, and a camera writes a few dozen.
-_MAX_JPEG_SEGMENTS = 512
+# Segments in front of the first scan: 1 << this. A camera writes a few dozen.
+_JPEG_DOUBLINGS = 9
+# What looks like a marker, in a preview or profile say, up to the first scan.
+_MAX_JPEG_MARKERS = 4096
+# The same in the whole file, trailing data of a moving picture included.
+_MAX_JPEG_CANDIDATES = 1 << 20
 # libjpeg decodes all pixels once for each scan; encoders write about ten.
 _MAX_JPEG_SCANS = 100
 
@@ -156,8 +160,6 @@ def _jpeg(file: _File, max_pixels: int) -> tf.Tensor:
     walked = _walk_jpeg(file)
     precision, *frame_size, components = file.read(walked.frame + 4, 6)
     height, width = _number(frame_size[:2]), _number(frame_size[2:])
-    ff = tf.equal(file.padded[:-1], 0xFF)
-    scans = tf.math.count_nonzero(ff & tf.equal(file.padded[1:], 0xDA))
     contents = _checked(
         file.contents,
         [
@@ -180,8 +182,12 @@ def _jpeg(file: _File, max_pixels: int) -> tf.Tensor:
             ),
             *size_checks(height, width, max_pixels),
             (
-                scans <= _MAX_JPEG_SCANS,
-                text(f"expected a JPEG of at most {_MAX_JPEG_SCANS} scans, received ", scans, f": {_ON_THE_CLIENT}"),
+                walked.scans <= _MAX_JPEG_SCANS,
+                text(
+                    f"expected a JPEG of at most {_MAX_JPEG_SCANS} scans, received ",
+                    walked.scans,
+                    f": {_ON_THE_CLIENT}",
+                ),
             ),
             (
                 (components < 4) | walked.adobe,
@@ -200,6 +206,7 @@ class _JpegHeader:
     supported: tf.Tensor
     adobe: tf.Tensor
     whole: tf.Tensor  # the walk reached the first scan
+    scans: tf.Tensor  # at most as many scans are in the file
 
 
 _JPEG_UNKNOWN, _JPEG_FILLER, _JPEG_BARE, _JPEG_SEGMENT, _JPEG_FRAME, _JPEG_APP14, _JPEG_SCAN = range(7)
@@ -221,45 +228,53 @@ def _jpeg_markers() -> list[int]:
 def _walk_jpeg(file: _File) -> _JpegHeader:
     """Steps from marker to marker up to the first scan, as Pillow does before it hands the file to libjpeg.
 
+    A loop's step costs as much as decoding a thousand pixels. Instead, what might be a marker is looked up at once,
+    with the place that each leads to; which those places lead to in turn, and so on, doubles the path with each round.
+
     `tf.io.extract_jpeg_shape` is no substitute: it decodes all coefficients of a progressive file to tell its size.
     """
-    kinds = tf.constant(_jpeg_markers())
-
-    def step(steps, at, frame, app14, kind):  # type: ignore[no-untyped-def]
-        del kind
-        # Few operations: this runs for every image, about ten times.
-        head = tf.cast(file.padded[at : at + 4], tf.int32)
-        kind = tf.gather(kinds, head[1])
-        length = tf.where(kind < _JPEG_SEGMENT, kind, 2 + head[2] * 256 + head[3])
-        end = at + length
-        sound = tf.equal(head[0], 0xFF) & (end <= file.size) & ((kind < _JPEG_SEGMENT) | (length >= 4))
-        kind = tf.where(sound, kind, _JPEG_UNKNOWN)
-        return (
-            steps + 1,
-            tf.where((kind > _JPEG_UNKNOWN) & (kind < _JPEG_SCAN), end, at),
-            tf.where(tf.equal(kind, _JPEG_FRAME), at, frame),
-            tf.where(tf.equal(kind, _JPEG_APP14), at, app14),
-            kind,
-        )
-
-    def going(steps, at, frame, app14, kind):  # type: ignore[no-untyped-def]
-        del at, frame, app14
-        return (kind > _JPEG_UNKNOWN) & (kind < _JPEG_SCAN) & (steps < _MAX_JPEG_SEGMENTS)
-
-    zero = tf.constant(0)
-    _, at, frame, app14, kind = tf.while_loop(
-        going, step, (zero, tf.constant(2), zero, zero, tf.constant(_JPEG_FILLER)), parallel_iterations=1
-    )
+    # Neither stuffed bytes nor restarts, which is all that follows in the pixels' data.
+    second = file.padded[1:]
+    stuffed = tf.equal(second, 0) | tf.equal(tf.bitwise.bitwise_and(second, 0xF8), 0xD0)
+    ff = tf.reshape(tf.where(tf.equal(file.padded[:-1], 0xFF) & ~stuffed), [-1])
+    crowded = tf.size(ff) > _MAX_JPEG_CANDIDATES
+    ff = tf.cast(ff[:_MAX_JPEG_CANDIDATES], tf.int32)
+    codes = tf.cast(tf.gather(second, ff), tf.int32)
+    scans = tf.math.count_nonzero(tf.equal(codes, 0xDA))
+    kinds = tf.gather(tf.constant(_jpeg_markers()), codes)
+    markers = tf.reshape(tf.where(kinds > _JPEG_UNKNOWN), [-1])[:_MAX_JPEG_MARKERS]
+    # An end behind all others: what leads to no marker leads there.
+    places = tf.concat([tf.gather(ff, markers), file.size[None]], 0)
+    kinds = tf.concat([tf.gather(kinds, markers), [_JPEG_UNKNOWN]], 0)
+    last = tf.size(places) - 1
+    high, low = (tf.cast(tf.gather(file.padded, places + offset), tf.int32) for offset in (2, 3))
+    length = tf.where(kinds < _JPEG_SEGMENT, kinds, 2 + high * 256 + low)
+    length = tf.where(tf.equal(kinds, _JPEG_SCAN), 0, length)
+    ends = places + length
+    sound = (ends <= file.size) & ((kinds < _JPEG_SEGMENT) | (length >= 4) | tf.equal(kinds, _JPEG_SCAN))
+    nearest = tf.minimum(tf.searchsorted(places, ends), last)
+    following = tf.where(sound & tf.equal(tf.gather(places, nearest), ends), nearest, last)
+    start = tf.minimum(tf.searchsorted(places, [2]), last)
+    path = tf.where(tf.equal(tf.gather(places, start), 2), start, last)
+    for doubling in range(_JPEG_DOUBLINGS):
+        path = tf.concat([path, tf.gather(following, path)], 0)
+        if doubling + 1 < _JPEG_DOUBLINGS:
+            following = tf.gather(following, following)
+    kinds, places = tf.gather(kinds, path), tf.gather(places, path)
+    whole = tf.equal(kinds[-1], _JPEG_SCAN) & ~crowded
+    frame = tf.reduce_max(tf.where(tf.equal(kinds, _JPEG_FRAME), places, 0))
+    app14 = tf.reduce_max(tf.where(tf.equal(kinds, _JPEG_APP14), places, 0))
     high, low, *name = file.read(app14 + 2, 7)
     adobe = (app14 > 0) & (high * 256 + low >= 14)
     for byte, letter in zip(name, b"Adobe", strict=True):
         adobe &= tf.equal(byte, letter)
     return _JpegHeader(
-        at=at,
+        at=tf.reduce_max(tf.where(kinds > _JPEG_UNKNOWN, places, 2)),
         frame=frame,
         supported=file.read(frame + 1, 1)[0] <= 0xC2,
         adobe=adobe,
-        whole=tf.equal(kind, _JPEG_SCAN),
+        whole=whole,
+        scans=scans,
     )
 
 
