@@ -175,6 +175,8 @@ class Planner:
                 )
             try:
                 versions = yield from self.status(min(left, self.timeout_s))
+                if self.label is not None and any(item.available for item in versions):
+                    yield from self.signatures(min(left, self.timeout_s))  # a status is of any label, known or not
             except (ConnectError, ModelNotFound, DeadlineExceeded) as exc:
                 last = str(exc)
             else:

@@ -51,6 +51,7 @@ _WRONG_NAME = re.compile(r"Hostname Verification Check failed|is not in peer cer
 _CLOSED = re.compile(r"failed to connect.*(Socket closed|Connection reset|recvmsg)")
 _TOKEN = re.compile(r"Getting metadata from plugin failed with error: (?P<reason>.*)", re.DOTALL)
 
+_UNKNOWN_LABEL = re.compile(r"Unrecognized servable version label")
 _UNKNOWN_SIGNATURE = re.compile(r"Serving signature key .* not found")
 
 
@@ -69,6 +70,8 @@ def translate(code: grpc.StatusCode, details: str | None, context: CallContext) 
     details = details or ""
     where = f"model {context.model!r} at {context.target}" if context.model else context.target
     kind = ERRORS.get(code, ServerError)
+    if code is grpc.StatusCode.INVALID_ARGUMENT and _UNKNOWN_LABEL.search(details):
+        kind = ModelNotFound
     too_large = _TOO_LARGE.search(details) if code is grpc.StatusCode.RESOURCE_EXHAUSTED else None
     if too_large:
         kind = MessageTooLarge

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Iterator
 
 import h5py
@@ -261,3 +262,59 @@ def test_killed_at_random_ten_times_it_equals_an_undisturbed_run(
     failures = [(tmp_path / f"{name}.npz.failures.jsonl").read_bytes() for name in ("out", "whole")]
     assert failures[0] == failures[1] != b""
     assert not (tmp_path / "out.npz.partial").exists()
+
+
+def test_thousands_of_tiny_files(server: FakeServer, tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    kinds = [jpeg(seed, (2, 2)) for seed in range(7)]
+    names = [f"{number:04d}.jpg" for number in range(4996)]
+    names += ["new\nline.jpg", "snö ☃.jpg", "quote'\".jpg", os.fsdecode(b"not utf-8 \xff.jpg")]
+    for number, name in enumerate(names):
+        (folder / name).write_bytes(kinds[number % 7])
+    output = tmp_path / "out.npz"
+    assert run(server, folder, "--quiet", "--layers", "late", "--output", output) == 0
+    paths, data, _ = read(output, "late")
+    assert len(data) == 5000
+    assert {pathlib.Path(path).name for path in paths} == {os.fsdecode(os.fsencode(name)) for name in names}
+    for row in (0, 6, 4000, 4999):
+        np.testing.assert_array_equal(data[row], features(pathlib.Path(paths[row]).read_bytes())["late"])
+
+
+def test_one_large_file_is_one_error_and_is_not_read(
+    server: FakeServer, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "good.jpg").write_bytes(jpeg(0))
+    for name, head in (("zeros.jpg", b""), ("looks like one.jpg", jpeg(1)), ("png.png", b"\x89PNG\r\n\x1a\n")):
+        with open(folder / name, "wb") as file:
+            file.write(head)
+            file.truncate(200_000_000)
+    output = tmp_path / "out.npz"
+    tracemalloc.start()
+    try:
+        assert run(server, folder, "--quiet", "--output", output, "--max-message-bytes", 64 * 2**20) == 1
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000  # not even one of them
+    finally:
+        tracemalloc.stop()
+    assert [pathlib.Path(path).name for path in read(output, "late")[0]] == ["good.jpg"]
+    failures = [json.loads(line) for line in (tmp_path / "out.npz.failures.jsonl").read_text().splitlines()]
+    assert [(pathlib.Path(failure["path"]).name, failure["kind"]) for failure in failures] == [
+        ("looks like one.jpg", "InvalidImageError"),
+        ("png.png", "InvalidImageError"),
+        ("zeros.jpg", "InvalidImageError"),
+    ]
+    assert all("has 200000000 bytes, more than max_message_bytes=67108864" in failure["error"] for failure in failures)
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_large_file_of_garbage_within_the_limit(server: FakeServer, tmp_path: pathlib.Path) -> None:
+    with open(tmp_path / "zeros.jpg", "wb") as file:
+        file.truncate(200_000_000)
+    (tmp_path / "good.jpg").write_bytes(jpeg(0))
+    for decode in ("server", "client"):
+        output = tmp_path / f"{decode}.npz"
+        assert run(server, tmp_path / "zeros.jpg", tmp_path / "good.jpg", "--output", output, "--decode", decode) == 1
+        (failure,) = [json.loads(line) for line in (tmp_path / f"{decode}.npz.failures.jsonl").read_text().splitlines()]
+        assert failure["kind"] == "InvalidImageError" and "not an image in a known format" in failure["error"]

@@ -3,8 +3,6 @@
 import asyncio
 import pathlib
 import pickle
-import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 
 import grpc
@@ -22,31 +20,6 @@ from featserve_client import (
 from featserve_client._cli import main
 
 from .fake_server import FakeServer, jpeg
-
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
-
-
-@pytest.fixture(scope="module")
-def pems(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """Certificates of one authority for `server`, `client` and `expired`, and of another for `stranger`."""
-    folder = tmp_path_factory.mktemp("pems")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    for authority in ("ca", "otherca"):
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{authority}.key", "-out",
-                f"{authority}.pem", "-days", "2", "-subj", f"/CN={authority}")  # fmt: skip
-    for name, authority, days in (("server", "ca", 2), ("client", "ca", 2), ("expired", "ca", -1),
-                                  ("stranger", "otherca", 2)):  # fmt: skip
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr",
-                "-subj", f"/CN={name}")  # fmt: skip
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key",
-                "-CAcreateserial", "-days", str(days), "-extfile", "names", "-out", f"{name}.pem")  # fmt: skip
-    openssl("rsa", "-aes128", "-passout", "pass:secret", "-in", "client.key", "-out", "locked.key")
-    (folder / "junk").write_bytes(b"not a certificate")
-    return folder
 
 
 @pytest.fixture(scope="module")

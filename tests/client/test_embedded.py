@@ -1,0 +1,226 @@
+"""The client and the embedded server: readiness, versions and labels, TLS, and an extraction whose ends are killed."""
+
+import asyncio
+import json
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from io import BytesIO
+
+import numpy as np
+import pytest
+from featserve_client import (
+    TLS,
+    AsyncFeatureClient,
+    ConnectError,
+    DeadlineExceeded,
+    FeatureClient,
+    ModelNotFound,
+    RetryPolicy,
+)
+from PIL import Image
+
+pytest.importorskip("tensorflow")
+from featserve_serving import create_server
+
+COLOURS = (1, 8, 8, 3)
+
+
+def photo(seed: int, size: tuple[int, int] = (320, 240)) -> bytes:
+    noise = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), np.uint8)
+    out = BytesIO()
+    Image.fromarray(noise).resize(size).save(out, "JPEG")
+    return out.getvalue()
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Versions 1 and 2 of a model whose one layer is a thumbnail plus the version."""
+    import tensorflow as tf
+
+    class Thumbnail(tf.Module):
+        def __init__(self, version: int) -> None:
+            super().__init__()
+            self.version = float(version)
+
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+        def encoded(self, image_bytes):
+            def one(data):
+                return tf.image.resize(tf.io.decode_jpeg(data, channels=3), COLOURS[1:3])
+
+            rows = tf.map_fn(one, image_bytes, fn_output_signature=tf.float32)
+            return {"thumbnail": tf.ensure_shape(rows, (None, *COLOURS[1:])) + self.version}
+
+    root = tmp_path_factory.mktemp("versions")
+    for version in (1, 2):
+        module = Thumbnail(version)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            tf.saved_model.save(module, str(root / str(version)), signatures={"encoded": module.encoded})
+    return root
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_readiness_is_waited_for(model: pathlib.Path, tmp_path: pathlib.Path, free_port: int) -> None:
+    target = f"127.0.0.1:{free_port}"
+    base_path = tmp_path / "thumbnails"
+    base_path.mkdir()
+    retry = RetryPolicy(max_attempts=1)
+    with FeatureClient(target, model="t", retry=retry) as client:
+        with pytest.raises(ConnectError, match="no server at"):
+            client.status()
+        with pytest.raises(DeadlineExceeded, match=r"'t' is not ready after timeout_s=0.3 seconds: .*no server at"):
+            client.wait_until_ready(0.3)
+        answers: list[np.ndarray] = []
+        patient = FeatureClient(target, model="t", wait_for_ready=True, retry=retry)
+
+        async def ask() -> np.ndarray:
+            async with AsyncFeatureClient(target, model="t", wait_for_ready=True, retry=retry) as other:
+                return (await other.extract(photo(0)))["thumbnail"]
+
+        early = [
+            threading.Thread(target=lambda: answers.append(patient.extract(photo(0))["thumbnail"])),
+            threading.Thread(target=lambda: answers.append(asyncio.run(ask()))),
+            threading.Thread(target=lambda: client.wait_until_ready(60)),
+        ]
+        (base_path / "1").symlink_to(model / "1")
+        for thread in early:
+            thread.start()
+        with create_server(model_base_path=base_path, model_name="t", address=target):
+            for thread in early:
+                thread.join()
+            assert [answer.shape for answer in answers] == [COLOURS, COLOURS]
+            assert [(state.version, state.available) for state in client.status()] == [(1, True)]
+            with FeatureClient(target, model="u") as stranger:
+                with pytest.raises(DeadlineExceeded, match="'u' is not ready after timeout_s=0.3 seconds: .*not found"):
+                    stranger.wait_until_ready(0.3)
+        patient.close()
+
+
+def test_versions_and_labels(model: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    config = tmp_path / "models.config"
+    config.write_text(
+        f"""model_config_list {{ config {{ name: "t" base_path: "{model}" model_platform: "tensorflow"
+        model_version_policy {{ all {{}} }}
+        version_labels {{ key: "stable" value: 1 }} version_labels {{ key: "canary" value: 2 }} }} }}"""
+    )
+    with create_server(model_config_file=config) as server:
+        target = f"127.0.0.1:{server.port}"
+
+        def offset(**which: object) -> float:
+            with FeatureClient(target, model="t", **which) as client:
+                client.wait_until_ready(30)
+                assert client.metadata().version == next(iter(client.extract_iter([photo(0)]))).version
+                return float((client.extract(photo(0))["thumbnail"] - first).max())
+
+        with FeatureClient(target, model="t", version=1) as client:
+            client.wait_until_ready(30)
+            first = client.extract(photo(0))["thumbnail"]
+            assert client.pinned(2).metadata().version == 2
+        assert [offset(label="stable"), offset(label="canary"), offset(version=2), offset()] == [0, 1, 1, 1]
+        for which, name in (({"label": "gold"}, "gold"), ({"version": 7}, "7")):
+            with FeatureClient(target, model="t", **which) as client:
+                for call in (client.metadata, lambda client=client: client.extract(photo(0))):
+                    with pytest.raises(ModelNotFound, match=f"'t' at {target} not found: .*{name}"):
+                        call()
+                with pytest.raises(DeadlineExceeded, match=f"not ready after timeout_s=0.3 seconds: .*{name}"):
+                    client.wait_until_ready(0.3)
+
+
+def test_tls(model: pathlib.Path, tmp_path: pathlib.Path, pems: pathlib.Path) -> None:
+    text = {name: json.dumps((pems / name).read_text()) for name in ("server.key", "server.pem", "ca.pem")}
+    config = tmp_path / "ssl.config"
+    config.write_text(
+        f"server_key: {text['server.key']}\nserver_cert: {text['server.pem']}\ncustom_ca: {text['ca.pem']}\n"
+        "client_verify: true\n"
+    )
+    with create_server(model_base_path=model, model_name="t", ssl_config_file=config) as server:
+        target, ca = f"127.0.0.1:{server.port}", pems / "ca.pem"
+        tls = TLS(ca=ca, certificate=pems / "client.pem", private_key=pems / "client.key")
+        with FeatureClient(target, model="t", tls=tls, token="abc") as client:
+            assert client.extract(photo(0))["thumbnail"].shape == COLOURS
+        with FeatureClient(target, model="t", tls=TLS(ca=ca)) as client:
+            with pytest.raises(ConnectError, match="or a certificate that it trusts"):
+                client.status()
+        with FeatureClient(target, model="t", tls=TLS(ca=pems / "otherca.pem")) as client:
+            with pytest.raises(ConnectError, match="the certificate of the server at .* is refused"):
+                client.status()
+
+
+@pytest.fixture
+def start_server(model: pathlib.Path) -> Iterator[Callable[[int], tuple[subprocess.Popen[str], int]]]:
+    running: list[subprocess.Popen[str]] = []
+
+    def start(port: int) -> tuple[subprocess.Popen[str], int]:
+        command = [sys.executable, "-m", "featserve_serving", "--runtime=embedded", f"--port={port}"]
+        command += ["--rest_api_port=-1", "--model_name=t", f"--model_base_path={model}"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        running.append(process)
+        assert process.stdout
+        return process, int(process.stdout.readline().rpartition(":")[2])
+
+    yield start
+    for process in running:
+        process.kill()
+        process.communicate()
+
+
+def test_killed_on_both_sides_it_equals_an_undisturbed_run(
+    start_server: Callable[[int], tuple[subprocess.Popen[str], int]], tmp_path: pathlib.Path
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for seed in range(1800):  # eight parts
+        name = photos / f"{seed:04d}.jpg"
+        if seed < 20:
+            name.write_bytes(photo(seed))
+        else:
+            name.hardlink_to(photos / f"{seed % 20:04d}.jpg")
+    (photos / "0700.jpg").unlink()
+    (photos / "0700.jpg").write_bytes(b"no image")
+    server, port = start_server(0)
+    killed = 0
+
+    def client(name: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "featserve_client._cli", "extract", str(photos), "--model", "t", "--resume"]
+        command += ["--server", f"127.0.0.1:{port}", "--output", str(tmp_path / name), "--quiet"]
+        return subprocess.Popen(command)
+
+    def parts() -> int:
+        return len(list((tmp_path / "out.npz.partial").glob("part-*")))
+
+    assert client("whole.npz").wait(60) == 1  # of 1,800 one is no image
+    for wanted in (1, 3):
+        process = client("out.npz")
+        while parts() < wanted:
+            assert process.poll() is None
+            time.sleep(0.01)
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+        if wanted == 3:  # the client lives on until the server is back
+            server, _ = start_server(port)
+            while parts() < 4:
+                assert process.poll() is None
+                time.sleep(0.01)
+        killed += process.poll() is None
+        process.kill()
+        process.wait()
+        if wanted == 1:
+            server, _ = start_server(port)
+    assert killed == 2 and not (tmp_path / "out.npz").exists()
+    assert client("out.npz").wait(60) == 1
+    assert (tmp_path / "out.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+    lines = (tmp_path / "out.npz.failures.jsonl").read_text().splitlines()
+    assert [pathlib.Path(json.loads(line)["path"]).name for line in lines] == ["0700.jpg"]
