@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
@@ -178,11 +179,13 @@ def quantize_graph(
 
 def held_out_photos(images: Array) -> Array:
     """The photos of a calibration set that prove the result and set nothing."""
-    return images[_held_out(len(images))]
+    chosen: Array = images[_held_out(len(images))]
+    return chosen
 
 
-def _held_out(count: int) -> Array:
-    return np.arange(count) % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
+def _held_out(count: int) -> npt.NDArray[np.bool_]:
+    mask: npt.NDArray[np.bool_] = np.arange(count) % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
+    return mask
 
 
 def _check_share(graph: FloatGraph, layers: Sequence[Layer], refused: Mapping[str, str]) -> None:
