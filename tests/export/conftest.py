@@ -5,16 +5,6 @@ import warnings
 import pytest
 
 
-def pytest_collection_modifyitems(config, items):
-    """Leave the slow tests out unless markers are chosen."""
-    if config.option.markexpr:
-        return
-    slow = [item for item in items if item.get_closest_marker("slow")]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [item for item in items if item not in slow]
-
-
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
     """MobileNet at 64 pixels with random weights and two layers: the report of its export."""
