@@ -228,8 +228,8 @@ def _jpeg_markers() -> list[int]:
 def _walk_jpeg(file: _File) -> _JpegHeader:
     """Steps from marker to marker up to the first scan, as Pillow does before it hands the file to libjpeg.
 
-    A loop's step costs as much as decoding a thousand pixels. Instead, what might be a marker is looked up at once,
-    with the place that each leads to; which those places lead to in turn, and so on, doubles the path with each round.
+    All that might be a marker is looked up at once, with the marker that each leads to. Following every such step by
+    another of the same length doubles the path in each round.
 
     `tf.io.extract_jpeg_shape` is no substitute: it decodes all coefficients of a progressive file to tell its size.
     """

@@ -141,8 +141,7 @@ def _nearest(start: tf.Tensor, length: tf.Tensor, size: tf.Tensor, target: int) 
 class _Pass:
     """One of Pillow's two passes: which source lines make up each target line, and with what weights.
 
-    Products and sums are of few enough bits to be exact in float64, which a sparse matrix multiplies a vector at a
-    time; integers it multiplies one by one.
+    Products and sums are of few enough bits to be exact in float64; the sparse matrices multiply no integers.
     """
 
     target: int
