@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import sys
 
 COMMANDS = {
@@ -26,6 +27,8 @@ def main(argv: list[str] | None = None) -> int:
     from featserve_client import FeatserveError
     from featserve_load.errors import LoadError
 
+    # Ended from outside, as by `timeout`: the servers that were started must end too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         status: int = importlib.import_module(f"featserve_load.{arguments[0]}").main(arguments[1:])
         return status
