@@ -19,6 +19,7 @@ RETRYING = (
         json.dumps(
             {
                 "loadBalancingConfig": [{"round_robin": {}}],
+                "healthCheckConfig": {"serviceName": ""},
                 "methodConfig": [
                     {
                         "name": [{}],
