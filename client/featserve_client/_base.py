@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -20,7 +21,7 @@ _PUSHBACK_ATTEMPTS = 5
 _PUSHBACK = "grpc-retry-pushback-ms"
 
 
-class BaseClient:
+class BaseClient(abc.ABC):
     """Configuration, pickling and error translation."""
 
     def __init__(
@@ -101,8 +102,9 @@ class BaseClient:
         )
         self._set_up()
 
+    @abc.abstractmethod
     def _set_up(self) -> None:
-        raise NotImplementedError
+        """Prepare the connection's state, without connecting."""
 
     @property
     def target(self) -> str:
