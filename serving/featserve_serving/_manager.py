@@ -89,7 +89,7 @@ class _Version:
 
 @dataclass
 class _Model:
-    config: Any
+    config: Any | None  # None once a reload has left the model out
     versions: dict[int, _Version] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
 
@@ -240,15 +240,21 @@ class ModelManager:
         wanted = validated(config)
         with self._reconciling:
             self._check_before_change(wanted)
-            with self._changed:
-                for name, model_config in wanted.items():
-                    self._models.setdefault(name, _Model(model_config)).config = model_config
-            for name in wanted:
-                self._load_aspired(name)
-            self._require_available(wanted)
-            self._move_labels(wanted)
-            for name in list(self._models):
-                self._unload_unaspired(name, keep=name in wanted)
+            before = {name: model.config for name, model in self._models.items()}
+            self._configure(wanted)
+            try:
+                for name in wanted:
+                    self._load_aspired(name)
+                self._require_available(wanted)
+                self._move_labels(wanted)
+                after = {**dict.fromkeys(before), **wanted}
+            except BaseException:
+                after = {**dict.fromkeys(wanted), **before}
+                raise
+            finally:
+                self._configure(after)
+                for name in list(self._models):
+                    self._unload_unaspired(name)
         self._on_change()
 
     def reconcile(self) -> None:
@@ -256,7 +262,15 @@ class ModelManager:
         with self._reconciling:
             for name in list(self._models):
                 self._load_aspired(name)
-                self._unload_unaspired(name, keep=True)
+                self._unload_unaspired(name)
+
+    def _configure(self, configs: dict[str, Any]) -> None:
+        with self._changed:
+            for name, config in configs.items():
+                model = self._models.setdefault(name, _Model(config))
+                model.config = config
+                if config is None:
+                    model.labels = {}
 
     def _check_before_change(self, wanted: dict[str, Any]) -> None:
         """Refuse, before anything is touched, what cannot work."""
@@ -302,6 +316,8 @@ class ModelManager:
     def _aspired(self, name: str) -> dict[int, Path] | None:
         """Return the versions to serve, or `None` to leave everything as it is."""
         model = self._models[name]
+        if model.config is None:
+            return {}
         existing = _versions.scan(Path(model.config.base_path))
         if existing is None:
             _LOGGER.warning("model %s: %s cannot be read; what is loaded stays", name, model.config.base_path)
@@ -357,18 +373,14 @@ class ModelManager:
             return
         self._enter(version, State.END)
 
-    def _unload_unaspired(self, name: str, *, keep: bool) -> None:
+    def _unload_unaspired(self, name: str) -> None:
         model = self._models[name]
-        aspired = self._aspired(name) if keep else {}
+        aspired = self._aspired(name)
         if aspired is None:
             return
         for number in model.available():
             if number not in aspired:
                 self._unload(model.versions[number])
-        if not keep:
-            with self._changed:
-                model.labels = {}
-                model.config.version_labels.clear()
 
     def _unload(self, version: _Version) -> None:
         if version.servable is None:

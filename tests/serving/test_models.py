@@ -152,8 +152,13 @@ def test_reload_replaces_the_model_set(publish, serve, caller, base_path, eventu
     client = caller(serve())
     client.reload(config_of(("renamed", base_path, "")))
     assert client.predict(1, model="renamed")[1] == 1
+    publish(2)
+    eventually(lambda: client.predict(1, model="renamed")[1] == 2)  # a poll later
     eventually(lambda: _code(client) is grpc.StatusCode.NOT_FOUND)
     eventually(lambda: client.health("adder") == "NOT_SERVING" and client.health("renamed") == "SERVING")
+    publish(3)
+    eventually(lambda: client.predict(1, model="renamed")[1] == 3)
+    assert _code(client) is grpc.StatusCode.NOT_FOUND and client.health("adder") == "NOT_SERVING"
 
 
 @pytest.mark.parametrize(
@@ -164,13 +169,15 @@ def test_reload_replaces_the_model_set(publish, serve, caller, base_path, eventu
         ([("a", "/x", ""), ("a", "/x", "")], "INVALID_ARGUMENT", "Illegal to list model a multiple times"),
     ],
 )
-def test_a_refused_reload_changes_nothing(publish, serve, caller, models, code, text):
+def test_a_refused_reload_changes_nothing(publish, serve, caller, eventually, models, code, text):
     publish(1)
     client = caller(serve())
     with pytest.raises(grpc.RpcError) as refusal:
         client.reload(config_of(*models))
     assert refusal.value.code().name == code and text in refusal.value.details()
     assert client.predict(1)[1] == 1
+    publish(2)
+    eventually(lambda: client.predict(1)[1] == 2)  # polls go on where they looked before
 
 
 def test_reload_is_off_where_others_can_reach_it(publish, serve, caller, base_path):
