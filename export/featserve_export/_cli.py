@@ -171,7 +171,3 @@ def _size(text: str) -> tuple[int, int]:
     if len(sides) not in (1, 2) or min(sides) < 1:
         raise argparse.ArgumentTypeError(f"expected HEIGHTxWIDTH or one number of pixels, received {text!r}")
     return sides[0], sides[-1]
-
-
-if __name__ == "__main__":
-    sys.exit(main())
