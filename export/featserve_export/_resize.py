@@ -17,6 +17,7 @@ import tensorflow as tf
 _WEIGHT_BITS = 22
 # A pass widens pixels to float64 a block at a time, so that an 8,000-pixel image needs no gigabyte.
 _BLOCK_ELEMENTS = 1 << 20
+_TILE = 8
 # Since 13.0 Pillow shrinks the height first where that is much cheaper. A pass rounds to whole levels: the order shows.
 _MAY_START_VERTICALLY = int(PIL.__version__.partition(".")[0]) >= 13
 
@@ -141,13 +142,13 @@ def _nearest(start: tf.Tensor, length: tf.Tensor, size: tf.Tensor, target: int) 
 class _Pass:
     """One of Pillow's two passes: which source lines make up each target line, and with what weights.
 
-    Products and sums are of few enough bits to be exact in float64; the sparse matrices multiply no integers.
+    Products and sums are of few enough bits to be exact in float64, in any order; matrices of integers multiply slowly.
     """
 
     target: int
     size: tf.Tensor  # source lines, scalar int32
-    lines: tf.Tensor  # (target, taps) int32
-    weights: tf.Tensor  # (target, taps) float64, multiples of 2**-22
+    lower: tf.Tensor  # (target, padded to whole tiles) int32, the first source line of each
+    weights: tf.Tensor  # (the same, taps) float64, multiples of 2**-22
 
     @classmethod
     def plan(cls, start: tf.Tensor, length: tf.Tensor, size: tf.Tensor, target: int, resampling: _Filter) -> _Pass:
@@ -155,7 +156,9 @@ class _Pass:
         stretch = tf.maximum(scale, 1.0)
         support = resampling.support * stretch
         taps = tf.cast(tf.math.ceil(support), tf.int32) * 2 + 1
-        centers = tf.cast(start, tf.float64) + (tf.range(target, dtype=tf.float64) + 0.5) * scale
+        padded = -(-target // _TILE) * _TILE
+        numbers = tf.minimum(tf.range(padded, dtype=tf.float64), target - 1.0)
+        centers = tf.cast(start, tf.float64) + (numbers + 0.5) * scale
         lower = tf.maximum(tf.cast(centers - support + 0.5, tf.int32), 0)
         upper = tf.minimum(tf.cast(centers + support + 0.5, tf.int32), size)
         lines = lower[:, None] + tf.range(taps)[None, :]
@@ -167,48 +170,36 @@ class _Pass:
         return cls(
             target=target,
             size=size,
-            lines=tf.minimum(lines, size - 1),
+            lower=tf.ensure_shape(lower, [padded]),
             weights=tf.cast(rounded, tf.float64) * 2.0**-_WEIGHT_BITS,
         )
 
-    def resize_height(self, image: tf.Tensor) -> tf.Tensor:
-        """Maps `(source lines, elements)` uint8 to `(target lines, elements)` uint8."""
+    def __call__(self, image: tf.Tensor) -> tf.Tensor:
+        """Maps `(source lines, elements)` uint8 to `(target lines, elements)` uint8.
+
+        A few neighbouring target lines share a tile: they need nearly the same source lines, so that a small dense
+        product wastes little on zeros.
+        """
+        lower = tf.reshape(self.lower, [-1, _TILE])
+        offsets = lower - lower[:, :1]
+        taps = tf.shape(self.weights)[1]
+        band = tf.reduce_max(offsets) + taps
+        tap = tf.range(band) - tf.reshape(offsets, [-1, 1])
+        spread = tf.gather(self.weights, tf.clip_by_value(tap, 0, taps - 1), batch_dims=1)
+        spread = tf.where((tap >= 0) & (tap < taps), spread, tf.constant(0.0, tf.float64))
+        matrices = tf.reshape(spread, [-1, _TILE, band])
+        lines = tf.minimum(lower[:, :1] + tf.range(band), self.size - 1)
 
         def block(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-            lines, weights = self.lines[start:end], self.weights[start:end]
-            first, last = lines[0, 0], lines[-1, -1]
-            matrix = _sparse(lines - first, weights, last + 1 - first)
-            return _levels(matrix, image[first : last + 1])
+            sources = tf.cast(tf.gather(image, lines[start:end]), tf.float64)
+            return tf.reshape(_levels(tf.matmul(matrices[start:end], sources)), [-1, tf.shape(image)[1]])
 
-        share = _BLOCK_ELEMENTS / tf.size(image, tf.int64)
-        return _in_blocks(block, tf.constant(self.target), tf.cast(self.target * share, tf.int32))
-
-    def resize_width(self, image: tf.Tensor) -> tf.Tensor:
-        """Maps `(rows, source lines * 3)` uint8 to `(rows, target lines * 3)` uint8."""
-        colors = tf.range(3)
-        lines = tf.reshape(self.lines[:, None, :] * 3 + colors[:, None], [self.target * 3, -1])
-        matrix = _sparse(lines, tf.repeat(self.weights, 3, axis=0), self.size * 3)
-        shape = tf.shape(image)
-        return _in_blocks(
-            lambda start, end: tf.transpose(_levels(matrix, tf.transpose(image[start:end]))),
-            shape[0],
-            _BLOCK_ELEMENTS // shape[1],
-        )
+        elements = tf.cast(band, tf.int64) * tf.shape(image, tf.int64)[1]
+        share = tf.minimum(_BLOCK_ELEMENTS // tf.maximum(elements, 1), lower.shape[0])
+        return _in_blocks(block, tf.constant(lower.shape[0]), tf.cast(share, tf.int32))[: self.target]
 
 
-def _sparse(columns: tf.Tensor, values: tf.Tensor, width: tf.Tensor) -> tf.Tensor:
-    """A matrix of `width` columns whose row i has `values[i]` at `columns[i]`."""
-    height, taps = tf.unstack(tf.shape(columns))
-    rows = tf.repeat(tf.range(height), taps)
-    return tf.raw_ops.SparseTensorToCSRSparseMatrix(
-        indices=tf.cast(tf.stack([rows, tf.reshape(columns, [-1])], 1), tf.int64),
-        values=tf.reshape(values, [-1]),
-        dense_shape=tf.cast(tf.stack([height, width]), tf.int64),
-    )
-
-
-def _levels(matrix: tf.Tensor, lines: tf.Tensor) -> tf.Tensor:
-    sums = tf.raw_ops.SparseMatrixMatMul(a=matrix, b=tf.cast(lines, tf.float64))
+def _levels(sums: tf.Tensor) -> tf.Tensor:
     zero, top = tf.constant(0.0, tf.float64), tf.constant(255.0, tf.float64)
     return tf.cast(tf.raw_ops.ClipByValue(t=sums, clip_value_min=zero, clip_value_max=top) + 0.5, tf.uint8)
 
@@ -238,16 +229,10 @@ def _resample(images: tf.Tensor, horizontal: _Pass, vertical: _Pass) -> tf.Tenso
     """Resizes `(N, H, W, 3)` uint8 in Pillow's two passes, in Pillow's order."""
 
     def resize_width(images: tf.Tensor) -> tf.Tensor:
-        count, height, width = tf.unstack(tf.shape(images)[:3])
-        resized = horizontal.resize_width(tf.reshape(images, [count * height, width * 3]))
-        return tf.reshape(resized, [count, height, horizontal.target, 3])
+        return _along(2, horizontal, images)
 
     def resize_height(images: tf.Tensor) -> tf.Tensor:
-        count, height, width = tf.unstack(tf.shape(images)[:3])
-        rows = tf.transpose(tf.reshape(images, [count, height, width * 3]), [1, 0, 2])
-        resized = vertical.resize_height(tf.reshape(rows, [height, count * width * 3]))
-        resized = tf.transpose(tf.reshape(resized, [vertical.target, count, width * 3]), [1, 0, 2])
-        return tf.reshape(resized, [count, vertical.target, width, 3])
+        return _along(1, vertical, images)
 
     if not _MAY_START_VERTICALLY:
         return resize_height(resize_width(images))
@@ -258,3 +243,12 @@ def _resample(images: tf.Tensor, horizontal: _Pass, vertical: _Pass) -> tf.Tenso
         lambda: resize_width(resize_height(images)),
         lambda: resize_height(resize_width(images)),
     )
+
+
+def _along(axis: int, resize: _Pass, images: tf.Tensor) -> tf.Tensor:
+    order = [axis, *(other for other in range(4) if other != axis)]
+    rows = tf.transpose(images, order)
+    shape = tf.shape(rows)
+    resized = resize(tf.reshape(rows, [shape[0], -1]))
+    back = [order.index(place) for place in range(4)]
+    return tf.transpose(tf.reshape(resized, tf.concat([[resize.target], shape[1:]], 0)), back)
