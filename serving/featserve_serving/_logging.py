@@ -38,9 +38,19 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line)
 
 
+class _StderrHandler(logging.Handler):
+    """Writes to what is stderr now: whoever replaced it may have closed the one that was there at start."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
+
+
 def configure(log_format: str) -> None:
     """Send this package's log to stderr."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _StderrHandler()
     if log_format == "json":
         handler.setFormatter(JsonFormatter())
     else:
@@ -48,4 +58,3 @@ def configure(log_format: str) -> None:
     logger = logging.getLogger("featserve_serving")
     logger.handlers[:] = [handler]
     logger.setLevel(logging.INFO)
-    logger.propagate = False

@@ -37,6 +37,8 @@ _MODEL_VIEW = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_CHOICE}(?:/(?P<met
 _API = re.compile(r"/v1/.*", re.I | re.S)
 _METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 _NOT_FOUND = "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
+#: Another server may take the request at once; a second is the shortest that the header can say.
+_STOPPING_RETRY_S = 1
 _CORS = {
     "access-control-allow-origin": "*",
     "access-control-allow-methods": "POST, GET",
@@ -78,6 +80,11 @@ class RestApi:
         self._metrics = metrics
         self._compute, self._control = pools
         self._options = options
+        self._draining = False
+
+    def drain(self) -> None:
+        """Refuse work from now on, in a way that makes clients try another server."""
+        self._draining = True
 
     def app(self) -> Starlette:
         """Return the ASGI application."""
@@ -108,12 +115,12 @@ class RestApi:
     async def _answer_api(self, request: Request, path: str, headers: dict[str, str], request_id: str) -> Response:
         found = _MODEL_CALL.fullmatch(path) if request.method == "POST" else None
         pool = self._compute if found else self._control
+        if found and self._draining:
+            return _later(_errors.Unavailable("The server is stopping."), _STOPPING_RETRY_S)
         if pool.full:
             self._metrics.refused(_ENTRYPOINT)
             seconds = -(-pool.retry_after_ms() // 1000)
-            response = _failure(_errors.ResourceExhausted("The server is at its limit of requests."))
-            response.headers["retry-after"] = str(seconds)
-            return response
+            return _later(_errors.ResourceExhausted("The server is at its limit of requests."), seconds)
         try:
             body = await self._body(request)
         except ClientDisconnect:
@@ -282,6 +289,12 @@ def _preflight(origin: str) -> Response:
 
 def _failure(exc: _errors.RequestError) -> Response:
     return _json(_json_answers.error(str(exc)), HTTP_CODES[type(exc)])
+
+
+def _later(exc: _errors.RequestError, seconds: int) -> Response:
+    response = _failure(exc)
+    response.headers["retry-after"] = str(seconds)
+    return response
 
 
 def _json(body: bytes, status: int = 200) -> Response:

@@ -99,6 +99,7 @@ class Server:
         self._recorder = Recorder(self._metrics, self._tracer)
         self._interceptor = self._create_interceptor()
         self._grpc_server: Any = None
+        self._rest_api = self._create_rest_api()
         self._rest_server: RestServer | None = None
         self._watcher: threading.Thread | None = None
         self._port = 0
@@ -142,6 +143,7 @@ class Server:
         self._report_health()
         self._stopping.set()
         end = time.monotonic() + grace_s
+        self._rest_api.drain()
         if self._grpc_server:
             self._drain_grpc(end)
         if self._rest_server:
@@ -224,16 +226,18 @@ class Server:
         }
         return CallInterceptor(self._recorder, self._metrics, pools, self._control)
 
-    def _open_rest(self, address: str) -> None:
+    def _create_rest_api(self) -> RestApi:
         options = RestOptions(
             max_body_bytes=self._options.max_message_bytes,
             timeout_s=self._options.rest_timeout_s,
             metrics_path=self._metrics_path,
             cors=self._options.rest_cors,
         )
-        api = RestApi(self._handlers, self._recorder, self._metrics, (self._compute, self._control), options)
+        return RestApi(self._handlers, self._recorder, self._metrics, (self._compute, self._control), options)
+
+    def _open_rest(self, address: str) -> None:
         tls = _tls.ssl_context(self._ssl, str(self._options.ssl_config_file)) if self._ssl else None
-        self._rest_server = RestServer(api.app(), address, tls)
+        self._rest_server = RestServer(self._rest_api.app(), address, tls)
         self._rest_server.start()
 
     def _watch_config(self) -> None:

@@ -3,6 +3,8 @@
 import shutil
 import subprocess
 import sys
+import threading
+import time
 import warnings
 from pathlib import Path
 
@@ -73,6 +75,22 @@ def base_path(tmp_path) -> Path:
     return tmp_path / "models" / "adder"
 
 
+@pytest.fixture
+def gate(monkeypatch):
+    """Hold every computation of the servers in this process until the event is set."""
+    from featserve_serving._servable import Servable
+
+    opened, run = threading.Event(), Servable.run
+
+    def held(*args, **kwargs):
+        assert opened.wait(120)
+        return run(*args, **kwargs)
+
+    monkeypatch.setattr(Servable, "run", held)
+    yield opened
+    opened.set()
+
+
 class Caller:
     """A client that knows no more than the wire."""
 
@@ -87,7 +105,7 @@ class Caller:
             request_serializer=lambda message: message if isinstance(message, bytes) else message.SerializeToString(),
             response_deserializer=response_type.FromString,
         )
-        return run.with_call(request, **{"timeout": 20, **kwargs})
+        return run.with_call(request, **{"timeout": 60, **kwargs})
 
     def predict(self, x=1.0, *, model="adder", version=None, label=None, signature="", **kwargs):
         """Return the first number of the answer, and the version that gave it."""
@@ -131,7 +149,7 @@ class Caller:
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
-        return health_pb2.HealthCheckResponse.ServingStatus.Name(run(request, timeout=5).status)
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(run(request, timeout=60).status)
 
     def close(self):
         self.channel.close()
@@ -156,9 +174,8 @@ def caller():
 @pytest.fixture
 def eventually():
     """Return a function that waits until a condition holds."""
-    import time
 
-    def wait(condition, timeout_s=30.0):
+    def wait(condition, timeout_s=60.0):
         end = time.monotonic() + timeout_s
         while not condition():
             assert time.monotonic() < end, "the condition did not come true in time"

@@ -48,7 +48,12 @@ def valid():
     return request
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=300,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.data())
 def test_mutated_requests_get_an_answer_or_a_refusal(server, client, data):
     raw = bytearray(valid().SerializeToString())

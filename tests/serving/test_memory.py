@@ -46,4 +46,5 @@ def test_memory_after_many_swaps_is_that_after_a_few(tmp_path, caller, eventuall
         shutil.rmtree(base_path / str(version - 1))
         memory[version - 1] = psutil.Process(process.pid).memory_info().rss
     print({swaps: round(rss / 2**20) for swaps, rss in memory.items()})
-    assert memory[SWAPS] < 1.1 * memory[SETTLED_AFTER]
+    # The least of the last three: what the allocator has not given back yet is no leak.
+    assert min(memory[swaps] for swaps in range(SWAPS - 2, SWAPS + 1)) < 1.1 * memory[SETTLED_AFTER]

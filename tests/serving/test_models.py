@@ -58,19 +58,19 @@ def test_removing_the_newest_version_rolls_back(publish, serve, caller, eventual
     eventually(lambda: client.predict(1)[1] == 1)
 
 
-def test_a_broken_version_leaves_the_old_one_serving(publish, serve, caller, eventually, base_path):
+def test_a_broken_version_leaves_the_old_one_serving(publish, serve, caller, eventually, base_path, saved_model):
     publish(1)
     client = caller(serve())
-    broken = base_path / "2"
-    broken.mkdir()
-    (broken / "saved_model.pb").write_bytes(b"\x08\x01not a model")
+    whole = base_path / "2.whole"
+    whole.mkdir()
+    (whole / "saved_model.pb").write_bytes(b"\x08\x01not a model")
+    broken = whole.rename(base_path / "2")
     eventually(lambda: client.states().get(2, ("",))[0] == "END")
     error = client.states()[2][1]
     assert error and str(base_path) not in error
     assert client.predict(1)[1] == 1
     # Repaired in place, it is tried again.
-    publish(3).rename(base_path / "3.whole")
-    shutil.copytree(base_path / "3.whole", broken, dirs_exist_ok=True)
+    shutil.copytree(saved_model(2), broken, dirs_exist_ok=True)
     eventually(lambda: client.predict(1)[1] == 2)
 
 

@@ -1,9 +1,10 @@
 """More callers than the server can take."""
 
-import threading
+import socket
 import time
 import urllib.error
 import urllib.request
+from concurrent import futures
 
 import grpc
 import numpy as np
@@ -28,82 +29,97 @@ def small_server(publish, base_path):
         yield server
 
 
+def post(server, body=b'{"instances": [1.0]}'):
+    """Predict over REST; return the status and the headers of the answer."""
+    url = f"http://127.0.0.1:{server.rest_port}/v1/models/adder:predict"
+    try:
+        with urllib.request.urlopen(url, body, timeout=60) as response:
+            return response.status, response.headers
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code, refusal.headers
+
+
 def runs(server):
     """Return how many calls reached TensorFlow."""
     url = f"http://127.0.0.1:{server.rest_port}/monitoring/prometheus/metrics"
-    page = urllib.request.urlopen(url, timeout=20).read().decode()
+    page = urllib.request.urlopen(url, timeout=60).read().decode()
     lines = [line for line in page.splitlines() if line.startswith(":tensorflow:serving:runtime_latency_count")]
     return int(sum(float(line.rpartition(" ")[2]) for line in lines))
 
 
-def closed_loop(client, work, callers, seconds):
-    """Return the latencies of accepted calls and the errors of all others."""
-    end = time.monotonic() + seconds
-    latencies, errors = [], []
+@pytest.fixture
+def occupy(caller, eventually, gate):
+    """Return a function that keeps a server busy with so many calls until the gate opens, and gives their futures."""
+    with futures.ThreadPoolExecutor(16) as threads:
 
-    def run():
-        while time.monotonic() < end:
-            started = time.monotonic()
-            try:
-                client.predict(work, signature="work", timeout=60)
-            except grpc.RpcError as exc:
-                errors.append(exc)
-                time.sleep(0.02)  # what the hint asks for at least
-            else:
-                latencies.append(time.monotonic() - started)
+        def calls(server, count):
+            client, before = caller(server), server._compute.running + server._compute.waiting
+            answers = [threads.submit(client.predict, 1.0, timeout=120) for _ in range(count)]
+            eventually(lambda: server._compute.running + server._compute.waiting == before + count)
+            return answers
 
-    threads = [threading.Thread(target=run) for _ in range(callers)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return latencies, errors
+        yield calls
+        gate.set()
 
 
-def test_past_the_limit_calls_are_refused_with_a_hint(small_server, caller):
+def test_past_the_limit_calls_are_refused_with_a_hint(small_server, caller, gate, occupy, eventually):
     client = caller(small_server)
-    work = np.ones((300, 300), np.float32)
-    accepted, refused = closed_loop(client, work, callers=6, seconds=1)
-    assert accepted and not refused
-    accepted, refused = closed_loop(client, work, callers=24, seconds=2)
-    assert accepted
-    assert {error.code() for error in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
-    hints = [dict(error.trailing_metadata())[HINT] for error in refused]
-    assert all(20 <= int(hint) <= 5000 for hint in hints)
-    accepted, refused = closed_loop(client, work, callers=6, seconds=1)
-    assert accepted and not refused
+    accepted = occupy(small_server, 6)
+    for _ in range(20):
+        with pytest.raises(grpc.RpcError) as refusal:
+            client.predict(1.0)
+        assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert 20 <= int(dict(refusal.value.trailing_metadata())[HINT]) <= 5000
+    status, headers = post(small_server)
+    assert status == 429 and 1 <= int(headers["retry-after"]) <= 5
+    gate.set()
+    assert [answer.result() for answer in accepted] == [(2, 1)] * 6
+    eventually(lambda: not small_server._compute.full)
+    assert client.predict(1.0) == (2, 1) and post(small_server)[0] == 200
 
 
-def test_health_and_status_answer_while_predict_is_full(small_server, caller):
+def test_health_and_status_answer_while_predict_is_full(small_server, caller, occupy):
     client = caller(small_server)
-    work = np.ones((500, 500), np.float32)
-    busy = threading.Thread(target=closed_loop, args=(caller(small_server), work, 20, 2.0))
-    busy.start()
-    time.sleep(0.5)
-    started = time.monotonic()
+    occupy(small_server, 6)
     for _ in range(10):
         assert client.health() == "SERVING"
         assert client.states()[1][0] == "AVAILABLE"
-    assert time.monotonic() - started < 2
-    busy.join()
 
 
-def test_a_caller_that_gave_up_costs_no_compute(small_server, caller):
+def test_a_caller_that_gave_up_costs_no_compute(small_server, caller, gate, occupy, eventually):
     client = caller(small_server)
-    work = np.ones((1000, 1000), np.float32)
-    client.predict([[1.0]], signature="work")
-    before = runs(small_server)
-    futures = [threading.Thread(target=client.predict, args=(work,), kwargs={"signature": "work"}) for _ in range(2)]
-    for thread in futures:
-        thread.start()
-    time.sleep(0.05)
-    for _ in range(4):
+    accepted = occupy(small_server, 2)
+    for _ in range(3):
         with pytest.raises(grpc.RpcError) as refusal:
-            client.predict([[1.0]], signature="work", timeout=0.01)
+            client.predict(1.0, timeout=0.2)
         assert refusal.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-    for thread in futures:
-        thread.join()
-    assert runs(small_server) - before == 2
+    body = b'{"instances": [1.0]}'
+    head = b"POST /v1/models/adder:predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
+    with socket.create_connection(("127.0.0.1", small_server.rest_port)) as connection:
+        connection.sendall(head + body)
+        eventually(lambda: small_server._compute.waiting == 4)
+    eventually(lambda: small_server._compute.waiting == 3)
+    time.sleep(1)  # the server's clock may reach the deadlines a little after the client's
+    gate.set()
+    assert [answer.result() for answer in accepted] == [(2, 1)] * 2
+    eventually(lambda: small_server._compute.running == 0)
+    assert runs(small_server) == 2
+
+
+def test_a_server_that_stops_sends_rest_callers_elsewhere(small_server, gate, occupy, eventually):
+    accepted = occupy(small_server, 1)
+    with futures.ThreadPoolExecutor(2) as threads:
+        accepted.append(threads.submit(post, small_server))
+        eventually(lambda: small_server._compute.running == 2)
+        stopped = threads.submit(small_server.stop, 120)
+        eventually(lambda: small_server._draining)
+        status, headers = post(small_server)
+        assert status == 503 and headers["retry-after"] == "1"
+        assert not stopped.done()
+        gate.set()
+        stopped.result()
+    assert accepted[0].result() == (2, 1) and accepted[1].result()[0] == 200
 
 
 def test_a_request_over_the_limit_is_refused_and_costs_no_memory(publish, base_path, caller, server_process):
@@ -117,7 +133,7 @@ def test_a_request_over_the_limit_is_refused_and_costs_no_memory(publish, base_p
     with pytest.raises(grpc.RpcError) as refusal:
         client.predict(np.ones(300 << 18, np.float32), timeout=60)  # 300 MiB
     assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    with pytest.raises((urllib.error.HTTPError, urllib.error.URLError)):
+    with pytest.raises((urllib.error.URLError, ConnectionError)):
         urllib.request.urlopen(f"http://127.0.0.1:{rest_port}/v1/models/adder:predict", b" " * (8 << 20), timeout=20)
     assert psutil.Process(process.pid).memory_info().rss - before < 32 << 20
     assert client.predict(1.0) == (2, 1)

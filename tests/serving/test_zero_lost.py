@@ -3,9 +3,11 @@
 import json
 import signal
 import threading
-import time
+import urllib.request
+from concurrent import futures
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from featserve_serving import create_server
 from google.protobuf import text_format
@@ -25,8 +27,8 @@ RETRYING = (
                         "name": [{}],
                         "retryPolicy": {
                             "maxAttempts": 5,
-                            "initialBackoff": "0.05s",
-                            "maxBackoff": "1s",
+                            "initialBackoff": "0.2s",
+                            "maxBackoff": "2s",
                             "backoffMultiplier": 2,
                             "retryableStatusCodes": ["UNAVAILABLE"],
                         },
@@ -105,23 +107,25 @@ def test_no_call_is_lost_when_one_of_two_servers_stops(publish, base_path, calle
         with calling(client) as (answers, failures, _):
             eventually(lambda: answers[0] > 200)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
             reached = answers[0]
             eventually(lambda: answers[0] > reached + 200)
         assert failures == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_running_call_ends_before_the_server_does(number, publish, base_path, caller, server_process):
+def test_a_running_call_ends_before_the_server_does(number, publish, base_path, caller, eventually, server_process):
     publish(1)
-    process, port, _ = server_process("--model_name=adder", f"--model_base_path={base_path}")
+    process, port, rest_port = server_process(
+        "--model_name=adder", f"--model_base_path={base_path}", "--stop_grace_seconds=60"
+    )
     client = caller(f"127.0.0.1:{port}")
     client.predict([[1.0]], signature="work")
-    answers = []
-    slow = threading.Thread(target=lambda: answers.append(client.predict([[1.0] * 900] * 900, signature="work")))
-    slow.start()
-    time.sleep(0.1)
-    process.send_signal(number)
-    assert process.wait(20) == 0
-    slow.join(20)
-    assert len(answers) == 1
+    metrics = f"http://127.0.0.1:{rest_port}/monitoring/prometheus/metrics"
+    work = np.ones((2000, 2000), np.float32)  # a second or more
+    with futures.ThreadPoolExecutor(1) as thread:
+        slow = thread.submit(client.predict, work, signature="work", timeout=120)
+        eventually(lambda: b"\nfeatserve_in_flight 1.0\n" in urllib.request.urlopen(metrics, timeout=60).read())
+        process.send_signal(number)
+        assert process.wait(120) == 0
+        assert slow.result()[1] == 1
