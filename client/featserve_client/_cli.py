@@ -22,7 +22,7 @@ from ._progress import Reporter
 from ._verify import verify
 from ._writers import check_output
 
-_PICTURES = (".png", ".svg", ".pdf")
+_PICTURES = (".png", ".jpg", ".svg", ".pdf")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -73,7 +73,9 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("image", metavar="IMAGE")
     _server(show)
     show.add_argument("--layers", metavar="A,B", help="layers drawn (default: all that the model exports)")
-    show.add_argument("--output", default="maps.png", metavar="FILE", help=".png, .svg or .pdf (default: %(default)s)")
+    show.add_argument(
+        "--output", default="maps.png", metavar="FILE", help=".png, .jpg, .svg or .pdf (default: %(default)s)"
+    )
     show.set_defaults(run=_show)
 
     similar = commands.add_parser("similar", help="find the photos most like one, and draw them")
@@ -83,7 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     similar.add_argument("-k", type=int, default=8, metavar="N", help="how many (default: %(default)s)")
     similar.add_argument("--layers", metavar="A", help="the layer compared (default: the model's last)")
     similar.add_argument(
-        "--output", default="similar.png", metavar="FILE", help=".png, .svg, .pdf or .html (default: %(default)s)"
+        "--output", default="similar.png", metavar="FILE", help=".png, .jpg, .svg, .pdf or .html (default: %(default)s)"
     )
     similar.set_defaults(run=_similar)
 

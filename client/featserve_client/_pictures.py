@@ -16,7 +16,9 @@ from ._exceptions import ConfigError, FeatserveError, OutputError
 from ._extras import require
 from ._images import open_pil, rgb
 
-_CHANNELS = 6
+#: Pictures side by side, and how many inches wide each is.
+_ACROSS = 4
+_CELL = 2.0
 _INK = "#1b1b1f"
 _QUIET = "#6b6b76"
 _MAX_PIXELS = 200_000_000
@@ -38,7 +40,7 @@ def read_photo(path: str, size: int = 640) -> npt.NDArray[np.uint8]:
 
 
 def draw_maps(photo: npt.NDArray[np.uint8], layers: Mapping[str, npt.NDArray[np.float32]], title: str) -> Any:
-    """Return a figure: a row per layer with the photo under its heat map, and the strongest channels.
+    """Return a figure: for each layer, the photo under the energy of all channels and under each of the strongest.
 
     Args:
         photo: `(h, w, 3)` uint8 RGB.
@@ -46,44 +48,38 @@ def draw_maps(photo: npt.NDArray[np.uint8], layers: Mapping[str, npt.NDArray[np.
         title: Above it all.
     """
     figure_class = require("matplotlib.figure", "pictures", "a picture").Figure
-    columns = 2 + _CHANNELS
-    cell = 1.75
-    aspect = photo.shape[0] / photo.shape[1]
-    height = cell * min(max(aspect, 0.5), 1.6)
-    figure = figure_class(figsize=(cell * columns + 0.4, (height + 0.5) * len(layers) + 0.6), dpi=140)
-    figure.set_facecolor("white")
-    grid = figure.add_gridspec(
-        len(layers),
-        columns,
-        left=0.012,
-        right=0.988,
-        top=1 - 0.95 / figure.get_figheight(),
-        bottom=0.1 / figure.get_figheight(),
-        wspace=0.06,
-        hspace=0.5 / height,
+    height = _CELL * min(max(photo.shape[0] / photo.shape[1], 0.5), 1.6)
+    figure = figure_class(
+        figsize=(_CELL * _ACROSS + 0.4, (height + 0.3) * 2 * len(layers) + 0.25 * len(layers) + 0.5), dpi=140
     )
-    top = 1 - 0.2 / figure.get_figheight()
-    figure.text(0.012, top, title, fontsize=12, fontweight="bold", color=_INK, va="center")
-    for row, (name, values) in enumerate(layers.items()):
-        first = figure.add_subplot(grid[row, 0])
-        _bare(first).imshow(photo)
+    figure.set_facecolor("white")
+    inches = figure.get_figheight()
+    figure.text(0.012, 1 - 0.22 / inches, title, fontsize=12, fontweight="bold", color=_INK, va="center")
+    for place, (name, values) in enumerate(layers.items()):
+        top = 0.5 + place * ((height + 0.3) * 2 + 0.25)
         shape = " × ".join(map(str, values.shape))
-        first.set_title(f"{name}  {shape}", fontsize=9, color=_INK, loc="left", fontweight="bold", pad=17)
+        text = f"{name}   {shape}"
+        figure.text(0.012, 1 - top / inches, text, fontsize=9.5, color=_QUIET, fontweight="bold", va="center")
+        grid = figure.add_gridspec(
+            2,
+            _ACROSS,
+            left=0.012,
+            right=0.988,
+            top=1 - (top + 0.4) / inches,
+            bottom=1 - (top + 0.4 + 2 * height + 0.3) / inches,
+            wspace=0.05,
+            hspace=0.3 / height,
+        )
+        _cell(figure, grid[0, 0], "photo", photo)
         if values.ndim != 3:
-            _draw_bars(figure.add_subplot(grid[row, 1:]), values.reshape(-1))
+            _draw_bars(figure.add_subplot(grid[:, 1:]), values.reshape(-1))
             continue
-        heat = np.sqrt(np.mean(np.square(values, dtype=np.float64), axis=-1))
-        over = _bare(figure.add_subplot(grid[row, 1]))
-        over.imshow(_overlay(photo, heat))
-        over.set_title("energy over the photo", fontsize=7.5, color=_QUIET, loc="left")
-        strength = np.square(values, dtype=np.float64).mean(axis=(0, 1))
-        for place, channel in enumerate(np.argsort(-strength, kind="stable")[:_CHANNELS]):
-            cell_axes = _bare(figure.add_subplot(grid[row, 2 + place]))
-            height_, width_ = photo.shape[:2]
-            cell_axes.imshow(
-                values[..., channel], cmap="magma", extent=(0, width_, height_, 0), interpolation="nearest"
-            )
-            cell_axes.set_title(f"channel {channel}", fontsize=7.5, color=_QUIET, loc="left")
+        squares = np.square(values, dtype=np.float64)
+        _cell(figure, grid[0, 1], "all channels", _overlay(photo, np.sqrt(squares.mean(axis=-1))))
+        strongest = np.argsort(-squares.mean(axis=(0, 1)), kind="stable")[: 2 * _ACROSS - 2]
+        for cell, channel in enumerate(strongest, 2):
+            picture = _overlay(photo, values[..., channel].astype(np.float64))
+            _cell(figure, grid[divmod(cell, _ACROSS)], f"channel {channel}", picture)
     return figure
 
 
@@ -158,7 +154,7 @@ def save(path: Path, picture: Any) -> None:
         if isinstance(picture, str):
             path.write_text(picture, encoding="utf-8")
         else:
-            picture.savefig(path)
+            picture.savefig(path, **({"pil_kwargs": {"quality": 88}} if path.suffix == ".jpg" else {}))
     except OSError as exc:
         raise OutputError(f"{path} cannot be written: {exc}") from exc
 
@@ -210,6 +206,12 @@ def _square(photo: npt.NDArray[np.uint8], size: int) -> npt.NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
     return np.asarray(ImageOps.fit(Image.fromarray(photo), (size, size)))
+
+
+def _cell(figure: Any, place: Any, title: str, picture: npt.NDArray[Any]) -> None:
+    axes = _bare(figure.add_subplot(place))
+    axes.imshow(picture)
+    axes.set_title(title, fontsize=8, color=_QUIET, loc="left")
 
 
 def _bare(axes: Any) -> Any:

@@ -28,8 +28,9 @@ def run(server: FakeServer, *arguments: object) -> int:
     return main([command, *rest, "--server", server.target, "--model", "toy"])
 
 
-def test_show(server: FakeServer, photos: pathlib.Path) -> None:
-    output = photos / "maps.png"
+@pytest.mark.parametrize("kind", [".png", ".jpg"])
+def test_show(server: FakeServer, photos: pathlib.Path, kind: str) -> None:
+    output = photos / f"maps{kind}"
     assert run(server, "show", photos / "p1.jpg", "--output", output) == 0
     assert np.asarray(Image.open(output)).std() > 10
 
