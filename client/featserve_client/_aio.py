@@ -217,7 +217,9 @@ class AsyncFeatureClient(BaseClient):
 
     def _connect(self) -> grpc.aio.Channel:
         target, arguments, secure = self._channel_arguments()
-        interceptors = self._settings["interceptors"]
+        interceptors = [
+            each.for_asyncio() if hasattr(each, "for_asyncio") else each for each in self._settings["interceptors"]
+        ]
         if secure:
             return grpc.aio.secure_channel(target, secure, options=arguments, interceptors=interceptors)
         return grpc.aio.insecure_channel(target, options=arguments, interceptors=interceptors)

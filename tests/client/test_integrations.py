@@ -1,16 +1,18 @@
 """Interceptors, and local runs of the engines that are installed."""
 
+import asyncio
 import importlib.util
 import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import grpc
 import numpy as np
 import pyarrow.parquet
 import pytest
-from featserve_client import FeatureClient, ServerOverloaded
+from featserve_client import AsyncFeatureClient, FeatureClient, ServerOverloaded
 from featserve_client.integrations.ray import FeatureExtractor
 from featserve_client.interceptors import CallRecord, MetricsInterceptor, OpenTelemetryInterceptor
 from opentelemetry.sdk.trace import TracerProvider
@@ -24,32 +26,80 @@ def busy(request: object, count: int) -> None:
     raise Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
 
 
-def test_metrics(server: FakeServer) -> None:
-    records: list[CallRecord] = []
-    with FeatureClient(server.target, model="toy", interceptors=[MetricsInterceptor(records.append)]) as client:
-        client.extract(jpeg(0))
-        server.before = busy
-        with pytest.raises(ServerOverloaded):
+def ask(server: FakeServer, interceptor: object, *, awaited: bool) -> None:
+    """Ask once for the status and once for features, then for features of a server that is busy."""
+    settings = {"model": "toy", "interceptors": [interceptor]}
+    if not awaited:
+        with FeatureClient(server.target, **settings) as client:
+            client.status()
             client.extract(jpeg(0))
-    assert [record.method.rpartition("/")[2] for record in records] == ["GetModelMetadata", "Predict", "Predict"]
-    assert [record.code.name for record in records] == ["OK", "OK", "RESOURCE_EXHAUSTED"]
-    assert all(0 < record.seconds < 20 for record in records)
+            server.before = busy
+            with pytest.raises(ServerOverloaded):
+                client.extract(jpeg(0))
+        return
+
+    async def main() -> None:
+        async with AsyncFeatureClient(server.target, **settings) as client:
+            await client.status()
+            await client.extract(jpeg(0))
+            server.before = busy
+            with pytest.raises(ServerOverloaded):
+                await client.extract(jpeg(0))
+
+    asyncio.run(main())
 
 
-def test_spans_travel_with_the_call(server: FakeServer) -> None:
+METHODS = ["ModelService/GetModelStatus", *(f"PredictionService/{m}" for m in ("GetModelMetadata", *["Predict"] * 2))]
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_metrics(server: FakeServer, awaited: bool) -> None:
+    records: list[CallRecord] = []
+    ask(server, MetricsInterceptor(records.append), awaited=awaited)
+    assert [record.method for record in records] == [f"/tensorflow.serving.{method}" for method in METHODS]
+    assert [record.code.name for record in records] == ["OK", "OK", "OK", "RESOURCE_EXHAUSTED"]
+    assert all(record.seconds > 0 for record in records)
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_spans_travel_with_the_call(server: FakeServer, awaited: bool) -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    with FeatureClient(server.target, model="toy", interceptors=[OpenTelemetryInterceptor(provider)]) as client:
-        client.status()
-        (span,) = exporter.get_finished_spans()
-        assert span.name == "tensorflow.serving.ModelService/GetModelStatus"
-        assert server.metadata[-1]["traceparent"].split("-")[1] == format(span.context.trace_id, "032x")
-        server.before = busy
-        with pytest.raises(ServerOverloaded):
-            client.extract(jpeg(0))
-    last = exporter.get_finished_spans()[-1]
-    assert last.attributes and last.attributes["rpc.grpc.status_code"] == 8 and not last.status.is_ok
+    ask(server, OpenTelemetryInterceptor(provider), awaited=awaited)
+    spans = exporter.get_finished_spans()
+    assert [span.name for span in spans] == [f"tensorflow.serving.{method}" for method in METHODS]
+    for span, sent in zip(spans, server.metadata, strict=True):
+        assert sent["traceparent"].split("-")[1] == format(span.context.trace_id, "032x")
+        assert sent["x-request-id"]
+    assert [dict(span.attributes or {})["rpc.grpc.status_code"] for span in spans] == [0, 0, 0, 8]
+    assert [span.status.is_ok for span in spans][-1] is False
+
+
+def test_a_cancelled_call_is_recorded_and_ends(server: FakeServer) -> None:
+    records: list[CallRecord] = []
+    begun, release = threading.Event(), threading.Event()
+
+    def hold(request: object, count: int) -> None:
+        begun.set()
+        release.wait(60)
+
+    server.before = hold
+
+    async def main() -> None:
+        interceptors = [MetricsInterceptor(records.append)]
+        async with AsyncFeatureClient(server.target, model="toy", interceptors=interceptors) as client:
+            task = asyncio.ensure_future(client.extract(jpeg(0)))
+            await asyncio.to_thread(begun.wait, 60)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    try:
+        asyncio.run(main())
+    finally:
+        release.set()
+    assert records[-1].code is grpc.StatusCode.CANCELLED
 
 
 def test_a_batch_of_ray(server: FakeServer) -> None:
@@ -89,11 +139,16 @@ def test_a_local_run(server: FakeServer, tmp_path: pathlib.Path, engine: str, co
     photos.mkdir()
     for seed in range(12):
         (photos / f"{seed:02d}.jpg").write_bytes(jpeg(seed))
+    (photos / "99.jpg").write_bytes(b"nothing")
     environment = os.environ | {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "PYSPARK_PYTHON": sys.executable}
     command = [sys.executable, "-W", "ignore", "-c", code, server.target, str(photos), str(output)]
     subprocess.run(command, check=True, timeout=240, env=environment, capture_output=True)
     rows = pyarrow.parquet.read_table(output).to_pylist()
-    assert len(rows) == 12 and not any(row["error"] for row in rows)
+    assert len(rows) == 13
     for row in rows:
         number = int(pathlib.Path(row["path"]).stem)
+        if number == 99:
+            assert "not an image" in row["error"] and not any(row["late"] or [])
+            continue
+        assert not row["error"]
         np.testing.assert_array_equal(np.array(row["late"], np.float32), features(jpeg(number))["late"])
