@@ -10,7 +10,7 @@ from google.protobuf import text_format
 from ._batching_pb2 import BatchingParameters
 from ._errors import InvalidOptionError
 
-# An int32 attribute of the operation; requests above it are refused by the operation itself.
+# The operation refuses larger ones, and counts them in 32 bits.
 MAX_REQUEST_IMAGES = 1 << 20
 
 
@@ -22,7 +22,8 @@ class Batching:
         num_batch_threads: batches that run at once.
         max_batch_size: images a batch at most; a larger request is split.
         batch_timeout_micros: how long an incomplete batch waits for company while a thread is free, in microseconds.
-        max_enqueued_batches: full batches that may wait; past that a request is refused with UNAVAILABLE.
+        max_enqueued_batches: full batches that may wait; past that a request is refused with UNAVAILABLE. One that
+            would not fit into an empty queue is refused with INVALID_ARGUMENT.
         allowed_batch_sizes: sizes that batches are padded to, increasing; the last is `max_batch_size`.
     """
 
@@ -58,6 +59,11 @@ class Batching:
             list(sizes),
         )
 
+    @property
+    def max_request_images(self) -> int:
+        """Images that an empty queue takes from one request."""
+        return min(self.max_enqueued_batches * self.max_batch_size, MAX_REQUEST_IMAGES)
+
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
         return {**asdict(self), "allowed_batch_sizes": list(self.allowed_batch_sizes)}
@@ -74,7 +80,7 @@ def default_batching() -> Batching:
         num_batch_threads=len(os.sched_getaffinity(0)),
         max_batch_size=8,
         batch_timeout_micros=0,
-        max_enqueued_batches=128,
+        max_enqueued_batches=256,
         allowed_batch_sizes=(1, 2, 4, 8),
     )
 

@@ -101,6 +101,32 @@ def check_float_images(images: tf.Tensor, image_size: tuple[int, int]) -> tf.Ten
         return tf.ensure_shape(tf.identity(images), (None, height, width, 3))
 
 
+def check_request_size(request: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
+    """Guards a queue: a request of more images than it holds would be told to try again, for ever.
+
+    Args:
+        request: what the caller sent, of any shape.
+        limit: the most images that the queue takes at once, scalar int32.
+    """
+    count = tf.concat([_runtime_shape(request), [0]], 0)[0]
+    problem = first_problem(
+        [
+            (
+                count <= limit,
+                text(
+                    "expected at most ",
+                    limit,
+                    " images in a request, received ",
+                    count,
+                    ": send several requests, or raise max_enqueued_batches in the batching file and rebatch",
+                ),
+            )
+        ]
+    )
+    with tf.control_dependencies([refuse(problem)]):
+        return tf.identity(request)
+
+
 def check_image_bytes(image_bytes: tf.Tensor) -> tf.Tensor:
     """Guards the input of a signature that decodes: `image_bytes`, as `(N,)` strings with N >= 1."""
     shape = _runtime_shape(image_bytes)

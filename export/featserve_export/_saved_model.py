@@ -12,6 +12,7 @@ from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 from ._batching import Batching
 
 MANIFEST_NODE = "manifest_json"
+REQUEST_LIMIT_NODE = "most_images_of_a_request"
 Signatures = dict[str, tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]]
 
 
@@ -70,6 +71,8 @@ def rewrite(directory: Path, manifest: str, batching: Batching, queue_prefix: st
             _set_queue(node, batching, queue_prefix)
         elif node.name == MANIFEST_NODE:
             node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(manifest))
+        elif node.name == REQUEST_LIMIT_NODE:
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(batching.max_request_images))
     path.write_bytes(saved_model.SerializeToString(deterministic=True))
 
 

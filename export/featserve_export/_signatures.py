@@ -15,10 +15,10 @@ from . import _saved_model as saved_model
 from ._batching import MAX_REQUEST_IMAGES, Batching
 from ._decode import decode_and_resize
 from ._frozen import FrozenGraph
-from ._guards import check_float_images, check_images
+from ._guards import check_float_images, check_images, check_request_size
 from ._manifest import layer_sets
 from ._resize import resize_images
-from ._saved_model import MANIFEST_NODE
+from ._saved_model import MANIFEST_NODE, REQUEST_LIMIT_NODE
 
 _Features = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
@@ -87,11 +87,12 @@ def write_saved_model(
     served: saved_model.Signatures = {}
     kernels = _Kernels()
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        limit = tf.constant(batching.max_request_images, name=REQUEST_LIMIT_NODE)
         for index, graph in enumerate(graphs):
             features = _batched(graph, f"backbone_{index}", kernels)
             for suffix, wanted in layer_sets(layers).items():
                 if _cheapest(graphs, wanted) is graph:
-                    served |= _base_signatures(suffix, wanted, features, pixels)
+                    served |= _base_signatures(suffix, wanted, features, pixels, limit)
         served["manifest"] = ({}, {"manifest": tf.constant(manifest, name=MANIFEST_NODE)})
         kernels.load(session)
         saved_model.write(directory, session, served)
@@ -124,7 +125,9 @@ def _cheapest(graphs: Sequence[FrozenGraph], layers: Sequence[str]) -> FrozenGra
     return min(able, key=lambda graph: len(graph.outputs))
 
 
-def _base_signatures(suffix: str, layers: Sequence[str], features: _Features, pixels: Pixels) -> saved_model.Signatures:
+def _base_signatures(
+    suffix: str, layers: Sequence[str], features: _Features, pixels: Pixels, limit: tf.Tensor
+) -> saved_model.Signatures:
     height, width = pixels.image_size
     bases = {
         "serving_default": ("images", tf.uint8, (None, None, None, 3), pixels.resize),
@@ -135,7 +138,7 @@ def _base_signatures(suffix: str, layers: Sequence[str], features: _Features, pi
     for base, (name, dtype, shape, load) in bases.items():
         with tf.name_scope(f"{base}{suffix}"):
             request = tf.compat.v1.placeholder(dtype, shape, name=name)
-            outputs = features(load(request))
+            outputs = features(load(check_request_size(request, limit)))
             signatures[f"{base}{suffix}"] = ({name: request}, {layer: outputs[layer] for layer in layers})
     return signatures
 

@@ -16,7 +16,8 @@ def read(tmp_path, text):
 
 def test_the_committed_file_is_read():
     batching = read_batching(COMMITTED)
-    assert (batching.max_batch_size, batching.allowed_batch_sizes) == (8, (1, 2, 4, 8))
+    assert batching == dataclasses.replace(default_batching(), num_batch_threads=2)
+    assert batching.max_request_images >= 2000
 
 
 def test_what_the_file_lacks_keeps_its_default(tmp_path):

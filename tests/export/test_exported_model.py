@@ -98,10 +98,23 @@ def test_garbage_fails_alone(golden, client):
     assert len(refused) > 5
 
 
-def test_a_request_larger_than_a_batch_is_split(golden, client):
-    rows = np.arange(100) % 4
-    answer = client.predict({"images": golden.float_images[rows]}, signature="float_images/conv_pw_13_relu")
-    close(answer["conv_pw_13_relu"], golden.expected["float_images"]["conv_pw_13_relu"][rows])
+@pytest.mark.parametrize("count", [100, 2000])
+def test_a_request_larger_than_a_batch_is_split(golden, client, count):
+    rows = 2 + np.arange(count) % 2
+    answer = client.predict(inputs(golden, "encoded", rows), signature="encoded/conv_pw_13_relu", timeout_s=300)
+    close(answer["conv_pw_13_relu"], golden.expected["encoded"]["conv_pw_13_relu"][rows])
+
+
+@pytest.mark.parametrize("base", ["serving_default", "encoded"])
+def test_a_request_that_no_queue_holds_is_told_the_limit(exported, golden, client, base):
+    queue = exported.manifest["batching"]
+    limit = queue["max_enqueued_batches"] * queue["max_batch_size"]
+    if base == "encoded":
+        request = inputs(golden, base, np.full(limit + 1, 2))
+    else:
+        request = {"images": np.zeros((limit + 1, 4, 4, 3), np.uint8)}
+    with pytest.raises(InvalidRequest, match=f"at most {limit} images in a request, received {limit + 1}: send"):
+        client.predict(request, signature=base, timeout_s=300)
 
 
 def test_warm_up_has_each_signature_and_batch_size(exported):
@@ -153,6 +166,10 @@ def test_rebatching_changes_the_queues_alone(exported, golden, tmp_path):
         feed = {definition.inputs["images"].name: golden.float_images}
         for layer, tensor in definition.outputs.items():
             close(session.run(tensor.name, feed), golden.expected["float_images"][layer])
+        name, most = definition.outputs[LAYERS[1]].name, np.zeros((55, 64, 64, 3), np.float32)
+        assert len(session.run(name, {definition.inputs["images"].name: most})) == 55
+        with pytest.raises(tf.errors.InvalidArgumentError, match="at most 55 images in a request, received 56"):
+            session.run(name, {definition.inputs["images"].name: np.concatenate([most, most[:1]])})
 
 
 def test_what_cannot_be_rebatched_is_refused(exported, tmp_path):
