@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy.typing as npt
 import tensorflow as tf
-from tensorflow.core.framework import graph_pb2
+from tensorflow.core.framework import graph_pb2, node_def_pb2
 from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow.python.framework import convert_to_constants
 from tensorflow.python.grappler import tf_optimizer
@@ -115,9 +115,33 @@ def freeze(
         tf.function(features, input_signature=[images], autograph=False).get_concrete_function(),
         lower_control_flow=False,
     )
-    graph_def = optimize(function.graph.as_graph_def(), list(nodes.values()))
-    graph_def = fold_affine_chains(graph_def)
-    return FrozenGraph(graph_def=graph_def, outputs=nodes, image_size=image_size)
+    graph_def = function.graph.as_graph_def()
+    kernels = _take_dense_kernels(graph_def)
+    graph_def = optimize(graph_def, list(nodes.values()))
+    _put_back(graph_def, kernels)
+    return FrozenGraph(graph_def=fold_affine_chains(graph_def), outputs=nodes, image_size=image_size)
+
+
+def _take_dense_kernels(graph_def: graph_pb2.GraphDef) -> dict[str, node_def_pb2.NodeDef]:
+    """Puts placeholders where large matrices are, of which the optimiser would hold ten copies."""
+    taken = {}
+    for node in graph_def.node:
+        if node.op != "Const":
+            continue  # reading an attribute adds it
+        value = node.attr["value"].tensor
+        if len(value.tensor_shape.dim) == 2 and value.ByteSize() > _LARGE_KERNEL_BYTES:
+            taken[node.name] = node_def_pb2.NodeDef()
+            taken[node.name].CopyFrom(node)
+            node.op = "Placeholder"
+            node.attr["shape"].shape.CopyFrom(value.tensor_shape)
+            del node.attr["value"]
+    return taken
+
+
+def _put_back(graph_def: graph_pb2.GraphDef, kernels: Mapping[str, node_def_pb2.NodeDef]) -> None:
+    for node in graph_def.node:
+        if node.name in kernels:
+            node.CopyFrom(kernels[node.name])
 
 
 def optimize(graph_def: graph_pb2.GraphDef, outputs: Sequence[str], *, bfloat16: bool = False) -> graph_pb2.GraphDef:
