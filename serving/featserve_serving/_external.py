@@ -1,4 +1,4 @@
-"""TensorFlow Serving itself, from PATH or in its container, started with the flags of the kit."""
+"""TensorFlow Serving itself, from PATH, started with the flags of the kit; and how any foreign server is run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,28 +34,18 @@ _OWN_FLAGS = ("port", "rest_api_port", "model_base_path", "model_name", *_FILE_F
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A command, what it mounts and where it will listen."""
+    """A command, where it will listen, and how to tell that it does."""
 
     command: list[str]
     host: str
     port: int
     rest_port: int | None
     models: tuple[str, ...]
-
-
-def docker_reason() -> str | None:
-    """Return why no Docker engine can be used, or `None` if one answers."""
-    if shutil.which("docker") is None:
-        return "docker is not on PATH"
-    try:
-        done = subprocess.run(
-            ["docker", "version", "--format", "{{.Server.Version}}"], capture_output=True, text=True, timeout=10
-        )
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        return f"docker does not answer: {exc}"
-    if done.returncode:
-        return f"no Docker engine answers: {(done.stderr.strip().splitlines() or ['no reason given'])[-1]}"
-    return None
+    is_ready: Callable[[Plan], bool]
+    environment: dict[str, str] = field(default_factory=dict)
+    #: What stops it gently, and what at once; where there are none, SIGTERM does.
+    stop: list[str] = field(default_factory=list)
+    stop_now: list[str] = field(default_factory=list)
 
 
 def native_reason() -> str | None:
@@ -62,89 +53,99 @@ def native_reason() -> str | None:
     return None if shutil.which(BINARY) else f"{BINARY} is not on PATH"
 
 
-def serve(settings: Settings, *, in_docker: bool) -> int:
-    """Run TensorFlow Serving until it ends or is asked to; return the exit status."""
+def serve(settings: Settings, plan_of: Callable[[Settings, Path], Plan]) -> int:
+    """Run what is planned until it ends or is asked to; return the exit status."""
     with tempfile.TemporaryDirectory(prefix="featserve-") as folder:
-        return _run(plan(settings, Path(folder), in_docker=in_docker))
+        return _run(plan_of(settings, Path(folder)))
 
 
-def plan(settings: Settings, folder: Path, *, in_docker: bool) -> Plan:
+def plan(settings: Settings, folder: Path) -> Plan:
     """Return the command; configuration files that it needs are written into `folder`.
 
     Raises:
         SetupError: the models or a file are not there.
     """
+    served = models(settings)
+    files = given_files(settings)
+    if "model_config_file" not in files:
+        files["model_config_file"] = write_models(folder, served)
+    port, rest_port = ports(settings)
+    if rest_port is not None and "monitoring_config_file" not in files:
+        files["monitoring_config_file"] = folder / "monitoring.config"
+        files["monitoring_config_file"].write_text(_MONITORING)
+    flags = {**_BETTER_DEFAULTS, **given_flags(settings)}
+    flags |= {name: str(path.absolute()) for name, path in files.items()}
+    flags |= {"port": str(port), "rest_api_port": str(rest_port or 0)}
+    return Plan(
+        command=[BINARY, *(f"--{name}={value}" for name, value in sorted(flags.items()))],
+        host="0.0.0.0",
+        port=port,
+        rest_port=rest_port,
+        models=names(served),
+        is_ready=_is_open,
+    )
+
+
+def models(settings: Settings, inside: str | None = None) -> Any:
+    """Return the `ModelServerConfig` of what the flags name.
+
+    Args:
+        settings: the flags.
+        inside: where the server sees the model root, or the one model, if not at the same path.
+
+    Raises:
+        SetupError: it is not there.
+    """
     try:
         from . import _models_config
     except ModuleNotFoundError as exc:
         raise SetupError(f"reading model configuration needs {exc.name}: pip install 'featserve[serving]'") from exc
-    models = _models(settings, _models_config)
+    if root := settings.path("model_root"):
+        return _models_config.from_model_root(root, inside)
+    if base_path := settings.path("model_base_path"):
+        if not base_path.is_dir():
+            raise SetupError(f"--model_base_path: {base_path}: no such directory")
+        return _models_config.of_one_model(settings.text("model_name"), Path(inside or base_path))
+    return _models_config.read(Path(settings.text("model_config_file")))
+
+
+def names(config: Any) -> tuple[str, ...]:
+    """Return the names of the models."""
+    return tuple(model.name for model in config.model_config_list.config)
+
+
+def write_models(folder: Path, config: Any) -> Path:
+    """Write a `ModelServerConfig`; return the file."""
+    from . import _models_config
+
+    path = folder / "models.config"
+    path.write_text(_models_config.to_text(config))
+    return path
+
+
+def given_files(settings: Settings) -> dict[str, Path]:
+    """Return the files that flags name.
+
+    Raises:
+        SetupError: one is not there.
+    """
     files = {name: path for name in _FILE_FLAGS if (path := settings.path(name)) is not None}
     for name, path in files.items():
         if not path.is_file():
             raise SetupError(f"--{name}: {path}: no such file")
-    if "model_config_file" not in files:
-        files["model_config_file"] = folder / "models.config"
-        files["model_config_file"].write_text(_models_config.to_text(models))
-    with_rest = settings.whole("rest_api_port") >= 0
-    if with_rest and "monitoring_config_file" not in files:
-        files["monitoring_config_file"] = folder / "monitoring.config"
-        files["monitoring_config_file"].write_text(_MONITORING)
-    port = settings.port("port") or _free_port()
-    rest_port = (settings.port("rest_api_port") or _free_port()) if with_rest else None
-    inside = {name: f"/etc/featserve/{name}" if in_docker else str(path.absolute()) for name, path in files.items()}
-    flags = {**_BETTER_DEFAULTS, **_given(settings), **inside}
-    flags["port"] = "8500" if in_docker else str(port)
-    flags["rest_api_port"] = "0" if rest_port is None else "8501" if in_docker else str(rest_port)
-    command = [f"--{name}={value}" for name, value in sorted(flags.items())]
-    if in_docker:
-        command = [*_docker(settings, port, rest_port, files, inside, models), *command]
-    else:
-        command = [BINARY, *command]
-    return Plan(
-        command=command,
-        host=settings.text("host") if in_docker else "0.0.0.0",
-        port=port,
-        rest_port=rest_port,
-        models=tuple(model.name for model in models.model_config_list.config),
-    )
+    return files
 
 
-def _models(settings: Settings, models_config: Any) -> Any:
-    if root := settings.path("model_root"):
-        return models_config.from_model_root(root)
-    if base_path := settings.path("model_base_path"):
-        if not base_path.is_dir():
-            raise SetupError(f"--model_base_path: {base_path}: no such directory")
-        return models_config.of_one_model(settings.text("model_name"), base_path)
-    return models_config.read(settings.path("model_config_file"))
-
-
-def _given(settings: Settings) -> dict[str, str]:
+def given_flags(settings: Settings) -> dict[str, str]:
+    """Return the flags that are passed on as they are."""
     passed = {flag.name for flag in FLAGS if flag.meant_for in (For.ALL, For.NATIVE) and flag.name not in _OWN_FLAGS}
     return {name: settings.plain(name) for name in settings.given & passed}
 
 
-def _docker(
-    settings: Settings,
-    port: int,
-    rest_port: int | None,
-    files: dict[str, Path],
-    inside: dict[str, str],
-    models: Any,
-) -> list[str]:
-    host = settings.text("host")
-    command = ["docker", "run", "--rm", "--init", "--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL"]
-    command += ["--security-opt", "no-new-privileges", "--user", f"{os.getuid()}:{os.getgid()}"]
-    command += ["--publish", f"{host}:{port}:8500"]
-    if rest_port is not None:
-        command += ["--publish", f"{host}:{rest_port}:8501"]
-    for name, path in files.items():
-        command += ["--volume", f"{path.absolute()}:{inside[name]}:ro"]
-    # At the same paths inside, so that one models.config is right for every runtime.
-    for base_path in sorted({model.base_path for model in models.model_config_list.config}):
-        command += ["--volume", f"{base_path}:{base_path}:ro"]
-    return [*command, "--entrypoint", BINARY, settings.text("image")]
+def ports(settings: Settings) -> tuple[int, int | None]:
+    """Return the ports of gRPC and REST: the ones asked for, or free ones."""
+    rest = (settings.port("rest_api_port") or _free_port()) if settings.whole("rest_api_port") >= 0 else None
+    return settings.port("port") or _free_port(), rest
 
 
 def _free_port() -> int:
@@ -154,25 +155,54 @@ def _free_port() -> int:
 
 
 def _run(planned: Plan) -> int:
-    process = subprocess.Popen(planned.command, stdout=sys.stderr)
+    asked = handled = 0
+
+    def note(*_: object) -> None:
+        nonlocal asked
+        asked += 1
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: process.terminate())
-    if _wait_until_open(process, planned.port):
-        for name in planned.models:
-            print(f"serving {name} at {planned.host}:{planned.port}")
-        if planned.rest_port is not None:
-            print(f"REST at {planned.host}:{planned.rest_port}")
-        sys.stdout.flush()
-    status = process.wait()
-    return 0 if status in (-signal.SIGTERM, 128 + signal.SIGTERM) else status
-
-
-def _wait_until_open(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Return whether the port opened: TensorFlow Serving opens it once the models are loaded."""
+        signal.signal(number, note)
+    process = _start(planned, planned.command)
+    stopping: list[subprocess.Popen[bytes]] = []
+    ready = False
     while process.poll() is None:
-        with socket.socket() as probe:
-            probe.settimeout(1)
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return True
-        time.sleep(0.2)
-    return False
+        if asked > handled:
+            handled += 1
+            if planned.stop:
+                stopping.append(_start(planned, planned.stop_now if handled > 1 else planned.stop))
+        if handled and all(each.poll() is not None for each in stopping):
+            os.killpg(process.pid, signal.SIGTERM)
+        if not ready and not asked and planned.is_ready(planned):
+            ready = True
+            _announce(planned)
+        time.sleep(0.1)
+    if planned.stop and not stopping:
+        stopping.append(_start(planned, planned.stop))
+    for each in stopping:
+        each.wait()
+    status = process.returncode
+    return 0 if asked else status if status >= 0 else 128 - status
+
+
+def _start(planned: Plan, command: list[str]) -> subprocess.Popen[bytes]:
+    # In a session of its own: Ctrl-C is this process's to answer, or a child would get it twice.
+    environment = {**os.environ, **planned.environment}
+    return subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment, start_new_session=True
+    )
+
+
+def _announce(planned: Plan) -> None:
+    for name in planned.models:
+        print(f"serving {name} at {planned.host}:{planned.port}")
+    if planned.rest_port is not None:
+        print(f"REST at {planned.host}:{planned.rest_port}")
+    sys.stdout.flush()
+
+
+def _is_open(planned: Plan) -> bool:
+    """Try the port: TensorFlow Serving opens it once the models are loaded."""
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", planned.port)) == 0

@@ -60,9 +60,9 @@ FLAGS: tuple[Flag, ...] = (
         meant_for=For.LAUNCHER,
     ),
     Flag(
-        name="image",
-        default="tensorflow/serving:2.20.0",
-        help="container image for --runtime docker",
+        name="serving_tag",
+        default="2.20.0",
+        help="tag of tensorflow/serving for --runtime docker, such as 2.20.0-gpu",
         meant_for=For.LAUNCHER,
     ),
     _embedded("host", "127.0.0.1", "address to listen on; 0.0.0.0 for every interface"),

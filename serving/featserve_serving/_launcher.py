@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from . import _embedded, _external
+from . import _compose, _embedded, _external
 from ._errors import SetupError
 from ._flags import Settings
 
@@ -20,7 +20,7 @@ def serve(settings: Settings) -> int:
     print(f"featserve-serve: runtime {runtime}: {why}", file=sys.stderr)
     if runtime == "embedded":
         return _embedded.serve(settings)
-    return _external.serve(settings, in_docker=runtime == "docker")
+    return _external.serve(settings, _compose.plan if runtime == "docker" else _external.plan)
 
 
 def choose(wanted: str) -> tuple[str, str]:
@@ -31,7 +31,7 @@ def choose(wanted: str) -> tuple[str, str]:
     """
     if wanted == "embedded":
         return wanted, "asked for"
-    reasons = {"docker": _external.docker_reason, "native": _external.native_reason}
+    reasons = {"docker": _compose.reason, "native": _external.native_reason}
     if wanted in reasons:
         if reason := reasons[wanted]():
             raise SetupError(f"--runtime {wanted}: {reason}; --runtime embedded needs neither")

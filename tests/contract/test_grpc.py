@@ -42,7 +42,7 @@ METHODS = {
 }
 
 
-def call(address, row, base_path, timeout_s=20.0):
+def call(address, row, base_path, timeout_s=60.0):
     service, request_type, response_type = METHODS[row["rpc"]]
     request = json_format.Parse(json.dumps(row["request"]).replace("/models/tiny", base_path), request_type())
     with grpc.insecure_channel(address) as channel:

@@ -17,7 +17,7 @@ REQUEST_METRICS = (
 
 
 def ask(address, row):
-    connection = http.client.HTTPConnection(address, timeout=20)
+    connection = http.client.HTTPConnection(address, timeout=60)
     try:
         connection.request(row["method"], row["path"], body=(row["body"] or "").encode() or None)
         response = connection.getresponse()

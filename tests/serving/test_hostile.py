@@ -117,7 +117,7 @@ def test_an_unforeseen_error_tells_nothing(server, caller, monkeypatch, caplog):
 
 
 def post(server, path, body, method="POST"):
-    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=60)
     try:
         connection.putrequest(method, path, skip_accept_encoding=True)
         connection.putheader("content-length", str(len(body)))

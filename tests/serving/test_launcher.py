@@ -1,10 +1,16 @@
 """The command: flags, the choice of a runtime, and how TensorFlow Serving itself is started."""
 
+import json
 import os
+import signal
 import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from featserve_serving import SetupError, _external, _flags, _launcher
+import yaml
+from featserve_serving import SetupError, _compose, _external, _flags, _launcher
 from featserve_serving._cli import main
 
 
@@ -101,7 +107,7 @@ def test_the_native_command(publish, tmp_path):
     settings = _flags.parse(
         [f"--model_root={tmp_path / 'models'}", "--port=8500", "--rest_api_port=8501", "--enable_batching"]
     )
-    plan = _external.plan(settings, tmp_path, in_docker=False)
+    plan = _external.plan(settings, tmp_path)
     assert plan.command[0] == "tensorflow_model_server"
     assert {
         "--port=8500",
@@ -117,18 +123,100 @@ def test_the_native_command(publish, tmp_path):
     assert f'base_path: "{tmp_path / "models" / "adder"}"' in text and 'key: "canary"' in text
 
 
-def test_the_docker_command(publish, base_path, tmp_path):
+def test_the_containers_are_told_what_to_serve(publish, base_path, tmp_path):
     publish(1)
-    settings = _flags.parse([f"--model_base_path={base_path}", "--model_name=m", "--port=0", "--rest_api_port=-1"])
-    command = _external.plan(settings, tmp_path, in_docker=True).command
-    assert command[:2] == ["docker", "run"]
-    mounts = [command[i + 1] for i, word in enumerate(command) if word == "--volume"]
-    assert f"{base_path}:{base_path}:ro" in mounts and all(mount.endswith(":ro") for mount in mounts)
-    published = [command[i + 1] for i, word in enumerate(command) if word == "--publish"]
-    assert len(published) == 1 and published[0].startswith("127.0.0.1:") and published[0].endswith(":8500")
-    assert {"--rest_api_port=0", "--port=8500", "--model_config_file=/etc/featserve/model_config_file"} <= set(command)
-    assert command[command.index("--user") + 1] == f"{os.getuid()}:{os.getgid()}"
-    assert "tensorflow/serving:2.20.0" in command
+    publish(2)
+    root, tls = tmp_path / "models", tmp_path / "ssl.config"
+    tls.write_text("")
+    settings = _flags.parse(
+        [f"--model_root={root}", "--port=0", "--rest_api_port=0", "--host=0.0.0.0", f"--ssl_config_file={tls}"]
+        + ["--grpc_max_threads=64", "--serving_tag=2.20.0-gpu"]
+    )
+    plan = _compose.plan(settings, tmp_path)
+    compose_file, override_file = (plan.command[i + 1] for i, word in enumerate(plan.command) if word == "-f")
+    assert plan.command[:2] == ["docker", "compose"] and plan.command[6:8] == ["up", "--build"]
+    environment = plan.environment
+    assert environment | {"PORT": "", "REST_PORT": ""} == {
+        "BIND": "0.0.0.0",
+        "PORT": "",
+        "REST_PORT": "",
+        "MODEL_ROOT": str(root),
+        "MODELS_CONFIG": str(tmp_path / "models.config"),
+        "SERVING_TAG": "2.20.0-gpu",
+    }
+    assert environment["PORT"] != environment["REST_PORT"]
+    assert 'base_path: "/models/adder"' in (tmp_path / "models.config").read_text()
+    # Every variable that is set is one that the compose file reads.
+    text = Path(compose_file).read_text()
+    assert all(f"${{{name}:-" in text for name in environment)
+    services = json.loads(Path(override_file).read_text())["services"]
+    assert services.keys() == yaml.safe_load(text)["services"].keys()
+    assert services["server"]["command"] == [
+        "--grpc_max_threads=64",
+        "--ssl_config_file=/etc/featserve/ssl_config_file",
+    ]
+    assert [(each["source"], each["target"]) for each in services["server"]["volumes"]] == [
+        (str(tls), "/etc/featserve/ssl_config_file")
+    ]
+    assert services["server"]["user"] == f"{os.getuid()}:{os.getgid()}"
+
+
+def test_a_configuration_file_is_served_from_its_own_paths(publish, base_path, tmp_path):
+    publish(1)
+    file = tmp_path / "mine.config"
+    file.write_text(
+        f'model_config_list {{ config {{ name: "m" base_path: "{base_path}" model_platform: "tensorflow" }} }}'
+    )
+    plan = _compose.plan(_flags.parse([f"--model_config_file={file}"]), tmp_path)
+    (volume,) = json.loads((tmp_path / "compose.json").read_text())["services"]["server"]["volumes"]
+    assert plan.environment["MODELS_CONFIG"] == str(file) and volume["source"] == volume["target"] == str(base_path)
+    plan = _compose.plan(_flags.parse([f"--model_base_path={base_path}", "--model_name=m"]), tmp_path)
+    assert plan.environment["MODEL_ROOT"] == str(base_path)
+    assert 'base_path: "/models"' in (tmp_path / "models.config").read_text() and plan.models == ("m",)
+
+
+#: A docker that keeps its environment and runs `up` until `down`.
+FAKE_DOCKER = """\
+echo "$@" >>{folder}/commands
+case "$*" in
+  "compose version") exit {compose} ;;
+  *" up "*) env >{folder}/environment; while [ ! -e {folder}/down ]; do sleep 0.1; done; exit 130 ;;
+  *" down") touch {folder}/down ;;
+esac
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_takes_the_containers_down(number, publish, base_path, tmp_path, eventually):
+    publish(1)
+    program(tmp_path, "docker", FAKE_DOCKER.format(folder=tmp_path, compose=0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "featserve_serving", "--runtime=docker", f"--model_base_path={base_path}", "--port=0"],
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    eventually(lambda: (tmp_path / "environment").exists())
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in errors
+    commands = (tmp_path / "commands").read_text().splitlines()
+    assert commands[-1].endswith(" down") and " up --build " in commands[-2]
+    assert f"MODEL_ROOT={base_path}\n" in (tmp_path / "environment").read_text()
+
+
+def test_docker_without_compose_is_an_error(publish, base_path, tmp_path, monkeypatch, capsys):
+    publish(1)
+    program(tmp_path, "docker", FAKE_DOCKER.format(folder=tmp_path, compose="1"))
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert main(["--runtime=docker", f"--model_base_path={base_path}"]) == 2
+    assert "docker has no compose plugin" in capsys.readouterr().err
+
+
+def test_the_containers_need_rest(publish, base_path, tmp_path):
+    publish(1)
+    with pytest.raises(SetupError, match="--rest_api_port -1: the containers need REST"):
+        _compose.plan(_flags.parse([f"--model_base_path={base_path}", "--rest_api_port=-1"]), tmp_path)
 
 
 def test_tensorflow_serving_is_run_and_its_status_returned(publish, base_path, tmp_path, monkeypatch, capfd):
@@ -165,4 +253,4 @@ def test_the_embedded_server_says_where_it_is(publish, base_path, server_process
     process, port, rest_port = server_process("--model_name=adder", f"--model_base_path={base_path}")
     assert caller(f"127.0.0.1:{port}").predict(1) == (2, 1)
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0

@@ -22,7 +22,7 @@ def server(publish, base_path):
 
 def page(server):
     url = f"http://127.0.0.1:{server.rest_port}/monitoring/prometheus/metrics"
-    return urllib.request.urlopen(url, timeout=20).read().decode()
+    return urllib.request.urlopen(url, timeout=60).read().decode()
 
 
 def value(text, name, **labels):
@@ -43,7 +43,7 @@ def test_metrics_tell_what_happened(server, caller, eventually):
     with pytest.raises(grpc.RpcError):
         client.predict(1, signature="none")
     url = f"http://127.0.0.1:{server.rest_port}/v1/models/adder:predict"
-    urllib.request.urlopen(url, b'{"instances": [1]}', timeout=20).read()
+    urllib.request.urlopen(url, b'{"instances": [1]}', timeout=60).read()
     text = page(server)
     tf = ":tensorflow:serving:"
     assert value(text, tf + "request_count", model_name="adder", status="OK") == 4
@@ -73,7 +73,7 @@ def test_the_metrics_path_is_the_configuration_files(publish, base_path, tmp_pat
             model_base_path=base_path, monitoring_config_file=config, rest_address="127.0.0.1:0"
         ) as server:
             try:
-                got = urllib.request.urlopen(f"http://127.0.0.1:{server.rest_port}{path}", timeout=20).status
+                got = urllib.request.urlopen(f"http://127.0.0.1:{server.rest_port}{path}", timeout=60).status
             except urllib.error.HTTPError as exc:
                 got = exc.code
             assert got == status
@@ -121,7 +121,7 @@ def test_the_request_id_comes_back(server, caller, sent, kept):
     asked = urllib.request.Request(
         f"http://127.0.0.1:{server.rest_port}/v1/models/adder", headers={"x-request-id": sent}
     )
-    returned = urllib.request.urlopen(asked, timeout=20).headers["x-request-id"]
+    returned = urllib.request.urlopen(asked, timeout=60).headers["x-request-id"]
     assert (returned == sent) is kept and returned
 
 

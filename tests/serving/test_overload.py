@@ -134,6 +134,6 @@ def test_a_request_over_the_limit_is_refused_and_costs_no_memory(publish, base_p
         client.predict(np.ones(300 << 18, np.float32), timeout=60)  # 300 MiB
     assert refusal.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     with pytest.raises((urllib.error.URLError, ConnectionError)):
-        urllib.request.urlopen(f"http://127.0.0.1:{rest_port}/v1/models/adder:predict", b" " * (8 << 20), timeout=20)
+        urllib.request.urlopen(f"http://127.0.0.1:{rest_port}/v1/models/adder:predict", b" " * (8 << 20), timeout=60)
     assert psutil.Process(process.pid).memory_info().rss - before < 32 << 20
     assert client.predict(1.0) == (2, 1)

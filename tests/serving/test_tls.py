@@ -58,7 +58,7 @@ def get(server, pems, name=None):
     if name:
         context.load_cert_chain(pems / f"{name}.pem", pems / f"{name}.key")
     url = f"https://127.0.0.1:{server.rest_port}/v1/models/adder"
-    return urllib.request.urlopen(url, context=context, timeout=10).status
+    return urllib.request.urlopen(url, context=context, timeout=60).status
 
 
 def test_server_side_tls(publish, base_path, caller, pems, ssl_config):
