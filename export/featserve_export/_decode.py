@@ -26,7 +26,7 @@ _PADDING = b"\0" * 64
 # Segments in front of the first scan: 1 << this. A camera writes a few dozen.
 _JPEG_DOUBLINGS = 9
 # What looks like a marker, in a preview or profile say, up to the first scan.
-_MAX_JPEG_MARKERS = 4096
+_MAX_JPEG_MARKERS = 1 << 16
 # The same in the whole file, trailing data of a moving picture included.
 _MAX_JPEG_CANDIDATES = 1 << 20
 # libjpeg decodes all pixels once for each scan; encoders write about ten.
@@ -242,9 +242,12 @@ def _walk_jpeg(file: _File) -> _JpegHeader:
     codes = tf.cast(tf.gather(second, ff), tf.int32)
     scans = tf.math.count_nonzero(tf.equal(codes, 0xDA))
     kinds = tf.gather(tf.constant(_jpeg_markers()), codes)
-    markers = tf.reshape(tf.where(kinds > _JPEG_UNKNOWN), [-1])[:_MAX_JPEG_MARKERS]
+    markers = tf.reshape(tf.where(kinds > _JPEG_FILLER), [-1])[:_MAX_JPEG_MARKERS]
     # An end behind all others: what leads to no marker leads there.
     places = tf.concat([tf.gather(ff, markers), file.size[None]], 0)
+    # A marker may have fillers in front. Counted as steps, the white of an uncompressed preview would be too many.
+    runs = tf.boolean_mask(ff, tf.concat([[True], ff[1:] > ff[:-1] + 1], 0)[: tf.size(ff)])
+    fillers = tf.gather(tf.concat([file.size[None], runs], 0), tf.searchsorted(runs, places, side="right"))
     kinds = tf.concat([tf.gather(kinds, markers), [_JPEG_UNKNOWN]], 0)
     last = tf.size(places) - 1
     high, low = (tf.cast(tf.gather(file.padded, places + offset), tf.int32) for offset in (2, 3))
@@ -252,10 +255,13 @@ def _walk_jpeg(file: _File) -> _JpegHeader:
     length = tf.where(tf.equal(kinds, _JPEG_SCAN), 0, length)
     ends = places + length
     sound = (ends <= file.size) & ((kinds < _JPEG_SEGMENT) | (length >= 4) | tf.equal(kinds, _JPEG_SCAN))
-    nearest = tf.minimum(tf.searchsorted(places, ends), last)
-    following = tf.where(sound & tf.equal(tf.gather(places, nearest), ends), nearest, last)
-    start = tf.minimum(tf.searchsorted(places, [2]), last)
-    path = tf.where(tf.equal(tf.gather(places, start), 2), start, last)
+
+    def marker_at(positions: tf.Tensor) -> tf.Tensor:
+        nearest = tf.minimum(tf.searchsorted(places, positions), last)
+        return tf.where(tf.gather(fillers, nearest) <= positions, nearest, last)
+
+    following = tf.where(sound, marker_at(ends), last)
+    path = marker_at(tf.constant([2]))
     for doubling in range(_JPEG_DOUBLINGS):
         path = tf.concat([path, tf.gather(following, path)], 0)
         if doubling + 1 < _JPEG_DOUBLINGS:

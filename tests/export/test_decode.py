@@ -156,6 +156,46 @@ def test_a_compressed_png_chunk_is_never_inflated(decode, kind):
     np.testing.assert_array_equal(decode(np.array(contents, object)), [[[5] * 3, [250] * 3]])
 
 
+def _segments(marker, payload):
+    pieces = [payload[at : at + 65_000] for at in range(0, len(payload), 65_000)]
+    return b"".join(b"\xff" + marker + struct.pack(">H", len(piece) + 2) + piece for piece in pieces)
+
+
+def _odd_jpegs():
+    rng = np.random.default_rng(7)
+    image = Image.fromarray(corpus.photo(rng, 61, 83))
+    plain = corpus.encode(image, format="JPEG")
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    exif_bytes = exif.tobytes() + corpus.encode(image.resize((40, 30)), format="JPEG")
+    yield "trailing zeros", plain + bytes(100_000)
+    yield "trailing noise", plain + rng.bytes(300_000)
+    yield "a second picture behind", plain + corpus.encode(image.rotate(90), format="JPEG", progressive=True)
+    yield "preview in EXIF", corpus.encode(image, format="JPEG", exif=exif_bytes)
+    yield "profile of 1 MB", corpus.encode(image, format="JPEG", icc_profile=rng.bytes(1_000_000))
+    yield "white preview", plain[:2] + _segments(b"\xe2", b"\xff" * 500_000) + plain[2:]
+    yield "fillers", plain[:2] + b"\xff" * 10_000 + plain[2:]
+    yield "60,000 markers in segments", plain[:2] + _segments(b"\xe3", b"\xff\xe0" * 60_000) + plain[2:]
+    for rows in (1, 3):
+        yield f"restarts every {rows} rows", corpus.encode(image, format="JPEG", restart_marker_rows=rows)
+    yield "progressive restarts", corpus.encode(image, format="JPEG", progressive=True, restart_marker_blocks=2)
+    yield "progressive of 10 scans", corpus.encode(image, format="JPEG", progressive=True, quality=98)
+    for size in ((8000, 30), (30, 8000), (8000, 3000)):
+        wide = image.resize(size)
+        yield f"progressive of {size}", corpus.encode(wide, format="JPEG", progressive=True, icc_profile=bytes(3000))
+
+
+@pytest.mark.parametrize(("name", "contents"), [pytest.param(*file, id=file[0]) for file in _odd_jpegs()])
+def test_odd_but_whole_jpegs_are_read(decode, name, contents):
+    assert_equal_to_pillow(decode, contents)
+
+
+def test_a_jpeg_of_more_markers_than_are_followed_is_refused(decode):
+    plain = corpus.encode(Image.fromarray(corpus.photo(np.random.default_rng(0), 16, 16)), format="JPEG")
+    crowded = plain[:2] + _segments(b"\xe3", b"\xff\xe0" * 70_000) + plain[2:]
+    assert "expected a whole JPEG, received one whose header breaks" in refusal(decode, crowded)
+
+
 def test_a_jpeg_of_endless_scans_is_refused(decode):
     jpeg = corpus.encode(
         Image.fromarray(corpus.photo(np.random.default_rng(0), 16, 16)), format="JPEG", progressive=True
