@@ -6,7 +6,9 @@ import pytest
 from featserve_load import capacity, compare, photos, schedule
 from featserve_load.errors import LoadError
 from featserve_load.generator import Generator, Stage
+from featserve_load.measurement import Measurement
 from featserve_load.payload import Payload
+from featserve_load.worker import SAMPLE
 
 
 def payload(*requests):
@@ -60,12 +62,56 @@ def test_a_rate_that_the_generator_cannot_send_is_said_to_be_its_own_limit(sleep
     assert measured.limits()
 
 
-def test_capacity_is_the_rate_at_which_the_queue_begins(sleeping):
-    server = sleeping(service_s=0.05, slots=4)  # 80 requests a second
-    with Generator([server.target], payload(b"x"), processes=1) as generator:
-        found = capacity.search(generator.run, budget_ms=150, duration_s=1.5, repeats=1)
-    assert 30 < found.images_per_s < 85
+def queue(limit, *, fast_s=0.01, slow_s=1.0, late=False):
+    """Return a stage's runner: answers are fast up to `limit` requests a second, and slow above."""
+
+    def run(stage):
+        rate = limit if stage.rate is None else stage.rate
+        samples = np.zeros(max(1, round(rate * stage.duration_s)), SAMPLE)
+        samples["due"] = np.arange(len(samples)) / rate
+        samples["sent"] = samples["due"] + (0.5 if late and rate > limit else 0)
+        samples["done"] = samples["due"] + (fast_s if rate <= limit else slow_s)
+        if limit == 0:
+            samples = samples[:0]
+        return Measurement(
+            mode=stage.mode,
+            load=stage.load,
+            images_per_request=1,
+            duration_s=stage.duration_s,
+            samples=samples,
+            client_cpu_s=0.0,
+            processes=1,
+        )
+
+    return run
+
+
+def test_capacity_is_the_rate_at_which_the_queue_begins():
+    found = capacity.search(queue(80), budget_ms=150, repeats=3)
+    assert found.images_per_s == pytest.approx(80, rel=capacity.RESOLUTION)
+    assert not found.client_limited
     assert any(held for *_, held in found.tried) and not all(held for *_, held in found.tried)
+
+
+def test_a_capacity_that_the_client_set_is_said_to_be_its_own():
+    assert capacity.search(queue(80, late=True), budget_ms=150, repeats=1).client_limited
+
+
+def test_no_rate_within_the_budget_is_a_capacity_of_nothing():
+    found = capacity.search(queue(80), budget_ms=5, repeats=1)
+    assert found.images_per_s == 0
+    assert len(found.tried) < 10
+
+
+def test_a_stage_without_an_answer_does_not_keep_the_budget():
+    answers = iter([queue(80)])
+    found = capacity.search(lambda stage: next(answers, queue(0))(stage), budget_ms=150, repeats=1)
+    assert found.images_per_s == 0
+
+
+def test_a_search_whose_every_rate_holds_ends():
+    with pytest.raises(LoadError, match="longer duration"):
+        capacity.search(queue(80, slow_s=0.01), budget_ms=150, repeats=1)
 
 
 def test_the_client_processes_end_with_the_generator(sleeping):

@@ -20,6 +20,10 @@ from .measurement import Measurement
 MAX_ERROR_SHARE = 0.001
 #: A bisection ends when the rates that hold and that do not are this close.
 RESOLUTION = 0.04
+#: A rate below this part of the closed loop's is not worth finding: the capacity is 0.
+LOWEST_SHARE = 0.02
+#: Times the first rate is raised by 30 % at most: 8 times the closed loop's rate.
+MAX_CLIMBS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +33,14 @@ class Capacity:
     images_per_s: float
     lowest: float
     highest: float
-    #: Whether the generator, not the server, set the limit.
+    #: Whether the generator, not the server, set the limit in most repeats.
     client_limited: bool
     #: Each rate tried: requests/s, p99 in ms, share of errors, whether it held.
     tried: list[tuple[float, float, float, bool]]
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the capacity; return 1 if it is the generator's own limit."""
+    """Print the capacity; return 1 if there is none, or if it is the generator's own limit."""
     parser = argparse.ArgumentParser(prog="capacity", description=__doc__)
     deployment.add_arguments(parser)
     parser.add_argument("--slo-ms", type=float, metavar="MS", help="p99 budget (default: 100, or 5 times one image)")
@@ -58,6 +62,9 @@ def main(argv: Sequence[str]) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {**server.description, "single_ms": single, "budget_ms": budget, **found.__dict__}
     (options.out / "capacity.json").write_text(json.dumps(result, indent=1))
+    if not found.images_per_s:
+        print(f"capacity of {options.model}, {payload.input}: no rate keeps p99 within {budget:.0f} ms")
+        return 1
     print(
         f"capacity of {options.model}, {payload.input}: {found.images_per_s:.1f} images/s within p99 {budget:.0f} ms "
         f"({found.lowest:.1f}–{found.highest:.1f} in {options.repeats} repeats; one request alone {single:.1f} ms)"
@@ -87,37 +94,48 @@ def search(
         callers: of the closed loop that gives the first bound.
     """
     tried: list[tuple[float, float, float, bool]] = []
-    limited = False
 
-    def holds(rate: float, seed: int) -> bool:
-        nonlocal limited
+    def fails(rate: float, seed: int) -> Measurement | None:
         measured = run(Stage(rate=rate, duration_s=duration_s, seed=seed))
         p99 = measured.percentile_ms(99)
-        good = p99 <= budget_ms and measured.error_share < MAX_ERROR_SHARE
-        limited = bool(not good and measured.limits())
+        # Where nothing was answered p99 is not a number, and no comparison with that holds.
+        good = bool(p99 <= budget_ms) and measured.error_share < MAX_ERROR_SHARE
         tried.append((round(rate, 2), round(p99, 2), round(measured.error_share, 5), good))
-        return good
+        return None if good else measured
 
     bound = run(Stage(callers=callers, duration_s=duration_s)).images_per_s / images_per_request
     if bound <= 0:
         raise LoadError("the server answered nothing: no capacity to search")
-    found = []
+    found, limited = [], []
     for repeat in range(repeats):
         low, high = 0.0, 1.1 * bound
-        while holds(high, repeat):  # the closed loop may have shown less than there is
+        failed = fails(high, repeat)
+        for _ in range(MAX_CLIMBS):  # the closed loop may have shown less than there is
+            if failed is not None:
+                break
             low, high = high, 1.3 * high
-        while high - low > RESOLUTION * high:
+            failed = fails(high, repeat)
+        if failed is None:
+            raise LoadError(
+                f"even {high:.0f} requests/s keep the budget, {high / bound:.0f} times what {callers} callers reach: "
+                "a stage is too short for the queue to show (give a longer duration)"
+            )
+        while high - low > RESOLUTION * high and high > LOWEST_SHARE * bound:
             middle = (low + high) / 2
-            if holds(middle, repeat):
+            above = fails(middle, repeat)
+            if above is None:
                 low = middle
             else:
-                high = middle
+                high, failed = middle, above
         found.append(low * images_per_request)
-        say(f"repeat {repeat + 1}: {found[-1]:.1f} images/s")
+        # What stopped the search is the lowest rate that failed, not the last one tried.
+        limited.append(bool(failed.limits()))
+        reached = f"{found[-1]:.1f} images/s" if low else f"no rate keeps the budget, down to {high:.2f} requests/s"
+        say(f"repeat {repeat + 1}: {reached}")
     return Capacity(
         images_per_s=statistics.median(found),
         lowest=min(found),
         highest=max(found),
-        client_limited=limited,
+        client_limited=2 * sum(limited) > len(limited),
         tried=tried,
     )

@@ -24,6 +24,7 @@ from .server import ServerProcess, Watch, pid_of
 
 DEFAULT_MODEL = "efficientnet_lite0"
 DEFAULT_ROOT = Path("build/models")
+EXPORT_S = 1800
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +95,14 @@ def export(*arguments: str) -> Path:
     """Run `featserve-export`; return the version's directory."""
     say(f"featserve-export {' '.join(arguments)}")
     command = [sys.executable, "-m", "featserve_export._cli", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    # Its progress and errors go to the terminal: an export takes minutes.
+    try:
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, timeout=EXPORT_S)
+    except subprocess.TimeoutExpired as exc:
+        raise LoadError(f"featserve-export took more than {EXPORT_S} s") from exc
     if done.returncode:
-        raise LoadError(f"featserve-export failed: {done.stderr[-2000:].strip()}")
+        raise LoadError(f"featserve-export ended with status {done.returncode}; its errors are above")
     return Path(done.stdout.strip().splitlines()[-1])
 
 

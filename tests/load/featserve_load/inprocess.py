@@ -2,18 +2,79 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import tempfile
 import threading
 import time
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 
 from . import photos
+from .errors import LoadError
+from .server import ROOT
 
 
-def main(directory: str, signature: str, callers: int = 32) -> None:
-    """Measure whenever a line with a number of seconds comes in."""
+class InProcess:
+    """This module in a process of its own; a context manager."""
+
+    def __init__(self, directory: Path, signature: str, size: tuple[int, int], start_s: float = 300.0) -> None:
+        self._command = [sys.executable, "-m", "featserve_load.inprocess", str(directory), signature, *map(str, size)]
+        self._start_s = start_s
+
+    def __enter__(self) -> InProcess:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests/load"), "TF_CPP_MIN_LOG_LEVEL": "3"}
+        self._log = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=environment,
+        )
+        try:
+            self._line(self._start_s)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def images_per_s(self, seconds: float) -> float:
+        """Measure once."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.flush()
+        return float(self._line(seconds + 120))
+
+    def _line(self, timeout_s: float) -> str:
+        assert self._process.stdout is not None
+        alarm = threading.Timer(timeout_s, self._process.kill)
+        alarm.start()
+        line = self._process.stdout.readline()
+        alarm.cancel()
+        if not line:
+            self._log.seek(0)
+            raise LoadError(f"the model does not run in process: {self._log.read().decode(errors='replace')[-2000:]}")
+        return line
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._log.close()
+
+
+def main(directory: str, signature: str, height: str, width: str, callers: int = 32) -> None:
+    """Measure whenever a line with a number of seconds comes in; `height` and `width` are those of the network."""
     import tensorflow as tf
 
     function = tf.saved_model.load(directory).signatures[signature]
@@ -22,7 +83,7 @@ def main(directory: str, signature: str, callers: int = 32) -> None:
     if spec.dtype == tf.string:
         inputs = [tf.constant([data]) for data in files]
     else:
-        inputs = [tf.constant(np.stack([image])) for image in photos.pixels(files, (224, 224))]
+        inputs = [tf.constant(np.stack([image])) for image in photos.pixels(files, (int(height), int(width)))]
         inputs = [tf.cast(value, spec.dtype) for value in inputs]
 
     def call_until(end: float, done: list[int], index: int) -> None:
@@ -51,4 +112,4 @@ def main(directory: str, signature: str, callers: int = 32) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(sys.argv[1], sys.argv[2], sys.argv[3], sys.argv[4])
