@@ -92,6 +92,9 @@ def options(
         ("grpc.keepalive_time_ms", round(keepalive.interval_s * 1000)),
         ("grpc.keepalive_timeout_ms", round(keepalive.timeout_s * 1000)),
         ("grpc.keepalive_permit_without_calls", 0),
+        # gRPC's own pauses between two connections grow to two minutes: longer than anybody waits for a restart.
+        ("grpc.initial_reconnect_backoff_ms", round(retry.initial_backoff_s * 1000)),
+        ("grpc.max_reconnect_backoff_ms", round(retry.max_backoff_s * 1000)),
         ("grpc.primary_user_agent", user_agent),
         ("grpc.service_config", json.dumps(service_config(retry, balance=several(target)))),
         # A forked child must not share the parent's connections, which gRPC pools by these arguments.

@@ -14,7 +14,10 @@ Decode = Literal["client", "server"]
 
 @dataclass(frozen=True, kw_only=True)
 class RetryPolicy:
-    """Retries of calls that found no server (UNAVAILABLE), by gRPC itself and within the call's deadline."""
+    """Retries of calls that found no server (UNAVAILABLE), by gRPC itself and within the call's deadline.
+
+    Its pauses are also those between two tries to connect.
+    """
 
     #: Tries of one call, the first included; gRPC allows at most 5.
     max_attempts: int = 5

@@ -166,19 +166,23 @@ class Planner:
         """Return once a version is available."""
         check_timeout(timeout_s)
         end = time.monotonic() + timeout_s
-        last = "it was not asked"
+        last = ""
         while True:
             left = end - time.monotonic()
             if left <= 0:
                 raise DeadlineExceeded(
-                    f"model {self.model!r} is not ready after timeout_s={timeout_s:g} seconds: {last}", model=self.model
+                    f"model {self.model!r} is not ready after timeout_s={timeout_s:g} seconds: "
+                    f"{last or 'it was not asked'}",
+                    model=self.model,
                 )
             try:
                 versions = yield from self.status(min(left, self.timeout_s))
                 if self.label is not None and any(item.available for item in versions):
                     yield from self.signatures(min(left, self.timeout_s))  # a status is of any label, known or not
-            except (ConnectError, ModelNotFound, DeadlineExceeded) as exc:
+            except (ConnectError, ModelNotFound) as exc:
                 last = str(exc)
+            except DeadlineExceeded as exc:  # the last try's time is cut short: what an earlier one found tells more
+                last = last or str(exc)
             else:
                 if any(item.available for item in versions):
                     return
