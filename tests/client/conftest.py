@@ -20,7 +20,7 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.fixture
 def client(server: FakeServer) -> Iterator[FeatureClient]:
-    with FeatureClient(server.target, model="toy", timeout_s=20) as made:
+    with FeatureClient(server.target, model="toy", timeout_s=60) as made:
         yield made
 
 

@@ -199,13 +199,3 @@ class FakeServer:
         response = wire.GetModelStatusResponse()
         response.model_version_status.add(version=self.version, state=wire.ModelVersionStatus.AVAILABLE)
         return response.SerializeToString()
-
-
-if __name__ == "__main__":
-    import sys
-    import time
-
-    port, delay_s = int(sys.argv[1]), float(sys.argv[2])
-    fake = FakeServer(port=port, before=lambda request, count: time.sleep(delay_s)).start()
-    print(fake.port, flush=True)
-    time.sleep(3600)

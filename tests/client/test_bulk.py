@@ -3,13 +3,7 @@
 import json
 import os
 import pathlib
-import random
-import signal
-import subprocess
-import sys
-import time
 import tracemalloc
-from collections.abc import Iterator
 
 import h5py
 import numpy as np
@@ -18,7 +12,6 @@ import pytest
 import zarr
 from featserve_client._cli import main
 
-from . import fake_server
 from .fake_server import FakeServer, features, jpeg
 
 FORMATS = [".npz", ".npy", ".parquet", ".h5", ".zarr"]
@@ -191,77 +184,6 @@ def test_resume_refuses_another_extraction_and_says_what_differs(
         "images": "images: 22 there, 23 now",
     }[change]
     assert wanted in capsys.readouterr().err
-
-
-@pytest.fixture
-def many(tmp_path: pathlib.Path) -> pathlib.Path:
-    folder = tmp_path / "many"
-    folder.mkdir()
-    for seed in range(3000):
-        (folder / f"{seed:04d}.jpg").write_bytes(jpeg(seed))
-    (folder / "0500.jpg").write_bytes(b"no image")
-    return folder
-
-
-class Processes:
-    """A server and a client of their own, to be killed."""
-
-    def __init__(self, many: pathlib.Path, output: pathlib.Path) -> None:
-        self.port = 0
-        self.command = [sys.executable, "-m", "featserve_client._cli", "extract", str(many), "--model", "toy"]
-        self.command += ["--output", str(output), "--resume", "--quiet", "--server"]
-        self.server: subprocess.Popen[str] | None = None
-
-    def start_server(self) -> None:
-        command = [sys.executable, fake_server.__file__ or "", str(self.port), "0.15"]
-        self.server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert self.server.stdout
-        self.port = int(self.server.stdout.readline())
-
-    def kill_server(self) -> None:
-        if self.server is not None:
-            self.server.kill()
-            self.server.wait()
-            assert self.server.stdout
-            self.server.stdout.close()
-            self.server = None
-
-    def start_client(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*self.command, f"localhost:{self.port}"], stdout=subprocess.DEVNULL)
-
-
-@pytest.fixture
-def processes(many: pathlib.Path, tmp_path: pathlib.Path) -> Iterator[Processes]:
-    made = Processes(many, tmp_path / "out.npz")
-    made.start_server()
-    yield made
-    made.kill_server()
-
-
-def test_killed_at_random_ten_times_it_equals_an_undisturbed_run(
-    processes: Processes, many: pathlib.Path, server: FakeServer, tmp_path: pathlib.Path
-) -> None:
-    dice = random.Random(20)
-    kills = {"client": 0, "server": 0}
-    for round_ in range(10):
-        client = processes.start_client()
-        time.sleep(0.8 + dice.random() * 0.7)
-        if round_ % 2:
-            processes.kill_server()
-            kills["server"] += 1
-            time.sleep(dice.random() * 0.3)
-            processes.start_server()
-            time.sleep(dice.random() * 0.5)
-        kills["client"] += client.poll() is None
-        client.send_signal(signal.SIGKILL)
-        client.wait()
-    assert kills["server"] == 5 and kills["client"] >= 5
-    assert processes.start_client().wait() == 1
-    assert run(server, many, "--output", tmp_path / "whole.npz") == 1
-    assert (tmp_path / "out.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
-    failures = [(tmp_path / f"{name}.npz.failures.jsonl").read_bytes() for name in ("out", "whole")]
-    assert failures[0] == failures[1] != b""
-    assert not (tmp_path / "out.npz.partial").exists()
 
 
 def test_thousands_of_tiny_files(server: FakeServer, tmp_path: pathlib.Path) -> None:

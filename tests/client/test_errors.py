@@ -98,8 +98,8 @@ def test_no_server_names_the_address(free_port: int) -> None:
     client = FeatureClient(f"localhost:{free_port}", model="toy", retry=RetryPolicy(max_attempts=1))
     with pytest.raises(ConnectError, match=f"no server at localhost:{free_port}"):
         client.status()
-    with pytest.raises(DeadlineExceeded, match=r"not ready after timeout_s=0.5 seconds: no server at"):
-        client.wait_until_ready(0.5)
+    with pytest.raises(DeadlineExceeded, match=r"not ready after timeout_s=1 seconds: no server at"):
+        client.wait_until_ready(1)
 
 
 def test_a_deadline_is_named_in_seconds(client: FeatureClient, server: FakeServer) -> None:
@@ -130,11 +130,12 @@ def test_the_servers_own_limit_is_named() -> None:
         server.stop()
 
 
-def test_a_server_that_comes_back_is_found_within_one_call(client: FeatureClient, server: FakeServer) -> None:
-    client.extract(jpeg(0))
-    server.stop()
-    threading.Timer(0.3, server.start).start()
-    assert client.extract(jpeg(0), timeout_s=20)["late"].shape == (1, 4)
+def test_a_server_that_comes_back_is_found_within_one_call(server: FakeServer) -> None:
+    with FeatureClient(server.target, model="toy", retry=RetryPolicy(initial_backoff_s=0.5)) as client:
+        client.extract(jpeg(0))
+        server.stop()
+        threading.Timer(0.3, server.start).start()
+        assert client.extract(jpeg(0))["late"].shape == (1, 4)
 
 
 def test_unavailable_is_retried_and_a_refusal_is_not(client: FeatureClient, server: FakeServer) -> None:
@@ -191,10 +192,10 @@ def test_several_addresses_share_the_work(server: FakeServer) -> None:
     other = FakeServer().start()
     try:
         with FeatureClient([server.target, other.target], model="toy") as client:
-            client.wait_until_ready(10)
-            for seed in range(40):
-                client.extract(jpeg(seed))
-        assert server.predicts and other.predicts
+            end = time.monotonic() + 60
+            while not (server.predicts and other.predicts):  # the second address may take longer to connect
+                assert time.monotonic() < end
+                client.extract(jpeg(0))
     finally:
         other.stop()
 
@@ -262,7 +263,7 @@ def forked(client: FeatureClient) -> Iterator[int]:
     code = (
         "import os, sys, numpy\n"
         "from featserve_client import FeatureClient\n"
-        f"client = FeatureClient({client.target!r}, model='toy', timeout_s=10)\n"
+        f"client = FeatureClient({client.target!r}, model='toy', timeout_s=60)\n"
         "client.status()\n"
         "child = os.fork()\n"
         "if not child:\n"
@@ -272,7 +273,7 @@ def forked(client: FeatureClient) -> Iterator[int]:
     import subprocess
     import sys
 
-    out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60)
+    out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=240)
     yield int(out.stdout)
 
 

@@ -12,7 +12,7 @@ from .fake_server import FakeServer, jpeg
 
 def fresh(code: str, *arguments: str) -> str:
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True, timeout=120
+        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, text=True, timeout=300
     ).stdout
 
 
