@@ -49,17 +49,20 @@ class Results:
 
 
 def check_output(path: Path) -> None:
-    """Refuse a file of unknown kind, or one whose library is missing, before any work is done.
+    """Refuse what cannot become the output, before any work is done.
 
     Raises:
         ConfigError: The suffix is none of those known.
         MissingExtraError: The library is not installed.
+        OutputError: A directory has the name of a file.
     """
     if path.suffix not in _FORMATS:
         raise ConfigError(f"{path}: unknown kind of output; expected one of {', '.join(_FORMATS)}")
     module = _FORMATS[path.suffix].module
     if module:
         require(module, "bulk", f"{path.suffix} output")
+    if path.is_dir() and path.suffix != ".zarr":
+        raise OutputError(f"{path} cannot be written: it is a directory")
 
 
 def check_layers(path: Path, layers: Sequence[str]) -> None:

@@ -103,6 +103,7 @@ def test_lists_and_patterns(server: FakeServer, photos: pathlib.Path, tmp_path: 
         (["/no/such"], "/no/such: no such file or directory"),
         (["EMPTY"], "has no image in it"),
         (["PHOTOS", "--output", "out.csv"], "unknown kind of output"),
+        (["PHOTOS", "--output", "folder.npz"], "folder.npz cannot be written: it is a directory"),
         (["PHOTOS", "--output", "/proc/nowhere/out.npz"], "/proc/nowhere"),
         (["PHOTOS", "--output", "out.npy"], ".npy holds one layer"),
         (["PHOTOS", "--layers", "nope"], "no layer 'nope'; it has early, late"),
@@ -124,6 +125,7 @@ def test_what_cannot_be_done(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    (tmp_path / "folder.npz").mkdir()
     places = {"PHOTOS": str(photos), "EMPTY": str(tmp_path / "empty"), "BAD": str(photos / "p07.jpg")}
     assert run(server, *[places.get(argument, argument) for argument in arguments]) == 2
     out, err = capsys.readouterr()
