@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -350,6 +351,7 @@ class ModelManager:
             self._enter(version, State.LOADING)
             started = time.monotonic()
             try:
+                os.listdir(version.path)  # TensorFlow says "does not exist" of what it has no right to read
                 servable = Servable(version.path, self._options.session)
                 try:
                     if self._options.warmup:

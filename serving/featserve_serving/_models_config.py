@@ -43,7 +43,8 @@ def from_model_root(root: Path, served_from: str | None = None) -> Any:
     try:
         paths = sorted(path for path in root.absolute().iterdir() if path.is_dir() and path.name[0] not in "._")
     except OSError as exc:
-        raise _errors.SetupError(f"model root {root}: {exc.strerror}; export a model first") from exc
+        advice = "; export a model first" if isinstance(exc, FileNotFoundError) else ""
+        raise _errors.SetupError(f"model root {root}: {exc.strerror}{advice}") from exc
     config = model_server_config_pb2.ModelServerConfig()
     if (root / FILE).is_file():
         config = _read(root / FILE)

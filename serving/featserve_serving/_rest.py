@@ -233,8 +233,9 @@ class RestServer:
             log_config=None,
             access_log=False,
             server_header=False,
-            ssl_context_factory=(lambda *_: tls) if tls else None,
         )
+        config.load()
+        config.ssl = tls  # uvicorn's own parameters are paths, and the certificate is on no disk
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
             target=self._server.run, args=([self._socket],), name="featserve-rest", daemon=True

@@ -25,8 +25,8 @@ def read(path: Path, into: M) -> M:
     except text_format.ParseError as exc:
         where = ":".join(str(number) for number in (exc.GetLine(), exc.GetColumn()) if number)
         reason = str(exc).removeprefix(f"{where} : ")
-        raise SetupError(f"{path}:{where}: expected a {into.DESCRIPTOR.name} text proto: {reason}") from exc
+        raise SetupError(f"{path}:{where}: expected a text proto of {into.DESCRIPTOR.name}: {reason}") from exc
     except UnicodeDecodeError as exc:
         raise SetupError(
-            f"{path}: expected a {into.DESCRIPTOR.name} text proto, received bytes that are no text"
+            f"{path}: expected a text proto of {into.DESCRIPTOR.name}, received bytes that are no text"
         ) from exc

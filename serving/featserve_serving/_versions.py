@@ -29,7 +29,10 @@ def scan(base_path: Path) -> dict[int, Path] | None:
 
 
 def _is_saved_model(path: Path) -> bool:
-    return any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
+    try:
+        return any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
+    except OSError:
+        return True  # it cannot be looked into: the load will say why
 
 
 def fingerprint(path: Path) -> Fingerprint:

@@ -1,6 +1,7 @@
 """What is loaded, swapped and unloaded, and what callers see of it."""
 
 import shutil
+from pathlib import Path
 
 import grpc
 import pytest
@@ -208,6 +209,21 @@ def test_nothing_to_serve_is_an_error_at_start(bytes_, base_path, serve):
     (base_path / "1").mkdir(parents=True)
     (base_path / "1" / "saved_model.pb").write_bytes(bytes_)
     with pytest.raises(SetupError, match="adder.*version 1"):
+        serve()
+
+
+def test_a_version_that_cannot_be_read_is_named(publish, serve, monkeypatch):
+    path = publish(1)
+    is_file = Path.is_file
+
+    def refused(self, *args, **kwargs):  # as for a directory without search permission, whoever runs the test
+        if self.parent == path:
+            raise PermissionError(13, "Permission denied", str(self))
+        return is_file(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "is_file", refused)
+    (path / "saved_model.pb").unlink()
+    with pytest.raises(SetupError, match="adder: version 1"):
         serve()
 
 
