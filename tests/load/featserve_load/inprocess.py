@@ -58,13 +58,15 @@ class InProcess:
 
     def _line(self, timeout_s: float) -> str:
         assert self._process.stdout is not None
+        # Past the time the process is ended, and the line is empty.
         alarm = threading.Timer(timeout_s, self._process.kill)
         alarm.start()
         line = self._process.stdout.readline()
         alarm.cancel()
         if not line:
             self._log.seek(0)
-            raise LoadError(f"the model does not run in process: {self._log.read().decode(errors='replace')[-2000:]}")
+            log = self._log.read().decode(errors="replace")[-2000:]
+            raise LoadError(f"the model in process ended with status {self._process.wait(20)}: {log}")
         return line
 
     def _end(self) -> None:

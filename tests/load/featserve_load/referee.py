@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from . import deployment
+from .deployment import say
 from .errors import LoadError
 from .generator import Generator, Stage
 from .payload import PREDICT
@@ -60,6 +61,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--scenarios", default=",".join(SCENARIOS), metavar="A,B", help="(default: %(default)s)")
     parser.add_argument("--settings", type=Path, default=SETTINGS, metavar="FILE", help="(default: %(default)s)")
     parser.add_argument("--rate", type=float, metavar="R", help="of Server, instead of the settings' target_qps")
+    parser.add_argument("--duration", type=float, metavar="S", help="of a run, instead of the settings' min_duration")
     parser.add_argument("--out", type=Path, default=Path("build/load/loadgen"), metavar="DIR")
     options = parser.parse_args(argv)
     scenarios = options.scenarios.split(",")
@@ -74,15 +76,22 @@ def main(argv: Sequence[str]) -> int:
         with Generator(server.targets, payload, processes=1) as generator:
             deployment.single_latency_ms(generator)
             for scenario in scenarios:
+                say(f"LoadGen, {scenario}")
                 found = run(
-                    server.targets[0], payload.requests, scenario, options.settings, options.out, rate=options.rate
+                    server.targets[0],
+                    payload.requests,
+                    scenario,
+                    options.settings,
+                    options.out,
+                    rate=options.rate,
+                    duration_s=options.duration,
                 )
                 passed &= found.valid and not found.failed
                 print(
                     f"measured with LoadGen, {scenario}: {'VALID' if found.valid else 'INVALID'}, "
                     f"{found.per_s:.1f} images/s, mean {found.mean_ms:.1f} ms, {found.failed} failed; {found.log}"
                 )
-                stage = _same_load(scenario, found)
+                stage = _same_load(scenario, found, options.duration or 10.0)
                 if stage is None:
                     continue
                 mine = generator.run(stage)
@@ -183,12 +192,12 @@ class _Sut:
         self._channel.close()
 
 
-def _same_load(scenario: str, found: Verdict) -> Stage | None:
+def _same_load(scenario: str, found: Verdict, duration_s: float) -> Stage | None:
     if scenario == "SingleStream":
-        return Stage(callers=1, duration_s=10)
+        return Stage(callers=1, duration_s=duration_s)
     if scenario == "Server":
         # What LoadGen's own schedule came to, not what it was asked for: chance differs.
-        return Stage(rate=found.figures["Scheduled samples per second"], duration_s=10, arrivals="constant")
+        return Stage(rate=found.figures["Scheduled samples per second"], duration_s=duration_s, arrivals="constant")
     if scenario == "Offline":
-        return Stage(callers=MAX_OPEN, duration_s=10)
+        return Stage(callers=MAX_OPEN, duration_s=duration_s)
     return None

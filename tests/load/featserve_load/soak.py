@@ -166,7 +166,7 @@ def _judge(outcome: Outcome) -> None:
 
 def _publish(source: Path, served: Path, version: int) -> None:
     staged = served / f".{version}.tmp"
-    shutil.copytree(source, staged, copy_function=os.link)
+    deployment.copy_version(source, staged)
     staged.rename(served / str(version))
 
 
