@@ -20,7 +20,7 @@ from ._progress import Progress, silent
 from ._resize import INTERPOLATIONS
 from ._saved_model import rewrite
 from ._signatures import Pixels, write_saved_model
-from ._version_directory import check_free, next_version, staged
+from ._version_directory import check_free, staged
 from ._warmup import write_warmup
 from .quantize import held_out_photos, read_photos
 
@@ -111,8 +111,8 @@ def export_backbone(
     name = model_name or live.name
     _check_model_name(name)
     model_directory = Path(model_root) / name
-    directory = model_directory / str(version or next_version(model_directory))
-    check_free(directory)
+    if version is not None:
+        check_free(model_directory / str(version))
     pixels = Pixels(
         image_size=live.image_size,
         interpolation=interpolation or live.interpolation,
@@ -132,7 +132,7 @@ def export_backbone(
     manifest = {
         "format": FORMAT,
         "model": name,
-        "version": int(directory.name),
+        "version": version,
         "backbone": live.name,
         "family": live.family,
         "weights": live.weights,
@@ -157,8 +157,10 @@ def export_backbone(
     if chosen.precision == "int8" and photos is not None:
         # Eight bits are calibrated for such photos, not for noise.
         golden = make_golden(live, pixels, held_out_photos(photos.images))
-    closeness = _write(directory, chosen.graphs, pixels, batching or default_batching(), manifest, golden, progress)
-    return ExportReport(path=directory, manifest=manifest, closeness=closeness)
+    path, closeness = _write(
+        model_directory, chosen.graphs, pixels, batching or default_batching(), manifest, golden, progress
+    )
+    return ExportReport(path=path, manifest=manifest, closeness=closeness)
 
 
 def _check_model_name(name: str) -> None:
@@ -194,16 +196,17 @@ def _check_options(
 
 
 def _write(
-    directory: Path,
+    model_directory: Path,
     graphs: Sequence[FrozenGraph],
     pixels: Pixels,
     batching: Batching,
     manifest: dict[str, Any],
     golden: Golden,
     progress: Progress,
-) -> dict[str, Closeness]:
-    with staged(directory) as staging:
+) -> tuple[Path, dict[str, Closeness]]:
+    with staged(model_directory, manifest["version"]) as (staging, directory):
         progress("writing and proving the SavedModel", 0, 0)
+        manifest["version"] = int(directory.name)
         prefix = f"{manifest['model']}/{manifest['version']}"
         write_saved_model(staging, graphs, pixels, batching, dump_manifest(manifest), prefix)
         closeness = verify(staging, golden, manifest["precision"])
@@ -212,4 +215,4 @@ def _write(
         write_manifest(staging, manifest)
         golden.save(staging)
         write_warmup(staging, manifest)
-    return closeness
+    return directory, closeness

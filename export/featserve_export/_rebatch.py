@@ -10,7 +10,7 @@ from ._batching import Batching
 from ._errors import InvalidOptionError
 from ._manifest import dump_manifest, read_manifest, write_manifest
 from ._saved_model import rewrite
-from ._version_directory import next_version, staged
+from ._version_directory import staged
 from ._warmup import write_warmup
 
 
@@ -33,9 +33,8 @@ def rebatch(directory: str | Path, batching: Batching, version: int | None = Non
         raise InvalidOptionError(f"expected a version from 1, received {version}")
     source = Path(directory).resolve()
     manifest = _manifest(source)
-    target = source.parent / str(version or next_version(source.parent))
-    manifest |= {"version": int(target.name), "batching": batching.as_dict()}
-    with staged(target) as staging:
+    with staged(source.parent, version) as (staging, target):
+        manifest |= {"version": int(target.name), "batching": batching.as_dict()}
         shutil.copytree(source, staging, dirs_exist_ok=True)
         rewrite(staging, dump_manifest(manifest), batching, f"{manifest['model']}/{target.name}")
         write_manifest(staging, manifest)

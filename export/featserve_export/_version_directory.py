@@ -20,10 +20,15 @@ _STAGING_PREFIX = ".staging-"
 
 
 def next_version(model_directory: Path) -> int:
-    """One more than the newest version there, 1 where there is none."""
+    """One more than the newest version there, those being written included; 1 where there is none."""
     if not model_directory.is_dir():
         return 1
-    return max((int(path.name) for path in model_directory.iterdir() if path.name.isdecimal()), default=0) + 1
+    return max((_version(path) for path in model_directory.iterdir()), default=0) + 1
+
+
+def _version(path: Path) -> int:
+    number = path.name.removeprefix(_STAGING_PREFIX).partition("-")[0]
+    return int(number) if number.isdecimal() else 0
 
 
 def check_free(directory: Path) -> None:
@@ -40,26 +45,25 @@ def check_free(directory: Path) -> None:
 
 
 @contextmanager
-def staged(directory: Path) -> Iterator[Path]:
-    """Yields an empty directory that becomes `directory` when the block ends without an error, and vanishes otherwise.
+def staged(model_directory: Path, version: int | None = None) -> Iterator[tuple[Path, Path]]:
+    """Yields an empty directory and what it becomes when the block ends without an error; otherwise it vanishes.
 
-    What a killed export left is removed by the next one.
+    The version is this export's alone from the start. What a killed export left is removed by the next one.
 
     Args:
-        directory: `<model_root>/<model_name>/<version>`.
+        model_directory: `<model_root>/<model_name>`.
+        version: None for the next free one.
 
     Raises:
-        InvalidOptionError: the version exists.
+        InvalidOptionError: the version exists or is being written.
         ExportError: the model root cannot be written or is full.
     """
-    check_free(directory)
-    model_directory = directory.parent
     try:
-        staging, lock = _locked_staging(model_directory)
+        staging, lock, directory = _locked_staging(model_directory, version)
     except OSError as error:
         raise ExportError(f"cannot write the model root: {error}; choose another with --model-root") from error
     try:
-        yield staging
+        yield staging, directory
         check_free(directory)
         staging.chmod(0o755)
         staging.rename(directory)
@@ -74,28 +78,46 @@ def staged(directory: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
         os.close(lock)
-        with contextlib.suppress(OSError):  # other versions are in it
+        # It is not empty where there are other versions.
+        with contextlib.suppress(OSError), _one_at_a_time(model_directory):
             model_directory.rmdir()
 
 
-def _locked_staging(model_directory: Path) -> tuple[Path, int]:
+def _locked_staging(model_directory: Path, version: int | None) -> tuple[Path, int, Path]:
     for _ in range(100):
-        # Another export may remove what is not locked yet: then its files are not there, and it is tried again.
-        with contextlib.suppress(FileNotFoundError, BlockingIOError):
+        # Another export may remove the empty model directory: it is made again.
+        with contextlib.suppress(FileNotFoundError):
             model_directory.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(model_directory)
-            staging = Path(tempfile.mkdtemp(prefix=_STAGING_PREFIX, dir=model_directory))
-            lock = _lock(staging)
-            if staging.exists():
-                return staging, lock
-            os.close(lock)
+            with _one_at_a_time(model_directory):
+                _remove_abandoned(model_directory)
+                directory = model_directory / str(version or next_version(model_directory))
+                check_free(directory)
+                prefix = f"{_STAGING_PREFIX}{directory.name}-"
+                if any(model_directory.glob(f"{prefix}*")):
+                    raise InvalidOptionError(
+                        f"expected a version of which no export is under way, received {directory.name} in "
+                        f"{model_directory}; leave --version out for the next free one"
+                    )
+                staging = Path(tempfile.mkdtemp(prefix=prefix, dir=model_directory))
+                return staging, _lock(staging), directory
     raise FileNotFoundError(f"{model_directory} keeps vanishing")
 
 
-def _lock(directory: Path) -> int:
+@contextmanager
+def _one_at_a_time(model_directory: Path) -> Iterator[None]:
+    lock = _lock(model_directory, wait=True)
+    try:
+        if not os.path.samestat(os.fstat(lock), model_directory.stat()):
+            raise FileNotFoundError(model_directory)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(directory: Path, *, wait: bool = False) -> int:
     descriptor = os.open(directory, os.O_RDONLY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(descriptor)
         raise

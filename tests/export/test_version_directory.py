@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import tensorflow as tf
@@ -13,7 +14,8 @@ from featserve_export._version_directory import next_version, staged
 
 def test_the_directory_appears_whole(tmp_path):
     target = tmp_path / "models" / "m" / "1"
-    with staged(target) as staging:
+    with staged(target.parent) as (staging, becomes):
+        assert becomes == target
         (staging / "file").write_text("x")
         assert not target.exists()
         assert not any(path.name.isdecimal() for path in target.parent.iterdir())
@@ -24,13 +26,13 @@ def test_the_directory_appears_whole(tmp_path):
 
 def test_an_existing_version_is_refused(tmp_path):
     (tmp_path / "m" / "3").mkdir(parents=True)
-    with pytest.raises(InvalidOptionError, match="received 3, which is in"), staged(tmp_path / "m" / "3"):
+    with pytest.raises(InvalidOptionError, match="received 3, which is in"), staged(tmp_path / "m", 3):
         pytest.fail("the block ran")
     assert next_version(tmp_path / "m") == 4
 
 
 def test_a_failure_leaves_nothing(tmp_path):
-    with pytest.raises(ZeroDivisionError), staged(tmp_path / "m" / "1") as staging:
+    with pytest.raises(ZeroDivisionError), staged(tmp_path / "m", 1) as (staging, _):
         (staging / "half").write_text("x")
         raise ZeroDivisionError
     assert not (tmp_path / "m").exists()
@@ -38,7 +40,7 @@ def test_a_failure_leaves_nothing(tmp_path):
 
 def test_a_root_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ExportError, match="choose another with --model-root"), staged(tmp_path / "file" / "m" / "1"):
+    with pytest.raises(ExportError, match="choose another with --model-root"), staged(tmp_path / "file" / "m", 1):
         pytest.fail("the block ran")
 
 
@@ -50,7 +52,7 @@ def test_a_root_that_is_a_file_is_refused(tmp_path):
     ],
 )
 def test_a_full_disk_is_told(tmp_path, error):
-    with pytest.raises(ExportError, match="no space left for"), staged(tmp_path / "m" / "1"):
+    with pytest.raises(ExportError, match="no space left for"), staged(tmp_path / "m", 1):
         raise error
     assert not (tmp_path / "m").exists()
 
@@ -58,18 +60,18 @@ def test_a_full_disk_is_told(tmp_path, error):
 def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path):
     script = (
         "import sys, time; from pathlib import Path; from featserve_export._version_directory import staged\n"
-        "with staged(Path(sys.argv[1])) as staging:\n"
+        "with staged(Path(sys.argv[1]), 1) as (staging, _):\n"
         "    (staging / 'half').write_text('x'); print('ready', flush=True); time.sleep(600)"
     )
-    command = [sys.executable, "-c", script, str(tmp_path / "m" / "1")]
+    command = [sys.executable, "-c", script, str(tmp_path / "m")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout.readline() == "ready\n"
         (left,) = (tmp_path / "m").iterdir()
-        with staged(tmp_path / "m" / "2"):
+        with staged(tmp_path / "m", 2):
             assert left.exists(), "another export's directory was removed while it ran"
         process.send_signal(signal.SIGKILL)
     assert left.exists() and not left.name.isdecimal()
-    with staged(tmp_path / "m" / "3"):
+    with staged(tmp_path / "m", 3):
         assert not left.exists()
     assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["2", "3"]
 
@@ -79,7 +81,7 @@ def test_many_exports_at_once(tmp_path):
 
     def export(version):
         try:
-            with staged(tmp_path / "m" / str(version)) as staging:
+            with staged(tmp_path / "m", version) as (staging, _):
                 (staging / "file").write_text(str(version))
         except Exception as error:
             failures.append(error)
@@ -92,3 +94,26 @@ def test_many_exports_at_once(tmp_path):
     assert sorted(int(path.name) for path in (tmp_path / "m").iterdir()) == list(range(1, 17))
     assert all(isinstance(failure, ExportError) for failure in failures), failures
     assert all((tmp_path / "m" / str(v) / "file").read_text() == str(v) for v in range(1, 17))
+
+
+def test_exports_at_once_take_numbers_of_their_own(tmp_path):
+    barrier = threading.Barrier(8)
+
+    def export(_):
+        barrier.wait()
+        with staged(tmp_path / "m") as (staging, directory):
+            (staging / "file").write_text(directory.name)
+            barrier.wait()
+        return int(directory.name)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sorted(pool.map(export, range(8))) == list(range(1, 9))
+    assert all((tmp_path / "m" / str(v) / "file").read_text() == str(v) for v in range(1, 9))
+
+
+def test_a_version_that_is_being_written_is_refused_at_once(tmp_path):
+    with staged(tmp_path / "m", 5):
+        with pytest.raises(InvalidOptionError, match="received 5 in"), staged(tmp_path / "m", 5):
+            pytest.fail("the block ran")
+        assert next_version(tmp_path / "m") == 6
+    assert [path.name for path in (tmp_path / "m").iterdir()] == ["5"]
