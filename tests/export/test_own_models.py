@@ -1,8 +1,14 @@
+import json
+import subprocess
+import sys
+
 import keras
 import pytest
 from featserve_export import InvalidOptionError, VerificationError, WeightsError, export_backbone
 from featserve_export import _export as export_module
 from featserve_export._cli import main
+from featserve_export._golden import load_golden, verify
+from featserve_export._models import load_live_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -26,6 +32,28 @@ def test_a_model_of_ones_own_is_exported(network, tmp_path, capsys):
     captured = capsys.readouterr()
     assert "expected a version that does not exist, received 7" in captured.err
     assert not captured.out
+
+
+def test_a_constant_factor_is_refused(network, tmp_path):
+    """The cosine does not see it."""
+    report = export_backbone(str(network), preprocess="none", model_root=tmp_path)
+    golden = load_golden(report.path)
+    assert report.closeness["features"].norm_difference < 1e-3
+    for layers in golden.expected.values():
+        layers["features"] /= 1.1
+    for precision in ("bfloat16", "int8"):
+        with pytest.raises(VerificationError, match=r"received a difference of 0\.100 from signature"):
+            verify(report.path, golden, precision)
+
+
+def test_the_list_needs_no_tensorflow():
+    script = (
+        "import sys; from featserve_export._cli import main; status = main(['--list', '--json']); "
+        "sys.exit(status or 'tensorflow' in sys.modules or 'keras' in sys.modules)"
+    )
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)[0]["name"] == "efficientnet_lite0"
 
 
 def test_a_graph_that_differs_is_refused(network, tmp_path, monkeypatch):
@@ -103,8 +131,6 @@ def test_a_failed_download_names_the_file_and_the_ways_on(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
 def test_weights_come_from_a_file(tmp_path, suffix):
-    from featserve_export._models import load_live_model
-
     source = keras.applications.MobileNet(alpha=0.25, input_shape=(32, 32, 3), weights=None, include_top=False)
     path = tmp_path / f"w{suffix}"
     (source.save_weights if suffix == ".weights.h5" else source.save)(path)
@@ -116,7 +142,15 @@ def test_weights_come_from_a_file(tmp_path, suffix):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--nonsense"], ["mobilnet"], [], ["vgg16", "--image-size", "big"], ["--rebatch", "/nowhere"]]
+    "arguments",
+    [
+        ["--nonsense"],
+        ["mobilnet"],
+        [],
+        ["vgg16", "--image-size", "big"],
+        ["--rebatch", "/nowhere"],
+        ["vgg16", "--rebatch", "/nowhere"],
+    ],
 )
 def test_a_mistake_ends_with_status_2(arguments, capsys):
     try:

