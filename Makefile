@@ -25,6 +25,7 @@ SERVE_FLAGS ?=#              anything else for featserve-serve
 
 LOAD := $(BIN)/python tests/load/run.py
 LOAD_MODEL = --model $(MODEL) --model-root $(MODEL_ROOT)
+LOAD_SERVER = $(if $(TARGET),--target $(TARGET),--runtime $(RUNTIME))
 EXPORTED := $(MODEL_ROOT)/$(MODEL)/$(VERSION)/saved_model.pb
 
 .DEFAULT_GOAL := help
@@ -78,16 +79,16 @@ test-all-backbones: $(READY) ## prove every backbone of the table (an hour)
 	$(BIN)/python -m pytest tests/export/test_all_backbones.py -m slow
 
 loadtest: $(EXPORTED) $(READY) ## throughput and latency at several loads, with a report in build/load
-	$(LOAD) loadtest $(LOAD_MODEL) $(if $(TARGET),--target $(TARGET)) $(if $(SLO_MS),--slo-ms $(SLO_MS)) $(if $(COMPARE),--compare $(COMPARE))
+	$(LOAD) loadtest $(LOAD_MODEL) $(LOAD_SERVER) $(if $(SLO_MS),--slo-ms $(SLO_MS)) $(if $(COMPARE),--compare $(COMPARE))
 
 capacity: $(EXPORTED) $(READY) ## the highest rate whose p99 stays within SLO_MS
-	$(LOAD) capacity $(LOAD_MODEL) $(if $(TARGET),--target $(TARGET)) $(if $(SLO_MS),--slo-ms $(SLO_MS))
+	$(LOAD) capacity $(LOAD_MODEL) $(LOAD_SERVER) $(if $(SLO_MS),--slo-ms $(SLO_MS))
 
 referee: $(EXPORTED) $(READY) ## the same server under MLCommons LoadGen
-	$(LOAD) referee $(LOAD_MODEL) $(if $(TARGET),--target $(TARGET))
+	$(LOAD) referee $(LOAD_MODEL) $(LOAD_SERVER)
 
 tune: $(EXPORTED) $(READY) ## search the batching for the highest capacity within SLO_MS
-	$(LOAD) tune $(LOAD_MODEL) $(if $(SLO_MS),--slo-ms $(SLO_MS))
+	$(LOAD) tune $(LOAD_MODEL) --runtime $(RUNTIME) $(if $(SLO_MS),--slo-ms $(SLO_MS))
 
 soak: $(EXPORTED) $(READY) ## mixed traffic for MINUTES: nothing may fail or grow
 	$(LOAD) soak $(LOAD_MODEL) $(if $(MINUTES),--minutes $(MINUTES))
@@ -99,6 +100,7 @@ lint: $(READY) ## check style, types and generated code
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy client/featserve_client export/featserve_export serving/featserve_serving
+	MYPYPATH=tests/load $(BIN)/mypy --package featserve_load
 
 format: $(READY) ## mend what style checks can mend
 	$(BIN)/ruff check --fix .
