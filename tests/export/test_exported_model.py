@@ -48,6 +48,37 @@ def test_each_layer_has_signatures_of_its_own(exported):
         assert tf.TensorShape(tensor.tensor_shape).as_list() == described["shape"]
 
 
+def convolutions(graph_def, tensor):
+    """How many convolutions a tensor is computed from, those in the functions that batch included."""
+    nodes = {node.name: node for node in graph_def.node}
+    library = {function.signature.name: function for function in graph_def.library.function}
+    pending, seen, count = [tensor.split(":")[0]], set(), 0
+    while pending:
+        name = pending.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        node = nodes[name]
+        pending += [source.removeprefix("^").split(":")[0] for source in node.input]
+        body = library[node.attr["f"].func.name].node_def if node.op == "BatchFunction" else [node]
+        count += sum("Conv2d" in inner.op or "Conv2D" in inner.op for inner in body)
+    return count
+
+
+def test_a_shallow_layer_alone_computes_no_deeper_convolution(exported):
+    saved = saved_model_pb2.SavedModel.FromString((exported.path / "saved_model.pb").read_bytes())
+    graph_def = saved.meta_graphs[0].graph_def
+    for base in BASES:
+        # The stem, then a depthwise and a pointwise convolution in each of the 13 blocks.
+        for suffix, layer, expected in (
+            ("", LAYERS[0], 27),
+            (f"/{LAYERS[0]}", LAYERS[0], 3),
+            (f"/{LAYERS[1]}", LAYERS[1], 27),
+        ):
+            tensor = saved.meta_graphs[0].signature_def[base + suffix].outputs[layer].name
+            assert convolutions(graph_def, tensor) == expected, base + suffix
+
+
 def test_the_server_tells_the_manifest(exported, client):
     text = client.predict({}, signature="manifest")["manifest"].item()
     written = json.loads((exported.path / "assets.extra/manifest.json").read_text())
