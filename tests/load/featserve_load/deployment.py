@@ -95,7 +95,7 @@ def ensure_model(root: Path, model: str) -> Path:
 def export(*arguments: str) -> Path:
     """Run `featserve-export`; return the version's directory."""
     say(f"featserve-export {' '.join(arguments)}")
-    command = [sys.executable, "-m", "featserve_export._cli", *arguments]
+    command = [sys.executable, "-m", "featserve_export", *arguments]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     # Its progress and errors go to the terminal: an export takes minutes.
     try:
@@ -104,6 +104,8 @@ def export(*arguments: str) -> Path:
         raise LoadError(f"featserve-export took more than {EXPORT_S} s") from exc
     if done.returncode:
         raise LoadError(f"featserve-export ended with status {done.returncode}; its errors are above")
+    if not done.stdout.strip():
+        raise LoadError("featserve-export named no directory")
     return Path(done.stdout.strip().splitlines()[-1])
 
 
