@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from .payload import PREDICT
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
 SETTINGS = Path(__file__).with_name("loadgen.conf")
 #: Requests open at once under Offline, which issues everything in one query.
-MAX_OPEN = 64
+MAX_OPEN = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,9 @@ class Verdict:
 
     scenario: str
     valid: bool
-    failed: int
+    failed: dict[str, int]
+    #: Why LoadGen calls the run INVALID, in its words.
+    reasons: list[str]
     figures: dict[str, float]
     log: Path
 
@@ -89,8 +92,10 @@ def main(argv: Sequence[str]) -> int:
                 passed &= found.valid and not found.failed
                 print(
                     f"measured with LoadGen, {scenario}: {'VALID' if found.valid else 'INVALID'}, "
-                    f"{found.per_s:.1f} images/s, mean {found.mean_ms:.1f} ms, {found.failed} failed; {found.log}"
+                    f"{found.per_s:.1f} images/s, mean {found.mean_ms:.1f} ms, failed {found.failed or 0}; {found.log}"
                 )
+                if not found.valid:
+                    print("  " + "\n  ".join(found.reasons))
                 stage = _same_load(scenario, found, options.duration or 10.0)
                 if stage is None:
                     continue
@@ -148,11 +153,20 @@ def run(
     figures = {
         name.strip(): float(value) for name, value in re.findall(r"^([^:\n]+?)\s*:\s*([\d.]+)\s*$", summary, re.M)
     }
+    reasons = [line.strip() for line in summary.splitlines() if line.strip().startswith("* ")]
     found = Verdict(
-        scenario=scenario, valid="Result is : VALID" in summary, failed=sut.failed, figures=figures, log=log
+        scenario=scenario,
+        valid="Result is : VALID" in summary,
+        failed=dict(sut.failed),
+        reasons=reasons,
+        figures=figures,
+        log=log,
     )
     (log / "verdict.json").write_text(
-        json.dumps({"scenario": scenario, "valid": found.valid, "failed": found.failed, **figures}, indent=1)
+        json.dumps(
+            {"scenario": scenario, "valid": found.valid, "failed": found.failed, "reasons": reasons, **figures},
+            indent=1,
+        )
     )
     return found
 
@@ -169,7 +183,7 @@ class _Sut:
         self._call = self._channel.unary_unary(PREDICT)
         self._room = threading.Semaphore(max_open)
         self._lock = threading.Lock()
-        self.failed = 0
+        self.failed: Counter[str] = Counter()
 
     def issue(self, samples: Any) -> None:
         for sample in samples:
@@ -184,7 +198,7 @@ class _Sut:
         self._room.release()
         if done.code() is not grpc.StatusCode.OK:
             with self._lock:
-                self.failed += 1
+                self.failed[done.code().name] += 1
         # LoadGen knows no failures: the count is told apart.
         self._lg.QuerySamplesComplete([self._lg.QuerySampleResponse(number, 0, 0)])
 
