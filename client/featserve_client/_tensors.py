@@ -87,7 +87,9 @@ def frame(field: int, parts: Sequence[Part]) -> list[Part]:
 
 def tensor_parts(value: npt.ArrayLike) -> list[Part]:
     """Return the parts of a TensorProto that holds `value` (bytes and str become DT_STRING)."""
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
+    array = np.asarray(value)
+    if array.dtype.kind in "SU" and array is not value:
+        array = np.asarray(value, dtype=object)  # numpy's own strings lose zeros at their ends
     if array.dtype.kind in "SUO":
         items = [_as_bytes(item) for item in array.ravel().tolist()]
         return strings_parts(items, array.shape)

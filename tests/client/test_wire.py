@@ -112,6 +112,8 @@ def test_arrays_arrive_in_tensorflow(array: np.ndarray) -> None:
 def test_strings_arrive_in_tensorflow() -> None:
     assert sent([b"a\xff", b""]).tolist() == [b"a\xff", b""]
     assert sent(np.array([["ü"]])).tolist() == [["ü".encode()]]
+    assert sent([b"zeros at the end\0\0", b""]).tolist() == [b"zeros at the end\0\0", b""]
+    assert sent(b"\0").tolist() == b"\0"
 
 
 @pytest.mark.parametrize("value", [object(), np.array([None]), np.zeros(2, "M8[s]")])
