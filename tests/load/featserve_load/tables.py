@@ -90,6 +90,8 @@ def _served(options: argparse.Namespace, model: str, kind: Input, cores: int) ->
                 over = generator.run(
                     Stage(callers=CALLERS, duration_s=options.seconds, warmup_s=1.0, seed=turn, timeout_s=60)
                 )
+                if over.errors:
+                    raise LoadError(f"requests failed: {over.errors}")
                 ratio = over.images_per_s / alone
                 share = max(1 - over.client_cores * over.processes / cores, 0.01)
                 rows.append((alone, over.images_per_s, ratio, ratio / share))
@@ -263,7 +265,7 @@ def growth(options: argparse.Namespace) -> list[str]:
     base_path = _exported(options, DEFAULT)
     lines = [f"{DEFAULT}, encoded photos. The rows of a group took turns.", ""]
 
-    with ServerProcess(base_path, DEFAULT) as server:
+    with ServerProcess(base_path, DEFAULT, flags=(f"--max_queued_requests={max(TEAMS)}",)) as server:
         metadata = describe(server.target, DEFAULT)
 
         def opened(stack: contextlib.ExitStack, payload: Payload) -> Generator:
