@@ -106,7 +106,12 @@ class Container:
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        self.process = subprocess.Popen([ENTRYPOINT, *arguments], env=self.environment | environment)
+        # A shell's background job ignores SIGINT, and so would its children.
+        self.process = subprocess.Popen(
+            [ENTRYPOINT, *arguments],
+            env=self.environment | environment,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
         eventually(lambda: self.started.exists() and self.started.stat().st_size > 0)
         return self.process
 
