@@ -1,4 +1,3 @@
-import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +28,8 @@ def loadgen(target, scenario, out):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def middle_ratio(pairs):
-    return statistics.median(mine / theirs for mine, theirs in pairs)
+def near_one(pairs):
+    return [abs(mine / theirs - 1) <= 0.05 for mine, theirs in pairs]
 
 
 @pytest.mark.parametrize("scenario", ["SingleStream", "Server"])
@@ -50,7 +49,9 @@ def test_loadgen_and_the_generator_agree_within_5_percent(sleeping, tmp_path, sc
             measured = generator.run(stage)
             latencies.append((measured.percentile_ms(50), p50_ms))
             rates.append((measured.images_per_s, rate))
-    assert middle_ratio(latencies) == pytest.approx(1, abs=0.05), latencies
-    assert middle_ratio(rates) == pytest.approx(1, abs=0.05), rates
+            if sum(near_one(latencies)) >= 2 and sum(near_one(rates)) >= 2:
+                break  # the third cannot move the majority
+    assert sum(near_one(latencies)) >= 2, latencies
+    assert sum(near_one(rates)) >= 2, rates
     assert (tmp_path / scenario / "mlperf_log_detail.txt").exists()
     assert (tmp_path / scenario / "verdict.json").exists()
