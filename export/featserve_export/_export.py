@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ._batching import Batching, default_batching
+from ._classifier import load_classifier
 from ._errors import InvalidOptionError
 from ._frozen import FrozenGraph, freeze
 from ._golden import Closeness, Golden, closeness_report, make_golden, verify
@@ -128,7 +130,8 @@ def export_backbone(
         if calibrate is not None
         else None
     )
-    chosen = choose_precision(precision, frozen, golden, photos, progress)
+    classifier = partial(load_classifier, backbone, live.layers[-1], pooling, weights, alpha, live.image_size)
+    chosen = choose_precision(precision, frozen, golden, photos, classifier, progress)
     manifest = {
         "format": FORMAT,
         "model": name,

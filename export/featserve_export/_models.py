@@ -96,6 +96,28 @@ def build_untrained(backbone: Backbone, image_size: tuple[int, int] | None, alph
     return _build(backbone, include_top=True, weights=None, **arguments)
 
 
+def build_with_classifier(
+    backbone: Backbone, weights: str, image_size: tuple[int, int], alpha: float | None
+) -> keras.Model:
+    """The whole network, its classifier included, with the given weights.
+
+    Args:
+        backbone: its record.
+        weights: `imagenet` or the path of a weights file.
+        image_size: `(height, width)` in pixels.
+        alpha: width multiplier of the MobileNets.
+
+    Raises:
+        InvalidOptionError: the classifier takes another size.
+        WeightsError: the weights are missing or lack the classifier.
+    """
+    arguments = _arguments(backbone, image_size, alpha)
+    if weights == "imagenet":
+        return _build(backbone, include_top=True, weights="imagenet", **arguments)
+    shape_only = _build(backbone, include_top=True, weights=None, **arguments)
+    return _load_weights(backbone, Path(weights), shape_only, True, arguments)
+
+
 def _arguments(backbone: Backbone, image_size: tuple[int, int] | None, alpha: float | None) -> dict[str, Any]:
     if alpha is not None and not backbone.has_alpha:
         raise InvalidOptionError(f"--alpha is for the MobileNets; {backbone.name} has one width")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from ._classifier import Classifier
 from ._errors import InvalidOptionError
 from ._frozen import INPUT_NAME, FrozenGraph, optimize
 from ._golden import MINIMUM_COSINE, Golden, compare
@@ -75,7 +76,12 @@ def check_precision(precision: str, calibrate: str | Path | None) -> None:
 
 
 def choose_precision(
-    precision: str, graph: FrozenGraph, golden: Golden, photos: CalibrationPhotos | None, progress: Progress
+    precision: str,
+    graph: FrozenGraph,
+    golden: Golden,
+    photos: CalibrationPhotos | None,
+    classifier: Callable[[], tuple[Classifier | None, str]],
+    progress: Progress,
 ) -> Chosen:
     """Turns a float32 graph into one of the asked for precision; `auto` measures and keeps the fastest.
 
@@ -84,6 +90,7 @@ def choose_precision(
         graph: in float32.
         golden: images and the live model's activations.
         photos: to calibrate int8 with.
+        classifier: loads the classifier behind the last layer, or says why there is none.
         progress: called with each stage.
 
     Raises:
@@ -95,7 +102,7 @@ def choose_precision(
         candidates["bfloat16"] = _in_bfloat16(graph)
     if photos is not None and (precision == "int8" or computes_eight_bits()):
         try:
-            candidates["int8"], notes["quantization"] = _in_int8(graph, photos, progress)
+            candidates["int8"], notes["quantization"] = _in_int8(graph, photos, classifier, progress)
         except QuantizationError as error:
             if precision == "int8":
                 raise
@@ -115,10 +122,19 @@ def _in_bfloat16(graph: FrozenGraph) -> FrozenGraph:
     return dataclasses.replace(graph, graph_def=optimized)
 
 
-def _in_int8(graph: FrozenGraph, photos: CalibrationPhotos, progress: Progress) -> tuple[FrozenGraph, dict[str, Any]]:
-    quantized = quantize_graph(graph.graph_def, INPUT_NAME, graph.outputs, photos.images, progress=progress)
+def _in_int8(
+    graph: FrozenGraph,
+    photos: CalibrationPhotos,
+    load_classifier: Callable[[], tuple[Classifier | None, str]],
+    progress: Progress,
+) -> tuple[FrozenGraph, dict[str, Any]]:
+    classify, reason = load_classifier()
+    quantized = quantize_graph(
+        graph.graph_def, INPUT_NAME, graph.outputs, photos.images, classify=classify, progress=progress
+    )
     report = quantized.report.as_dict()
     report["skipped"] = len(photos.skipped)
+    report["no_classifier"] = reason
     return dataclasses.replace(graph, graph_def=quantized.graph_def), report
 
 

@@ -305,17 +305,18 @@ def test_weights_are_rounded_so_that_outputs_stay():
 
 
 def test_ranges_by_each_method():
-    values = np.zeros((1, 100, 100, 1), np.float32)
-    values[0, :, :, 0] = np.linspace(-1, 3, 10000).reshape(100, 100)
-    values[0, 0, 0] = 40
+    values = np.zeros((1, 200, 200, 1), np.float32)
+    values[0, :, :, 0] = np.linspace(-1, 3, 40000).reshape(200, 200)
+    values[0, 0, 0], values[0, 0, 1] = 42, -40
     with tf.Graph().as_default() as graph:
-        images = tf.compat.v1.placeholder(tf.float32, (None, 100, 100, 1), name="images")
+        images = tf.compat.v1.placeholder(tf.float32, (None, 200, 200, 1), name="images")
         tf.identity(images, name="x")
     found = calibrate(graph.as_graph_def(), "images", ["x"], [values])["x"]
-    assert found.offset[0] == pytest.approx(1, abs=1e-3)
-    assert found.limits["min-max"] == pytest.approx(41, abs=1e-2)
+    assert found.middle[0] == pytest.approx(1, abs=1e-3)
+    assert found.limits["min-max"] == pytest.approx(82, abs=1e-2)
     assert found.limits["percentile"] == pytest.approx(4, abs=0.1)
-    assert 4 <= found.limits["mean-squared-error"] <= 41
+    assert 4 <= found.limits["mean-squared-error"] <= 82
+    np.testing.assert_allclose(found.offset(np.array([4], np.float32)), [1], atol=1e-3)
 
 
 def photo(path, seed):

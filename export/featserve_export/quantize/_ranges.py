@@ -1,7 +1,8 @@
 """Measures what values each tensor takes on calibration photos, and where to cut its range.
 
-An eight-bit tensor holds `round((x + offset) * 255 / limit)`: `offset` makes every channel non-negative, `limit` is the
-largest value that is kept. Both are frozen in the graph, so a result does not depend on what it was batched with.
+An eight-bit tensor holds `round((x + offset) * 255 / limit)`: `limit` is how wide a range is kept, `offset` puts the
+middle of each channel into its middle, so that a channel narrower than the others has room for what calibration did not
+see. Both are frozen in the graph, so a result does not depend on what it was batched with.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,12 +27,20 @@ class Range:
     """What one tensor's values were.
 
     Attributes:
-        offset: `(channels,)`, what must be added to make all values non-negative; 0 behind a ReLU.
-        limits: method to the largest value of `x + offset` that it keeps.
+        middle: `(channels,)`, halfway between the extremes of each channel; None where nothing is negative, as behind a
+            ReLU.
+        channels: how many there are.
+        limits: method to the width of the range that it keeps.
     """
 
-    offset: Array
+    middle: Array | None
+    channels: int
     limits: dict[str, float]
+
+    def offset(self, limit: Array) -> Array:
+        """What must be added to each channel, `(channels,)`, to use 0..limit; 0 where nothing is negative."""
+        offset: Array = np.zeros_like(limit) if self.middle is None else limit / np.float32(2) - self.middle
+        return offset
 
 
 def calibrate(
@@ -60,10 +69,10 @@ def calibrate(
         values = {name: graph.get_tensor_by_name(name if ":" in name else f"{name}:0") for name in tensors}
         lows = {name: _per_channel(tf.reduce_min, value) for name, value in values.items()}
         highs = {name: _per_channel(tf.reduce_max, value) for name, value in values.items()}
-        offsets = {name: tf.compat.v1.placeholder(tf.float32, value.shape[-1:]) for name, value in values.items()}
+        middles = {name: tf.compat.v1.placeholder(tf.float32, value.shape[-1:]) for name, value in values.items()}
         tops = {name: tf.compat.v1.placeholder(tf.float32, ()) for name in values}
         counts = {
-            name: tf.histogram_fixed_width(value + offsets[name], [0.0, tops[name]], _BINS)
+            name: tf.histogram_fixed_width(tf.abs(value - middles[name]), [0.0, tops[name]], _BINS)
             for name, value in values.items()
         }
     with tf.compat.v1.Session(graph=graph) as session:
@@ -74,16 +83,27 @@ def calibrate(
             low = {name: np.minimum(low.get(name, value), value) for name, value in new_low.items()}
             high = {name: np.maximum(high.get(name, value), value) for name, value in new_high.items()}
             progress("ranges", index + 1, 2 * len(batches))
-        offset = {name: np.maximum(-value, 0) for name, value in low.items()}
-        top = {name: float((high[name] + offset[name]).max()) or 1.0 for name in values}
-        feed = {offsets[name]: offset[name] for name in values} | {tops[name]: top[name] for name in values}
+        signed = {name: bool((value < 0).any()) for name, value in low.items()}
+        middle: dict[str, Array] = {
+            name: (low[name] + high[name]) / np.float32(2) if signed[name] else np.zeros_like(low[name])
+            for name in values
+        }
+        top = {name: float((high[name] - middle[name]).max()) or 1.0 for name in values}
+        feed = {middles[name]: middle[name] for name in values} | {tops[name]: top[name] for name in values}
         totals = {name: np.zeros(_BINS, np.int64) for name in values}
         for index, batch in enumerate(batches):
             for name, count in session.run(counts, {source: batch, **feed}).items():
                 totals[name] += count
             progress("ranges", len(batches) + index + 1, 2 * len(batches))
     return {
-        name: Range(offset=offset[name], limits=dict(zip(METHODS, _limits(totals[name], top[name]), strict=True)))
+        name: Range(
+            middle=middle[name] if signed[name] else None,
+            channels=len(middle[name]),
+            limits={
+                method: (2 if signed[name] else 1) * limit
+                for method, limit in zip(METHODS, _limits(totals[name], top[name]), strict=True)
+            },
+        )
         for name in values
     }
 
@@ -93,7 +113,7 @@ def _per_channel(reduce: Callable[..., tf.Tensor], value: tf.Tensor) -> tf.Tenso
 
 
 def _limits(counts: npt.NDArray[np.int64], top: float) -> tuple[float, float, float]:
-    """The limit by each of `METHODS`, from a histogram over 0..top."""
+    """The largest distance from the middle that each of `METHODS` keeps, from a histogram over 0..top."""
     edges = np.linspace(0, top, _BINS + 1)[1:]
     kept = np.cumsum(counts) / counts.sum()
     percentile = float(edges[np.searchsorted(kept, _KEPT_SHARE)])

@@ -165,8 +165,8 @@ class _Rewriter:
             if padding == NO_PADDING
             else "/".join([key, "padded", *map(str, padding[0] + padding[1])])
         )
-        offset = self._ranges[key].offset
-        limit = np.full_like(offset, self._ranges[key].limits[self._method])
+        limit = self._limit(key)
+        offset = self._ranges[key].offset(limit)
         if stem not in self._names:
             self._names.add(stem)
             values = name
@@ -193,19 +193,19 @@ class _Rewriter:
         return eight
 
     def _emit_layer(self, layer: Layer) -> None:
-        read_from = self._eight.get(layer.input, self._ranges[layer.input])
-        needs_early_padding = layer.padding != NO_PADDING and bool(read_from.offset.any())
+        eight = self._eight.get(layer.input)
+        shifted = self._ranges[layer.input].middle is not None if eight is None else bool(eight.offset.any())
+        needs_early_padding = layer.padding != NO_PADDING and shifted
         source = self._as_eight(layer.input, layer.padding if needs_early_padding else NO_PADDING)
         padding = NO_PADDING if needs_early_padding else layer.padding
-        output = self._ranges[layer.output]
-        offset, top = output.offset, output.limits[self._method]
+        limit = self._limit(layer.output)
         if layer.ceiling is not None:
-            offset, top = np.zeros_like(offset), min(top, layer.ceiling)
-        limit = np.full_like(offset, top)
+            limit = np.minimum(limit, np.float32(layer.ceiling))
         summand = None if layer.residual is None else self._as_eight(layer.residual)
         if summand is not None:
             # A sum has one factor for all channels.
             limit = summand.limit * (limit / summand.limit).max()
+        offset = self._ranges[layer.output].offset(limit)
 
         profile = source.limit / source.limit.max()
         rounded = self._rounder.round(layer, profile)
@@ -233,6 +233,11 @@ class _Rewriter:
         if layer.op == "MatMul":
             name = self._reshape(f"{layer.output}/int8/rows", name, (-1, layer.kernel.shape[3]))
         self._eight[layer.output] = _Eight(name, offset, limit)
+
+    def _limit(self, name: str) -> Array:
+        """One limit for all channels: of a convolution's inputs, each counts by its own size."""
+        known = self._ranges[tensor_name(name)]
+        return np.full(known.channels, known.limits[self._method], np.float32)
 
     def _reshape(self, name: str, values: str, shape: tuple[int, ...]) -> str:
         sizes = self._writer.constant(f"{name}/shape", np.array(shape), tf.int32)
