@@ -87,6 +87,8 @@ class Recorder:
             self._metrics.observe(call, error, seconds)
             self._log(call, error, seconds)
             _CURRENT.reset(token)
+            # Its traceback holds this frame: together they would keep the call and its bytes until a collection.
+            error = None
 
     @staticmethod
     def _log(call: Call, error: _errors.RequestError | None, seconds: float) -> None:

@@ -4,14 +4,13 @@ import asyncio
 import json
 import pathlib
 import random
-import socket
 import subprocess
 import sys
 import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from typing import Any
 
@@ -68,15 +67,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return root
 
 
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def test_readiness_is_waited_for(model: pathlib.Path, tmp_path: pathlib.Path, free_port: int) -> None:
-    target = f"127.0.0.1:{free_port}"
+def test_readiness_is_waited_for(model: pathlib.Path, tmp_path: pathlib.Path, free_port: Callable[[], int]) -> None:
+    target = f"127.0.0.1:{free_port()}"
     base_path = tmp_path / "thumbnails"
     base_path.mkdir()
     retry = RetryPolicy(max_attempts=1)

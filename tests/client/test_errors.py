@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import pickle
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -37,13 +36,6 @@ from featserve_client._status import ERRORS, CallContext, translate
 from .fake_server import FakeServer, Refusal, jpeg
 
 CONTEXT = CallContext(target="host:1", model="toy", timeout_s=2.5, request_id="id")
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def test_every_code_has_an_error() -> None:
@@ -94,9 +86,10 @@ def test_sync_and_async_raise_the_same(server: FakeServer, code: grpc.StatusCode
     assert str(sync.value) == str(other.value)
 
 
-def test_no_server_names_the_address(free_port: int) -> None:
-    client = FeatureClient(f"localhost:{free_port}", model="toy", retry=RetryPolicy(max_attempts=1))
-    with pytest.raises(ConnectError, match=f"no server at localhost:{free_port}"):
+def test_no_server_names_the_address(free_port: Callable[[], int]) -> None:
+    port = free_port()
+    client = FeatureClient(f"localhost:{port}", model="toy", retry=RetryPolicy(max_attempts=1))
+    with pytest.raises(ConnectError, match=f"no server at localhost:{port}"):
         client.status()
     with pytest.raises(DeadlineExceeded, match=r"not ready after timeout_s=1 seconds: no server at"):
         client.wait_until_ready(1)
@@ -181,8 +174,8 @@ def test_a_hint_when_to_come_back_is_honoured(server: FakeServer) -> None:
     assert len(times) == 4 and times[1] - times[0] >= 0.2 and times[3] - times[2] >= 0.2
 
 
-def test_half_the_addresses_dead(server: FakeServer, free_port: int) -> None:
-    target = f"127.0.0.1:{free_port},{server.target}"
+def test_half_the_addresses_dead(server: FakeServer, free_port: Callable[[], int]) -> None:
+    target = f"127.0.0.1:{free_port()},{server.target}"
     with FeatureClient(target, model="toy") as client:
         for seed in range(10):
             client.extract(jpeg(seed))

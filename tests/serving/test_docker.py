@@ -78,16 +78,10 @@ def eventually(condition: Callable[[], bool], *, timeout_s: float = 60) -> None:
         time.sleep(0.02)
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 class Container:
     """The entrypoint, with a stub for tensorflow_model_server."""
 
-    def __init__(self, folder: Path, stub_server: str = STUB_SERVER) -> None:
+    def __init__(self, folder: Path, free_port: Callable[[], int], stub_server: str = STUB_SERVER) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.port = free_port()
@@ -130,8 +124,8 @@ class Container:
 
 
 @pytest.fixture
-def container(tmp_path: Path) -> Iterator[Container]:
-    container = Container(tmp_path)
+def container(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Container]:
+    container = Container(tmp_path, free_port)
     yield container
     if container.process is not None and container.process.poll() is None:
         container.process.send_signal(signal.SIGINT)
@@ -253,9 +247,9 @@ class RelayHandler(socketserver.BaseRequestHandler):
                 end.shutdown(socket.SHUT_RDWR)
 
 
-def test_a_drain_loses_no_call(tmp_path: Path) -> None:
+def test_a_drain_loses_no_call(tmp_path: Path, free_port: Callable[[], int]) -> None:
     """Two servers; one is no longer listed and gets SIGTERM, under callers that never retry."""
-    containers = [Container(tmp_path / name, STUB_GRPC_SERVER) for name in ("old", "new")]
+    containers = [Container(tmp_path / name, free_port, STUB_GRPC_SERVER) for name in ("old", "new")]
     finished = threading.Event()
     answers: list[bytes | grpc.StatusCode] = []
     with Relay() as relay:
@@ -361,7 +355,7 @@ def test_health_finds_the_models_in_the_config(rest_port: int, tmp_path: Path, c
     assert (health(rest_port, config=tmp_path / "models.config").returncode == 0) is healthy
 
 
-def test_health_fails_where_nothing_listens() -> None:
+def test_health_fails_where_nothing_listens(free_port: Callable[[], int]) -> None:
     assert health(free_port(), "up").returncode != 0
 
 
