@@ -76,7 +76,7 @@ proto: $(READY) ## regenerate the messages
 	cd client && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_client/_wire.proto
 
 test-all-backbones: $(READY) ## prove every backbone of the table (an hour)
-	$(BIN)/python -m pytest tests/export/test_all_backbones.py -m slow
+	$(BIN)/python -m pytest tests/export/test_all_backbones.py -n 0 -m slow
 
 loadtest: $(EXPORTED) $(READY) ## throughput and latency at several loads, with a report in build/load
 	$(LOAD) loadtest $(LOAD_MODEL) $(LOAD_SERVER) $(if $(SLO_MS),--slo-ms $(SLO_MS)) $(if $(COMPARE),--compare $(COMPARE))
