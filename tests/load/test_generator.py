@@ -103,6 +103,14 @@ def test_no_rate_within_the_budget_is_a_capacity_of_nothing():
     assert len(found.tried) < 10
 
 
+def test_a_search_ends_where_the_best_so_far_does_not_hold():
+    found = capacity.search(queue(80), budget_ms=150, repeats=1, worth=120)
+    assert found.images_per_s == 0
+    assert len(found.tried) == 2
+    better = capacity.search(queue(80), budget_ms=150, repeats=1, worth=60)
+    assert better.images_per_s == pytest.approx(80, rel=capacity.RESOLUTION)
+
+
 def test_a_stage_without_an_answer_does_not_keep_the_budget():
     answers = iter([queue(80)])
     found = capacity.search(lambda stage: next(answers, queue(0))(stage), budget_ms=150, repeats=1)

@@ -82,6 +82,7 @@ def search(
     duration_s: float = 5.0,
     repeats: int = 3,
     callers: int = 16,
+    worth: float = 0.0,
 ) -> Capacity:
     """Return the capacity.
 
@@ -92,6 +93,7 @@ def search(
         duration_s: of each rate tried.
         repeats: bisections, each with arrivals of its own.
         callers: of the closed loop that gives the first bound.
+        worth: images per second; a repeat in which twice this rate does not hold ends, with a capacity of 0.
     """
     tried: list[tuple[float, float, float, bool]] = []
 
@@ -108,7 +110,13 @@ def search(
         raise LoadError("the server answered nothing: no capacity to search")
     found, limited = [], []
     for repeat in range(repeats):
-        low, high = 0.0, 1.1 * bound
+        low, high = worth / images_per_request, 1.1 * bound
+        if low:
+            high = max(high, 1.1 * low)
+            if all((failed := fails(low, seed)) is not None for seed in (repeat, repeats + repeat)):
+                found.append(0.0)
+                limited.append(bool(failed and failed.limits()))
+                continue
         failed = fails(high, repeat)
         for _ in range(MAX_CLIMBS):  # the closed loop may have shown less than there is
             if failed is not None:

@@ -18,14 +18,18 @@ SIDES = (160, 320, 512, 800)
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png"})
 
 
-def packaged() -> list[Image.Image]:
-    """Return the photos that scikit-image brings along."""
+def folder() -> Path:
+    """Return the directory of scikit-image's pictures."""
     import skimage
 
-    folder = Path(skimage.__file__).parent / "data"
-    paths = [folder / name for name in NAMES if (folder / name).exists()]
+    return Path(skimage.__file__).parent / "data"
+
+
+def packaged() -> list[Image.Image]:
+    """Return the photos that scikit-image brings along."""
+    paths = [folder() / name for name in NAMES if (folder() / name).exists()]
     if not paths:
-        raise LoadError(f"no photos: scikit-image has none in {folder}; give --photos DIR")
+        raise LoadError(f"no photos: scikit-image has none in {folder()}; give --photos DIR")
     return [Image.open(path).convert("RGB") for path in paths]
 
 
@@ -43,13 +47,13 @@ def jpeg(photo: Image.Image, quality: int = 88) -> bytes:
     return buffer.getvalue()
 
 
-def files(folder: Path | None = None, *, limit: int = 64) -> list[bytes]:
+def files(directory: Path | None = None, *, limit: int = 64) -> list[bytes]:
     """Return encoded photos: those of a directory as they are, otherwise packaged ones as JPEGs of several sizes."""
-    if folder is None:
+    if directory is None:
         return [jpeg(sized(photo, side)) for side in SIDES for photo in packaged()]
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)[:limit]
+    paths = sorted(path for path in directory.rglob("*") if path.suffix.lower() in _SUFFIXES)[:limit]
     if not paths:
-        raise LoadError(f"no photos in {folder}; expected {', '.join(sorted(_SUFFIXES))} files")
+        raise LoadError(f"no photos in {directory}; expected {', '.join(sorted(_SUFFIXES))} files")
     return [path.read_bytes() for path in paths]
 
 

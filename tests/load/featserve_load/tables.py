@@ -112,8 +112,12 @@ def export(options: argparse.Namespace) -> list[str]:
     for model in options.export_models.split(","):
         plain = _plain(options, model)
         for precision in options.precisions.split(","):
-            extra = [] if precision == "float32" else ["--precision", precision, "--model-name", f"{model}_{precision}"]
-            name = model if precision == "float32" else f"{model}_{precision}"
+            name, extra = model, list[str]()
+            if precision != "float32":
+                name = f"{model}_{precision}"
+                extra = ["--precision", precision, "--model-name", name]
+            if precision == "int8":
+                extra += ["--calibrate", str(photos.folder())]
             base_path = _exported(options, model, name, extra)
             say(f"{model}, {precision}: starting both servers")
             with ServerProcess(base_path, name) as ours, ServerProcess(plain, "plain") as theirs:

@@ -21,6 +21,9 @@ from .payload import describe
 from .server import ServerProcess
 
 SIZES = (1, 2, 4, 8, 16, 32)
+#: Batches that may wait, as in serving/configs/batching.config: the largest request, and no matter of speed.
+ENQUEUED = 256
+CALLERS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +51,7 @@ class Settings:
             f"num_batch_threads {{ value: {self.threads} }}",
             f"max_batch_size {{ value: {self.largest} }}",
             f"batch_timeout_micros {{ value: {self.timeout_micros} }}",
-            "max_enqueued_batches { value: 100 }",
+            f"max_enqueued_batches {{ value: {ENQUEUED} }}",
             *(f"allowed_batch_sizes: {size}" for size in self.allowed),
         ]
         return "\n".join(lines) + "\n"
@@ -115,7 +118,7 @@ def main(argv: Sequence[str]) -> int:
 
     with tempfile.TemporaryDirectory(prefix="featserve-tune-") as folder:
 
-        def measure(settings: Settings, floor: float) -> Row:
+        def measure(settings: Settings, best: float) -> Row:
             nonlocal budget, longest
             start = time.monotonic()
             served = _rebatched(sources[settings.precision], settings, Path(folder), options.model)
@@ -124,7 +127,7 @@ def main(argv: Sequence[str]) -> int:
                 with Generator([server.target], payload, processes=options.processes) as generator:
                     single = deployment.single_latency_ms(generator, 1.0)
                     budget = budget or deployment.budget_ms(options.slo_ms, single)
-                    row = _row(generator, settings, budget, floor, payload.images_per_request)
+                    row = _row(generator, settings, budget, best, payload.images_per_request)
             longest = max(longest, time.monotonic() - start)
             return row
 
@@ -182,14 +185,23 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _row(generator: Generator, settings: Settings, budget: float, floor: float, images_per_request: int) -> Row:
-    closed = generator.run(Stage(callers=32, duration_s=2, timeout_s=60)).images_per_s
-    if closed < 0.8 * floor:
-        return Row(settings=settings, capacity=0.0, closed=closed, note="stopped: too slow at 32 callers")
+def _row(generator: Generator, settings: Settings, budget: float, best: float, images_per_request: int) -> Row:
+    measured = generator.run(Stage(callers=CALLERS, duration_s=2, timeout_s=60))
+    closed = measured.images_per_s
+
+    def none(why: str) -> Row:
+        return Row(settings=settings, capacity=0.0, closed=closed, note=why)
+
+    if measured.error_share >= capacity.MAX_ERROR_SHARE:
+        return none(f"failed at {CALLERS} callers: {measured.errors}")
+    if closed < 0.8 * best:
+        return none(f"too slow at {CALLERS} callers")
     try:
-        found = capacity.search(generator.run, budget, images_per_request, duration_s=2.5, repeats=1)
+        found = capacity.search(generator.run, budget, images_per_request, duration_s=2.5, repeats=1, worth=best)
     except LoadError as exc:
-        return Row(settings=settings, capacity=0.0, closed=closed, note=str(exc))
+        return none(str(exc))
+    if best and not found.images_per_s:
+        return none(f"does not hold {best:.0f} images/s")
     note = "limited by the generator" if found.client_limited else ""
     return Row(settings=settings, capacity=found.images_per_s, closed=closed, note=note)
 
@@ -208,6 +220,8 @@ def _by_precision(base_path: Path) -> dict[str, Path]:
 
 def _rebatched(source: Path, settings: Settings, folder: Path, model: str) -> Path:
     """Return a directory with one version, batched as `settings` say."""
+    from featserve_export import read_batching, rebatch
+
     name = f"{settings.precision}-{settings.threads}-{settings.padded_to}-{settings.largest}-{settings.timeout_micros}"
     base = folder / name / model
     if base.exists():
@@ -216,7 +230,7 @@ def _rebatched(source: Path, settings: Settings, folder: Path, model: str) -> Pa
     config = base.parent / "batching.config"
     config.write_text(settings.config())
     deployment.copy_version(source, base / "1")
-    deployment.export("--rebatch", str(base / "1"), "--batching", str(config), "--version", "2")
+    rebatch(base / "1", read_batching(config), 2)
     shutil.rmtree(base / "1")
     return base
 
