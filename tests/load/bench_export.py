@@ -9,48 +9,62 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
+import skimage
 import tensorflow as tf
-from featserve_export import VerificationError, export_backbone
+from featserve_export import ExportError, export_backbone
 from featserve_export._models import load_live_model
 
 BACKBONES = ("efficientnet_lite0", "mobilenet_v2", "resnet50", "inception_v3", "vgg16", "convnext_tiny")
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "int8")
+REAL_WEIGHTS = ("efficientnet_lite0", "mobilenet")
+PHOTOS = Path(skimage.__file__).parent / "data"
 
 
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbones", default=",".join(BACKBONES))
+    parser.add_argument("--precisions", default=",".join(PRECISIONS))
     parser.add_argument("--rounds", type=int, default=9)
     options = parser.parse_args()
-    print("| backbone | precision | batch 1 | batch 16 | images/s at 16 | cosine | max abs. difference | MB | load s |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| backbone | precision | batch 1 | batch 16 | images/s at 16 | cosine: mean, lowest | max abs. difference "
+        "| MB | load s | layers in float32 |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for backbone in options.backbones.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            compare(backbone, Path(folder), options.rounds)
+            compare(backbone, Path(folder), options.precisions.split(","), options.rounds)
 
 
-def compare(backbone: str, folder: Path, rounds: int) -> None:
+def compare(backbone: str, folder: Path, precisions: Sequence[str], rounds: int) -> None:
     """Prints one backbone's rows; speeds are ours ÷ model.export()."""
-    weights = "imagenet" if backbone == "efficientnet_lite0" else "random"
-    live = load_live_model(backbone, weights=weights)
+    weights = "imagenet" if backbone in REAL_WEIGHTS else "random"
+    alpha = 0.25 if backbone == "mobilenet" else None
+    live = load_live_model(backbone, weights=weights, alpha=alpha)
     images = keras.Input((*live.image_size, 3))
     keras.Model(images, live.model(live.preprocess(images))).export(folder / "keras", verbose=False)
     theirs, their_load_s = load(folder / "keras", "serving_default")
     size = megabytes(folder / "keras")
-    row = f"| {backbone} | model.export() | 1 | 1 | {{speed:.1f}} | | | {size:.0f} | {their_load_s:.1f} |"
-    for precision in PRECISIONS:
+    row = f"| {backbone} | model.export() | 1 | 1 | {{speed:.1f}} | | | {size:.1f} | {their_load_s:.1f} | |"
+    for precision in precisions:
         try:
             report = export_backbone(
-                backbone, weights=weights, precision=precision, model_root=folder, model_name=precision
+                backbone,
+                weights=weights,
+                alpha=alpha,
+                precision=precision,
+                calibrate=PHOTOS if precision == "int8" else None,
+                model_root=folder,
+                model_name=precision,
             )
-        except VerificationError as error:
-            print(f"| {backbone} | {precision} | refused: {error} | | | | | | |")
+        except ExportError as error:
+            print(f"| {backbone} | {precision} | refused: {error} | | | | | | | |", flush=True)
             continue
         ours, load_s = load(report.path, "float_images")
         ratios, speeds = {}, {}
@@ -62,9 +76,16 @@ def compare(backbone: str, folder: Path, rounds: int) -> None:
             row = ""
         size = megabytes(report.path)
         closeness = min(report.closeness.values(), key=lambda one: one.cosine)
+        cosine, in_float = f"{closeness.cosine:.6f}", ""
+        if precision == "int8":
+            quantization = report.manifest["quantization"]
+            (found,) = quantization["cosine"].values()
+            cosine = f"{found['mean']:.4f}, {found['lowest']:.4f}"
+            layers = quantization["layers"]
+            in_float = f"{sum(layer['precision'] != 'int8' for layer in layers)} of {len(layers)}"
         print(
             f"| {backbone} | {precision} | {ratios[1]:.2f} | {ratios[16]:.2f} | {speeds[0]:.1f} "
-            f"| {closeness.cosine:.6f} | {closeness.max_abs_difference:.1e} | {size:.0f} | {load_s:.1f} |",
+            f"| {cosine} | {closeness.max_abs_difference:.1e} | {size:.1f} | {load_s:.1f} | {in_float} |",
             flush=True,
         )
 
