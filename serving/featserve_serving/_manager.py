@@ -93,6 +93,7 @@ class _Model:
     config: Any | None  # None once a reload has left the model out
     versions: dict[int, _Version] = field(default_factory=dict)
     labels: dict[str, int] = field(default_factory=dict)
+    unreadable: bool = False  # so that it is said once, not at each poll
 
     def available(self) -> list[int]:
         return sorted((n for n, v in self.versions.items() if v.state is State.AVAILABLE), reverse=True)
@@ -321,8 +322,11 @@ class ModelManager:
             return {}
         existing = _versions.scan(Path(model.config.base_path))
         if existing is None:
-            _LOGGER.warning("model %s: %s cannot be read; what is loaded stays", name, model.config.base_path)
+            if not model.unreadable:
+                _LOGGER.warning("model %s: %s cannot be read; what is loaded stays", name, model.config.base_path)
+            model.unreadable = True
             return None
+        model.unreadable = False
         working = {n: path for n, path in existing.items() if not self._failed_before(model.versions.get(n), path)}
         return {n: working[n] for n in _versions.choose(model.config.model_version_policy, working)}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +62,7 @@ class Servable:
         self._graph = tf.Graph()
         self._session = tf.compat.v1.Session(graph=self._graph, config=options.proto())
         self._callable = functools.lru_cache(_MAX_CALLABLES)(self._make_callable)
+        self._making = threading.Lock()
         self._batches: _batch_counter.Table | None = None
         try:
             loader = loader_impl.SavedModelLoader(str(path))
@@ -91,7 +93,8 @@ class Servable:
             if array.dtype != _numpy_dtype(dtype):
                 raise _type_error(position, dtype, array)
         fetches = tuple(signature.outputs[alias].name for alias in aliases)
-        run = self._callable(tuple(name for name, _, _ in feeds), fetches)
+        with self._making:  # or callers who come at once would each make their own
+            run = self._callable(tuple(name for name, _, _ in feeds), fetches)
         try:
             results = run(*(array for _, _, array in feeds))
         except tf.errors.OpError as exc:
