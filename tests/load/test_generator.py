@@ -46,6 +46,13 @@ def test_errors_are_counted_by_code_and_left_out_of_latency_and_throughput(sleep
     assert sum(part["errors"] for part in measured.over_time()) == 20
 
 
+def test_throughput_counts_answers_to_what_was_sent_before(sleeping):
+    server = sleeping(service_s=1.0, slots=4)
+    with Generator([server.target], payload(b"x"), processes=1) as generator:
+        measured = generator.run(Stage(callers=4, duration_s=2, warmup_s=1.5))
+    assert measured.images_per_s == pytest.approx(4, rel=0.3)
+
+
 def test_no_server_is_an_error_of_every_request(sleeping):
     server = sleeping()
     server.close()
@@ -79,6 +86,7 @@ def queue(limit, *, fast_s=0.01, slow_s=1.0, late=False):
             images_per_request=1,
             duration_s=stage.duration_s,
             samples=samples,
+            completed=int(np.count_nonzero(samples["done"] < stage.duration_s)),
             client_cpu_s=0.0,
             processes=1,
         )

@@ -164,6 +164,7 @@ class Generator:
         if self._live:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
         samples = np.concatenate(parts) if parts else np.empty(0, SAMPLE)
+        completed = np.count_nonzero((samples["code"] == 0) & (samples["done"] >= begin) & (samples["done"] < end))
         samples = samples[(samples["due"] >= begin) & (samples["due"] < end)]
         for name in ("due", "sent", "done"):
             samples[name] -= begin
@@ -173,6 +174,7 @@ class Generator:
             images_per_request=self._payload.images_per_request,
             duration_s=stage.duration_s,
             samples=np.sort(samples, order="due"),
+            completed=int(completed),
             client_cpu_s=cpu_s * stage.duration_s / (stage.duration_s + stage.warmup_s),
             processes=len(self._processes),
             server=server,

@@ -61,8 +61,10 @@ class InProcess:
         # Past the time the process is ended, and the line is empty.
         alarm = threading.Timer(timeout_s, self._process.kill)
         alarm.start()
-        line = self._process.stdout.readline()
-        alarm.cancel()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            alarm.cancel()
         if not line:
             self._log.seek(0)
             log = self._log.read().decode(errors="replace")[-2000:]
