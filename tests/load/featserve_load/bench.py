@@ -24,6 +24,13 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "cold": ("Cold start", tables.cold),
     "growth": ("How cost grows", tables.growth),
 }
+#: What a section is measured with, beside rounds and seconds.
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "served": ("models",),
+    "export": ("export_models", "precisions"),
+    "bulk": ("bulk_models", "bulk_images"),
+    "native": ("native",),
+}
 INTRODUCTION = (
     "# Measured\n\n"
     "Each section names its command and machine. Server and client share the cores, and other programs ran on them at "
@@ -68,18 +75,23 @@ def main(argv: Sequence[str]) -> int:
             deployment.say(f"{name}: {exc}")
             failed.append(name)
             continue
-        given = [part for part in argv if not part.startswith("--sections=")]
-        if "--sections" in given:
-            place = given.index("--sections")
-            del given[place : place + 2]
-        command = shlex.join(["python", "tests/load/run.py", "bench", "--sections", name, *given])
-        body = "\n".join([f"`{command}`", "", _machine(), "", *lines])
+        body = "\n".join([f"`{command(name, options, parser)}`", "", _machine(), "", *lines])
         text = options.out.read_text() if options.out.exists() else ""
         options.out.write_text(replaced(text, heading, body))
         print(f"## {heading}\n\n{body}\n", flush=True)
     if failed:
         print(f"not measured: {', '.join(failed)}")
     return 1 if failed else 0
+
+
+def command(section: str, options: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
+    """Return the command that renews one section as it was measured."""
+    words = ["python", "tests/load/run.py", "bench", "--sections", section]
+    for name in (*OPTIONS.get(section, ()), "rounds", "seconds"):
+        value = getattr(options, name)
+        if value != parser.get_default(name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return shlex.join(words)
 
 
 def replaced(text: str, heading: str, body: str) -> str:

@@ -196,7 +196,7 @@ def native(options: argparse.Namespace) -> list[str]:
             rows = _turns(
                 options.rounds, {"embedded": _load(one, options), "tensorflow_model_server": _load(two, options)}
             )
-    return _growth_table(f"{CALLERS} callers", rows)
+    return _speeds(f"{CALLERS} callers", rows)
 
 
 def wire(options: argparse.Namespace) -> list[str]:
@@ -285,16 +285,16 @@ def growth(options: argparse.Namespace) -> list[str]:
                 str(count): _load(opened(stack, make(metadata, DEFAULT, images_per_request=count)), options, 1)
                 for count in COUNTS
             }
-            lines += _growth_table("images a request, 1 caller", _turns(options.rounds, cases))
+            lines += _speeds("images a request, 1 caller", _turns(options.rounds, cases))
         with contextlib.ExitStack() as stack:
             cases = {}
             for side in SIDES:
                 files = [photos.jpeg(photos.sized(photo, side)) for photo in photos.packaged()]
                 cases[str(side)] = _load(opened(stack, make(metadata, DEFAULT, encoded=files)), options, 4)
-            lines += _growth_table("longer side of the JPEG in pixels, 4 callers", _turns(options.rounds, cases))
+            lines += _speeds("longer side of the JPEG in pixels, 4 callers", _turns(options.rounds, cases))
         with Generator([server.target], make(metadata, DEFAULT)) as generator:
             cases = {str(callers): _load(generator, options, callers) for callers in TEAMS}
-            lines += _growth_table("callers, one image each", _turns(options.rounds, cases))
+            lines += _speeds("callers, one image each", _turns(options.rounds, cases))
     with contextlib.ExitStack() as stack:
         cases = {}
         available = sorted(os.sched_getaffinity(0))
@@ -302,7 +302,7 @@ def growth(options: argparse.Namespace) -> list[str]:
             server = stack.enter_context(ServerProcess(base_path, DEFAULT, cores=available[:cores]))
             generator = stack.enter_context(Generator([server.target], make(metadata, DEFAULT)))
             cases[str(cores)] = _load(generator, options, 16)
-        lines += _growth_table("cores of the server, 16 callers", _turns(options.rounds, cases))
+        lines += _speeds("cores of the server, 16 callers", _turns(options.rounds, cases))
     return lines
 
 
@@ -331,7 +331,7 @@ def _load(generator: Generator, options: argparse.Namespace, callers: int = CALL
     return once
 
 
-def _growth_table(what: str, rows: Mapping[str, Sequence[Figures]]) -> list[str]:
+def _speeds(what: str, rows: Mapping[str, Sequence[Figures]]) -> list[str]:
     lines = [f"| {what} | images/s | p50 ms | p99 ms |", "|--:|--:|--:|--:|"]
     for value, found in rows.items():
         lines.append(f"| {value} | " + " | ".join(f"{figure:.1f}" for figure in _medians(found)) + " |")
