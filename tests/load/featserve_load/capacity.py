@@ -43,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
     """Print the capacity; return 1 if there is none, or if it is the generator's own limit."""
     parser = argparse.ArgumentParser(prog="capacity", description=__doc__)
     deployment.add_arguments(parser)
-    parser.add_argument("--slo-ms", type=float, metavar="MS", help="p99 budget (default: 100, or 5 times one image)")
+    deployment.add_budget(parser)
     parser.add_argument("--duration", type=float, default=5.0, metavar="S", help="of a rate (default: %(default)s)")
     parser.add_argument("--repeats", type=int, default=3, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("build/load"), metavar="DIR", help="(default: %(default)s)")

@@ -59,6 +59,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """Add the option that `budget_ms` takes."""
+    parser.add_argument("--slo-ms", type=float, metavar="MS", help="p99 budget (default: 100, or 5 times one image)")
+
+
 @contextlib.contextmanager
 def opened(options: argparse.Namespace) -> Iterator[Deployment]:
     """Yield the deployment that the options name, answering.

@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--arrivals", choices=("poisson", "constant"), default="poisson", help="of open loops")
     parser.add_argument("--duration", type=float, default=3.0, metavar="S", help="of a stage (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=4, metavar="N", help="of all stages (default: %(default)s)")
-    parser.add_argument("--slo-ms", type=float, metavar="MS", help="p99 budget (default: 100, or 5 times one image)")
+    deployment.add_budget(parser)
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="of a request (default: %(default)s)")
     parser.add_argument("--compare", type=Path, metavar="JSON", help="an earlier result to compare with")
     parser.add_argument("--out", type=Path, default=Path("build/load"), metavar="DIR", help="(default: %(default)s)")

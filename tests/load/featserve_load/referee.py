@@ -23,7 +23,7 @@ from .payload import PREDICT
 SCENARIOS = ("SingleStream", "MultiStream", "Server", "Offline")
 SETTINGS = Path(__file__).with_name("loadgen.conf")
 #: Requests open at once under Offline, which issues everything in one query.
-MAX_OPEN = 16
+CALLS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,7 @@ def run(
     *,
     rate: float | None = None,
     duration_s: float | None = None,
-    max_open: int = MAX_OPEN,
+    max_open: int = CALLS_AT_ONCE,
 ) -> Verdict:
     """Run one scenario; logs and verdict are kept in `out/scenario`."""
     import mlperf_loadgen as lg
@@ -213,5 +213,5 @@ def _same_load(scenario: str, found: Verdict, duration_s: float) -> Stage | None
         # What LoadGen's own schedule came to, not what it was asked for: chance differs.
         return Stage(rate=found.figures["Scheduled samples per second"], duration_s=duration_s, arrivals="constant")
     if scenario == "Offline":
-        return Stage(callers=MAX_OPEN, duration_s=duration_s)
+        return Stage(callers=CALLS_AT_ONCE, duration_s=duration_s)
     return None

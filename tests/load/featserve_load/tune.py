@@ -87,7 +87,7 @@ def main(argv: Sequence[str]) -> int:
 
     parser = argparse.ArgumentParser(prog="tune", description=__doc__)
     deployment.add_arguments(parser)
-    parser.add_argument("--slo-ms", type=float, metavar="MS", help="p99 budget (default: 100, or 5 times one image)")
+    deployment.add_budget(parser)
     parser.add_argument("--minutes", type=float, default=9.0, metavar="M", help="at most (default: %(default)s)")
     parser.add_argument("--trials", type=int, default=24, metavar="N", help="at most (default: %(default)s)")
     parser.add_argument(
