@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +15,12 @@ import json, sys
 from pathlib import Path
 from featserve_load import referee
 found = referee.run(sys.argv[1], [bytes([n]) for n in range(16)], sys.argv[2], referee.SETTINGS, Path(sys.argv[3]),
-                    rate=60, duration_s=4)
+                    rate=100, duration_s=4)
 print(json.dumps([found.per_s, found.p50_ms, found.figures.get("Scheduled samples per second"), found.failed]))
 """
 
 
 def loadgen(target, scenario, out):
-    import json
-
     command = [sys.executable, "-c", SCRIPT, target, scenario, str(out)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parent)
     assert done.returncode == 0, done.stderr

@@ -77,7 +77,9 @@ def main(argv: Sequence[str]) -> int:
         payload = deployment.payload_of(options, server.metadata)
         deployment.check_answers(server, payload)
         with Generator(server.targets, payload, processes=1) as generator:
-            deployment.single_latency_ms(generator)
+            closed = generator.run(Stage(callers=CALLS_AT_ONCE, duration_s=3))
+            if not closed.images_per_s:
+                raise LoadError(f"no request was answered: {closed.errors or 'none in time'}")
             for scenario in scenarios:
                 say(f"LoadGen, {scenario}")
                 found = run(
@@ -87,6 +89,8 @@ def main(argv: Sequence[str]) -> int:
                     options.settings,
                     options.out,
                     rate=options.rate,
+                    # More than it will reach, or the one query that LoadGen makes of it ends too soon.
+                    expected_rate=1.3 * closed.images_per_s,
                     duration_s=options.duration,
                 )
                 passed &= found.valid and not found.failed
@@ -117,10 +121,23 @@ def run(
     out: Path,
     *,
     rate: float | None = None,
+    expected_rate: float | None = None,
     duration_s: float | None = None,
     max_open: int = CALLS_AT_ONCE,
 ) -> Verdict:
-    """Run one scenario; logs and verdict are kept in `out/scenario`."""
+    """Run one scenario; logs and verdict are kept in `out/scenario`.
+
+    Args:
+        target: `HOST:PORT`.
+        requests: serialised, one image each.
+        scenario: one of `SCENARIOS`.
+        settings: LoadGen's.
+        out: directory of the logs.
+        rate: requests/s of Server, None for the settings'.
+        expected_rate: requests/s that Offline will hardly exceed.
+        duration_s: of the run, None for the settings'.
+        max_open: requests at once.
+    """
     import mlperf_loadgen as lg
 
     if not settings.exists():
@@ -131,6 +148,8 @@ def run(
     test.mode = lg.TestMode.PerformanceOnly
     if rate is not None:
         test.server_target_qps = rate
+    if expected_rate is not None:
+        test.offline_expected_qps = expected_rate
     if duration_s is not None:
         test.min_duration_ms = round(duration_s * 1e3)
     log = out / scenario
