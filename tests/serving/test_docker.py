@@ -71,6 +71,14 @@ while True:
 """
 
 
+# A shell's background job ignores SIGINT, and so would its children.
+INTERRUPTIBLE = """\
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
 def eventually(condition: Callable[[], bool], *, timeout_s: float = 60) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -100,12 +108,8 @@ class Container:
         self.process: subprocess.Popen[bytes] | None = None
 
     def run(self, *arguments: str, **environment: str) -> subprocess.Popen[bytes]:
-        # A shell's background job ignores SIGINT, and so would its children.
-        self.process = subprocess.Popen(
-            [ENTRYPOINT, *arguments],
-            env=self.environment | environment,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )
+        command = [sys.executable, "-c", INTERRUPTIBLE, str(ENTRYPOINT), *arguments]
+        self.process = subprocess.Popen(command, env=self.environment | environment)
         eventually(lambda: self.started.exists() and self.started.stat().st_size > 0)
         return self.process
 

@@ -10,7 +10,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +23,17 @@ from .errors import LoadError
 
 ROOT = Path(__file__).resolve().parents[3]
 LOOPBACK = "127.0.0.1"
+
+
+@contextmanager
+def on_cores(cores: Sequence[int] | None) -> Iterator[None]:
+    """What this thread starts may use `cores` only. A function run in the child after fork() hangs beside gRPC."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores or before)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 class ServerProcess:
@@ -62,9 +74,9 @@ class ServerProcess:
         self.process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> ServerProcess:
-        before = (lambda: os.sched_setaffinity(0, self._cores)) if self._cores else None  # type: ignore[arg-type]
         self._log = tempfile.TemporaryFile()
-        self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log, preexec_fn=before)
+        with on_cores(self._cores):
+            self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
         try:
             self._wait()
         except BaseException:
