@@ -97,4 +97,5 @@ class Recorder:
         elif isinstance(error, _errors.Internal):
             _LOGGER.error("%s failed after %.1f ms", call.method, seconds * 1e3, exc_info=error.__cause__ or error)
         else:
-            _LOGGER.info("%s refused: %s: %.500s", call.method, type(error).__name__, error)
+            # The text alone: a handler that keeps records would keep the error, its frames and the call.
+            _LOGGER.info("%s refused: %s: %.500s", call.method, type(error).__name__, str(error))
