@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -98,7 +98,7 @@ class AsyncFeatureClient(BaseClient):
         ordered: bool = True,
         on_error: OnError = "raise",
         timeout_s: float | None = None,
-    ) -> AsyncIterator[Extracted]:
+    ) -> AsyncGenerator[Extracted, None]:
         """See `FeatureClient.extract_iter`; the images may come from an async iterable too."""
         check_stream(concurrency, on_error)
         wanted = check_layers(layers)
@@ -112,37 +112,42 @@ class AsyncFeatureClient(BaseClient):
             on_error=on_error,
             timeout_s=timeout_s,
         )
-        inputs = _named(images)
+        inputs: asyncio.Queue[tuple[str, ImageLike] | BaseException | None] = asyncio.Queue(1)
+        reading = asyncio.ensure_future(_read(images, inputs))
+        next_input: asyncio.Task[tuple[str, ImageLike] | BaseException | None] | None = None
         exhausted = False
         loading: deque[tuple[str, asyncio.Task[list[Image]]]] = deque()
         running: set[asyncio.Task[list[Extracted]]] = set()
         try:
             while not stream.finished:
-                while not exhausted and len(loading) < min(stream.room, 2 * READERS):
-                    try:
-                        source, item = await anext(inputs)
-                    except StopAsyncIteration:
+                if next_input is None and not exhausted and len(loading) < min(stream.room, 2 * READERS):
+                    next_input = asyncio.ensure_future(inputs.get())
+                waited = [*running, *(task for _, task in list(loading)[:1]), *([next_input] if next_input else [])]
+                if waited:
+                    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
+                if next_input is not None and next_input.done():
+                    named, next_input = next_input.result(), None
+                    if isinstance(named, BaseException):
+                        raise named
+                    if named is None:
                         exhausted = True
                     else:
-                        load = asyncio.to_thread(self._plans.load_one, source, item, known)
-                        loading.append((source, asyncio.ensure_future(load)))
+                        load = asyncio.to_thread(self._plans.load_one, *named, known)
+                        loading.append((named[0], asyncio.ensure_future(load)))
                 while loading and loading[0][1].done():
                     source, loaded = loading.popleft()
                     stream.add(source, _outcome(loaded))
                 stream.input_ended = exhausted and not loading
+                for answered in [task for task in running if task.done()]:
+                    running.discard(answered)
+                    stream.sent(answered.result())
                 while (piece := stream.take()) is not None:
                     running.add(asyncio.ensure_future(self._run(stream.ask(piece))))
                 for result in stream.pop():
                     yield result
-                waited = [*running, *(task for _, task in list(loading)[:1])]
-                if waited:
-                    await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
-                for answered in [task for task in running if task.done()]:
-                    running.discard(answered)
-                    stream.sent(answered.result())
         finally:
             stream.closed = True
-            left = [*running, *(task for _, task in loading)]
+            left = [reading, *([next_input] if next_input else []), *running, *(task for _, task in loading)]
             for task in left:
                 task.cancel()
             await asyncio.gather(*left, return_exceptions=True)
@@ -225,17 +230,23 @@ class AsyncFeatureClient(BaseClient):
         return grpc.aio.insecure_channel(target, options=arguments, interceptors=interceptors)
 
 
-async def _named(
+async def _read(
     images: ImageLike | Iterable[ImageLike] | AsyncIterable[ImageLike],
-) -> AsyncIterator[tuple[str, ImageLike]]:
-    if isinstance(images, AsyncIterable):
-        index = 0
-        async for item in images:
-            yield name(item, index), item
-            index += 1
-    else:
-        for named in iterate(images):
-            yield named
+    inputs: asyncio.Queue[tuple[str, ImageLike] | BaseException | None],
+) -> None:
+    # One task for all of it: what the caller's generator holds between two images may belong to the task.
+    try:
+        if isinstance(images, AsyncIterable):
+            index = 0
+            async for item in images:
+                await inputs.put((name(item, index), item))
+                index += 1
+        else:
+            for named in iterate(images):
+                await inputs.put(named)
+        await inputs.put(None)
+    except Exception as exc:
+        await inputs.put(exc)
 
 
 def _outcome(loaded: asyncio.Task[list[Image]]) -> list[Image] | FeatserveError:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-import io
 import json
 import os
 import shutil
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,13 +23,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ._client import FeatureClient
-from ._exceptions import FeatserveError, OutputError
-from ._images import ImageLike, header_size
+from ._exceptions import FeatserveError, InvalidImageError, OutputError
+from ._images import header_size, read_path
 from ._signatures import ModelMetadata, choose
-from ._stream import Extracted
+from ._stream import Extracted, check_stream
 from ._writers import Part, Results, check_layers, check_output, read_job, sync, write, write_lines
 
 _FORMAT = 1
+_JOB = "job.json"
 #: A part holds about this many bytes, and no more than so many images.
 _PART_BYTES = 32 * 2**20
 _PART_IMAGES = 256
@@ -72,9 +74,10 @@ class Job:
 
     def differences(self, other: Mapping[str, Any]) -> str:
         """Say what is not the same, empty if all is."""
-        texts = {"images_sha256": "the names of the images", "shapes": "the shapes of the layers"}
         return "; ".join(
-            f"{texts.get(key, key)}: {other.get(key)!r} there, {value!r} now"
+            "the names of the images are others"
+            if key == "images_sha256"
+            else f"{key}: {other.get(key)!r} there, {value!r} now"
             for key, value in asdict(self).items()
             if other.get(key) != value
         )
@@ -106,17 +109,19 @@ def extract_files(
         FeatserveError: As for `FeatureClient.extract`, where it is not about one image.
     """
     check_output(output)
+    check_stream(concurrency, "return")
     paths = sorted(set(paths), key=os.fsencode)
     known = client.metadata()
     shapes = _shapes(known, layers)
     check_layers(output, list(shapes))
     job = _job(client, known, shapes, paths)
-    finished = read_job(output) if resume and output.exists() else None
     folder = output.with_name(f"{output.name}.partial")
-    if resume and output.exists() and not folder.exists():
-        differences = job.differences(finished or {}) if finished is not None else "it names no extraction"
+    if resume and output.exists() and not (folder / _JOB).exists():
+        finished = read_job(output)
+        differences = job.differences(finished) if finished is not None else "it names no extraction"
         if differences:
             raise OutputError(f"{output} is from another extraction; {differences}")
+        shutil.rmtree(folder, ignore_errors=True)  # a removal that was broken off
         return _summary(output, job, shapes, int((finished or {}).get("failures", 0)))
     with _Folder(folder, job, resume=resume) as parts:
         pinned = client.pinned(known.version)
@@ -164,22 +169,24 @@ class _Folder:
         self.path = path
         self._job = job
         self._lock: int | None = None
-        made = json.dumps(asdict(job))
         try:
-            if path.exists() and not resume and (path / "job.json").exists():
-                raise OutputError(f"{path} holds an unfinished extraction: go on with --resume, or delete it")
             path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
             try:
                 fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise OutputError(f"{path} is in use by another process") from None
-            if (path / "job.json").exists():
-                differences = job.differences(json.loads((path / "job.json").read_text()))
+            begun, left = (path / _JOB).exists(), list(path.glob("part-*"))
+            if begun and left and not resume:
+                raise OutputError(f"{path} holds an unfinished extraction: go on with --resume, or delete it")
+            if begun and resume:
+                differences = job.differences(json.loads((path / _JOB).read_text()))
                 if differences:
                     raise OutputError(f"{path} is of another extraction, which cannot go on as this one; {differences}")
             else:
-                _write_whole(path / "job.json", lambda file: file.write(made.encode()))
+                for part in left:  # without a job nobody knows what of
+                    part.unlink()
+                _write_whole(path / _JOB, lambda file: file.write(json.dumps(asdict(job)).encode()))
         except (OSError, ValueError) as exc:
             self.close()
             raise OutputError(f"{path}: {exc}") from exc
@@ -199,6 +206,7 @@ class _Folder:
             self._lock = None
 
     def remove(self) -> None:
+        (self.path / _JOB).unlink()  # first, so that a removal that is broken off leaves nothing to go on with
         shutil.rmtree(self.path)
 
     def part(self, number: int) -> Path:
@@ -221,25 +229,31 @@ class _Folder:
         missing = [number for number in self.numbers if not self.part(number).exists()]
         done = len(paths) - sum(len(paths[number * size : (number + 1) * size]) for number in missing)
         failed = 0
-        facts: dict[int, dict[str, Any]] = {}
-        wanted = [path for number in missing for path in paths[number * size : (number + 1) * size]]
-        limit = None if client.decode == "client" else client.limits.max_message_bytes
-        images = _read(wanted, facts, limit)
-        results = client.extract_iter(images, layers, concurrency=concurrency, on_error="return")
+        # The client reads ahead: what it has taken and not yet answered.
+        taken: deque[_File] = deque()
+        limit = 2**63 if client.decode == "client" else client.limits.max_message_bytes
+
+        def files() -> Iterator[BinaryIO]:
+            for number in missing:
+                for path in paths[number * size : (number + 1) * size]:
+                    taken.append(_File(path, limit))
+                    yield taken[-1]  # type: ignore[misc]  # of a binary file, only this is used
+
         report(Progress(done=done, failed=failed, total=len(paths)))
-        for number in missing:
-            rows: list[tuple[dict[str, Any], Extracted]] = []
-            for _ in paths[number * size : (number + 1) * size]:
-                result = next(results)
-                if result.version not in (0, self._job.version):
-                    raise OutputError(f"the model changed from version {self._job.version} to {result.version}")
-                rows.append((facts.pop(result.index), result))
-                done, failed = done + 1, failed + (result.error is not None)
-                report(Progress(done=done, failed=failed, total=len(paths)))
-            try:
-                self._write(number, rows, layers)
-            except OSError as exc:
-                raise OutputError(f"{self.part(number)} cannot be written: {exc}") from exc
+        with closing(client.extract_iter(files(), layers, concurrency=concurrency, on_error="return")) as results:
+            for number in missing:
+                rows: list[tuple[dict[str, Any], Extracted]] = []
+                for _ in paths[number * size : (number + 1) * size]:
+                    result = next(results)
+                    if result.version not in (0, self._job.version):
+                        raise OutputError(f"the model changed from version {self._job.version} to {result.version}")
+                    rows.append((taken.popleft().fact, result))
+                    done, failed = done + 1, failed + (result.error is not None)
+                    report(Progress(done=done, failed=failed, total=len(paths)))
+                try:
+                    self._write(number, rows, layers)
+                except OSError as exc:
+                    raise OutputError(f"{self.part(number)} cannot be written: {exc}") from exc
 
     def _write(self, number: int, rows: Sequence[tuple[dict[str, Any], Extracted]], layers: Sequence[str]) -> None:
         good = [(fact, result) for fact, result in rows if result.error is None]
@@ -261,21 +275,24 @@ class _Folder:
         """Return all parts and all failures."""
         parts, failures = [], []
         for number in self.numbers:
-            path = self.part(number)
-            with np.load(path, allow_pickle=False) as archive:
-                text = json.loads(archive["rows"].tobytes())
+            text = _text(self.part(number))
             failures += text["failures"]
-            parts.append(Part(rows=text["rows"], load=_loader(path, self._job.layers)))
+            parts.append(_part(self.part(number), len(text["rows"]), self._job.layers))
         return parts, failures
 
 
-def _loader(path: Path, layers: Sequence[str]) -> Callable[[str], npt.NDArray[np.float32]]:
+def _part(path: Path, count: int, layers: Sequence[str]) -> Part:
     def load(layer: str) -> npt.NDArray[np.float32]:
         with np.load(path, allow_pickle=False) as archive:
             array: npt.NDArray[np.float32] = archive[f"layer{layers.index(layer)}"]
             return array
 
-    return load
+    return Part(count=count, rows=lambda: _text(path)["rows"], load=load)
+
+
+def _text(path: Path) -> Any:
+    with np.load(path, allow_pickle=False) as archive:
+        return json.loads(archive["rows"].tobytes())
 
 
 def _join(folder: _Folder, output: Path, job: Job, shapes: Mapping[str, tuple[int, ...]]) -> Summary:
@@ -310,32 +327,24 @@ def _failures_file(output: Path) -> Path:
     return output.with_name(f"{output.name}.failures.jsonl")
 
 
-def _read(paths: Sequence[str], facts: dict[int, dict[str, Any]], limit: int | None) -> Iterator[ImageLike]:
-    """Yield the files' bytes; what stands beside each row goes into `facts`."""
-    for index, path in enumerate(paths):
-        fact: dict[str, Any] = {"path": path, "width": 0, "height": 0, "sha256": ""}
-        facts[index] = fact
+class _File:
+    """An input, read by one of the stream's threads; `fact` is what stands beside its row."""
+
+    def __init__(self, path: str, limit: int) -> None:
+        self.name = path
+        self.fact: dict[str, Any] = {"path": path, "width": 0, "height": 0, "sha256": ""}
+        self._limit = limit
+
+    def read(self) -> bytes:
+        if os.path.exists(self.name) and not os.path.isfile(self.name) and not os.path.isdir(self.name):
+            raise InvalidImageError(self.name, "is no file, but a pipe, socket or device")  # reading may never end
+        data = read_path(self.name, self.name, self._limit)
+        self.fact["sha256"] = hashlib.sha256(data).hexdigest()
         try:
-            with open(path, "rb") as file:
-                large = limit is not None and os.fstat(file.fileno()).st_size > limit
-                data = b"" if large else file.read()
-        except (OSError, ValueError):
-            large = True
-        if large:
-            yield path  # what is wrong with it, the client says when it opens it
-            continue
-        fact["sha256"] = hashlib.sha256(data).hexdigest()
-        try:
-            fact["width"], fact["height"] = header_size(path, data)
+            self.fact["width"], self.fact["height"] = header_size(self.name, data)
         except FeatserveError:  # the server may read what Pillow does not
             pass
-        yield _NamedBytes(data, path)
-
-
-class _NamedBytes(io.BytesIO):
-    def __init__(self, data: bytes, name: str) -> None:
-        super().__init__(data)
-        self.name = name
+        return data
 
 
 def _write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:

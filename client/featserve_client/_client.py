@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, TypeVar
@@ -155,7 +155,7 @@ class FeatureClient(BaseClient):
         ordered: bool = True,
         on_error: OnError = "raise",
         timeout_s: float | None = None,
-    ) -> Iterator[Extracted]:
+    ) -> Generator[Extracted, None, None]:
         """Yield the activations of images one by one, from any number of them, in bounded memory.
 
         Requests overlap; reading goes no further ahead than results are taken. A server that is away or overloaded is
@@ -183,7 +183,7 @@ class FeatureClient(BaseClient):
         ordered: bool,
         on_error: OnError,
         timeout_s: float | None,
-    ) -> Iterator[Extracted]:
+    ) -> Generator[Extracted, None, None]:
         known = self._run(self._plans.prepare(layers, timeout_s))
         stream = Stream(
             self._plans,
@@ -200,14 +200,20 @@ class FeatureClient(BaseClient):
         running: set[Future[list[Extracted]]] = set()
         readers = ThreadPoolExecutor(READERS, "featserve-read")
         senders = ThreadPoolExecutor(concurrency, "featserve-send")
+
+        def hungry() -> bool:
+            return not exhausted and len(loading) < stream.room
+
         try:
             while not stream.finished:
-                while not exhausted and len(loading) < stream.room:
+                while hungry():
                     named = next(inputs, None)
                     if named is None:
                         exhausted = True
                     else:
                         loading.append((named[0], readers.submit(self._plans.load_one, *named, known)))
+                    if loading and loading[0][1].done() or any(future.done() for future in running):
+                        break  # the next input may be long in coming
                 while loading and loading[0][1].done():
                     source, loaded = loading.popleft()
                     stream.add(source, _outcome(loaded))
@@ -216,7 +222,8 @@ class FeatureClient(BaseClient):
                     running.add(senders.submit(self._run, stream.ask(piece)))
                 yield from stream.pop()
                 waited: list[Future[Any]] = [*running, *(future for _, future in list(loading)[:1])]
-                done, _ = wait(waited, return_when=FIRST_COMPLETED)  # of nothing: returns at once
+                # Of nothing: returns at once.
+                done, _ = wait(waited, timeout=0 if hungry() else None, return_when=FIRST_COMPLETED)
                 for answered in [future for future in running if future in done]:
                     running.discard(answered)
                     stream.sent(answered.result())

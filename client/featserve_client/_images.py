@@ -47,7 +47,7 @@ class Image:
 
 def iterate(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, ImageLike]]:
     """Yield each image with the name that errors call it by."""
-    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview | np.ndarray) or is_single(images):
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or is_single(images):
         images = [images]  # type: ignore[list-item]
     try:
         items = iter(images)  # type: ignore[arg-type]
@@ -58,8 +58,10 @@ def iterate(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, Imag
 
 
 def is_single(item: object) -> bool:
-    """Whether an object is one image, not a collection of them."""
-    return _is_pil(item) or hasattr(item, "read") or hasattr(item, "__array__")
+    """Whether an object is one image, not a collection of them, as arrays and pandas columns of names are."""
+    if hasattr(item, "__array__"):
+        return getattr(getattr(item, "dtype", None), "kind", "") not in ("O", "S", "U")
+    return _is_pil(item) or hasattr(item, "read")
 
 
 def name(item: object, index: int) -> str:
@@ -77,18 +79,19 @@ def load(source: str, item: ImageLike, *, max_bytes: int) -> list[Image]:
         InvalidImageError: It cannot be read, is empty, or is no image.
     """
     if isinstance(item, str | os.PathLike):
-        return [_from_bytes(source, _read_path(source, item, max_bytes))]
+        return [_from_bytes(source, read_path(source, item, max_bytes))]
     if isinstance(item, bytes | bytearray | memoryview):
         return [_from_bytes(source, bytes(item))]
     if _is_pil(item):
         return [Image(source, "uint8", rgb(source, item))]
     if hasattr(item, "read"):
-        data = item.read()
-        if not isinstance(data, bytes):
-            raise InvalidImageError(source, f"read() gave {type(data).__name__}, not bytes: open the file in mode 'rb'")
-        return [_from_bytes(source, data)]
+        return [_from_bytes(source, _read_file(source, item))]
     if isinstance(item, np.ndarray) or hasattr(item, "__array__"):
-        return _from_array(source, np.asarray(item))
+        try:
+            array = np.asarray(item)
+        except Exception as exc:  # another library's array, which may be on a device
+            raise InvalidImageError(source, f"cannot be read as an array: {exc}") from exc
+        return _from_array(source, array)
     expected = "a path, bytes, a binary file, a PIL image or an array"
     raise InvalidImageError(source, f"expected {expected}, not {type(item).__name__}")
 
@@ -123,7 +126,12 @@ def rgb(source: str, image: Any) -> npt.NDArray[np.uint8]:
         raise InvalidImageError(source, f"cannot be decoded: {exc}") from exc
 
 
-def _read_path(source: str, path: str | os.PathLike[str], max_bytes: int) -> bytes:
+def read_path(source: str, path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """Return a file's bytes.
+
+    Raises:
+        InvalidImageError: It cannot be read, or is larger than that.
+    """
     try:
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -140,6 +148,19 @@ def _read_path(source: str, path: str | os.PathLike[str], max_bytes: int) -> byt
         raise InvalidImageError(source, "is a directory, not an image") from exc
     except (OSError, ValueError) as exc:
         raise InvalidImageError(source, f"cannot be read: {exc}") from exc
+
+
+def _read_file(source: str, file: Any) -> bytes:
+    try:
+        # From the beginning, as Pillow does: whoever has looked at an upload has moved its position.
+        if hasattr(file, "seekable") and file.seekable():
+            file.seek(0)
+        data = file.read()
+    except (OSError, ValueError) as exc:
+        raise InvalidImageError(source, f"cannot be read: {exc}") from exc
+    if not isinstance(data, bytes):
+        raise InvalidImageError(source, f"read() gave {type(data).__name__}, not bytes: open the file in mode 'rb'")
+    return data
 
 
 def _from_bytes(source: str, data: bytes) -> Image:
@@ -159,7 +180,8 @@ def _from_array(source: str, array: npt.NDArray[Any]) -> list[Image]:
     if array.dtype == np.uint8:
         kind = "uint8"
     elif array.dtype.kind == "f":
-        kind, array = "float", array.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):  # becomes infinite, which is refused
+            kind, array = "float", array.astype(np.float32, copy=False)
         if not np.isfinite(array).all():
             raise InvalidImageError(source, "has NaN or infinite values; expected 0..255")
     else:
@@ -180,8 +202,9 @@ def _from_array(source: str, array: npt.NDArray[Any]) -> list[Image]:
 
 
 def _is_pil(item: object) -> bool:
-    pil = sys.modules.get("PIL.Image")
-    return pil is not None and isinstance(item, pil.Image)
+    # Another thread may be importing it: then nobody has such an image yet.
+    kind = getattr(sys.modules.get("PIL.Image"), "Image", None)
+    return kind is not None and isinstance(item, kind)
 
 
 def _head(data: bytes) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,13 +60,6 @@ def decode_local(source: str, item: ImageLike, how: Preprocessing) -> list[Image
     Raises:
         InvalidImageError: It cannot be read, is too large, or is no image.
     """
-    if isinstance(item, str | os.PathLike):
-        try:
-            with open(item, "rb") as file:
-                item = file.read()
-        except (OSError, ValueError) as exc:
-            reason = "no such file" if isinstance(exc, FileNotFoundError) else f"cannot be read: {exc}"
-            raise InvalidImageError(source, reason) from exc
     images = load(source, item, max_bytes=2**63)
     return [image if image.kind == "float" else Image(image.source, "uint8", _fit(image, how)) for image in images]
 
@@ -93,5 +85,5 @@ def _fit(image: Image, how: Preprocessing) -> np.ndarray[Any, np.dtype[np.uint8]
         box = (left, top, left + wide, top + high)
     try:
         return np.asarray(picture.resize(size, pil.Resampling(_INTERPOLATIONS[how.interpolation]), box=box))
-    except OSError as exc:  # a truncated file: Pillow decodes only now
+    except Exception as exc:  # Pillow decodes only now, and its plugins raise what they like
         raise InvalidImageError(image.source, f"cannot be decoded: {exc}") from exc

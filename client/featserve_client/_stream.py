@@ -30,8 +30,9 @@ OnError = Literal["raise", "return"]
 
 #: Seconds for which a stream bears with a server that is away or overloaded, since it last answered.
 PATIENCE_S = 60.0
-#: Inputs read ahead of the requests.
+#: Inputs read ahead of the requests, and about how many bytes of them.
 READ_AHEAD = 64
+READ_AHEAD_BYTES = 64 * 2**20
 #: Threads that read files and, with `decode="client"`, decode them.
 READERS = min(4, os.cpu_count() or 1)
 
@@ -104,6 +105,7 @@ class Stream:
         self._in_flight = 0
         self._taken = 0
         self._given = 0
+        self._image_bytes = 0.0
         self._most_rows = 2 * concurrency * planner.limits.max_request_images
         self._last_answer = time.monotonic()
         self.window = Window(concurrency)
@@ -115,7 +117,8 @@ class Stream:
         """Inputs that may be read now: results that wait for their turn, or for the caller, count against it."""
         if self.input_ended or len(self._pieces) > self.window.limit:
             return 0
-        return min(READ_AHEAD, self._most_rows - (self._taken - self._given))
+        ahead = max(1, min(READ_AHEAD, READ_AHEAD_BYTES // max(int(self._image_bytes), 1)))
+        return min(ahead, self._most_rows - (self._taken - self._given))
 
     @property
     def finished(self) -> bool:
@@ -130,6 +133,7 @@ class Stream:
             return
         for image in images:
             self._taken += 1
+            self._image_bytes = max(image.nbytes, 0.95 * self._image_bytes)
             try:
                 self._pieces.extend(self._cutter.add(image))
             except InvalidRequest as exc:  # the model takes no images of this kind
@@ -141,7 +145,7 @@ class Stream:
 
     def take(self) -> Piece | None:
         """Return what to send next, None while enough is in flight."""
-        if not self._pieces and self.room <= 0:
+        if not self._pieces and (self.room <= 0 or self._in_flight == 0):
             self._pieces.extend(self._cutter.rest())
         if not self._pieces or self._in_flight >= self.window.limit:
             return None

@@ -6,8 +6,9 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,9 +24,10 @@ COLUMNS = {"path": np.str_, "width": np.int32, "height": np.int32, "sha256": np.
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Rows in order: what stands beside them, and a way to their activations."""
+    """Rows in order: how many, and ways to what stands beside them and to their activations."""
 
-    rows: Sequence[Mapping[str, Any]]
+    count: int
+    rows: Callable[[], Sequence[Mapping[str, Any]]]
     load: Callable[[str], npt.NDArray[np.float32]]
 
 
@@ -40,11 +42,11 @@ class Results:
     @property
     def count(self) -> int:
         """Rows in all."""
-        return sum(len(part.rows) for part in self.parts)
+        return sum(part.count for part in self.parts)
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """Return one of COLUMNS."""
-        values = [row[name] for part in self.parts for row in part.rows]
+        values = [row[name] for part in self.parts for row in part.rows()]
         return np.array(values, COLUMNS[name])
 
 
@@ -86,7 +88,8 @@ def write(path: Path, results: Results) -> None:
         _remove(temporary)
         _FORMATS[path.suffix].write(temporary, results)
         if path.suffix == ".npy":
-            write_lines(rows_file(path), [results.job, *(row for part in results.parts for row in part.rows)])
+            rows = (row for part in results.parts for row in part.rows())
+            write_lines(rows_file(path), chain([results.job], rows))
         sync(temporary)
         if temporary.is_dir():
             _remove(path)
@@ -112,7 +115,7 @@ def rows_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.rows.jsonl")
 
 
-def write_lines(path: Path, items: Sequence[Mapping[str, Any]]) -> None:
+def write_lines(path: Path, items: Iterable[Mapping[str, Any]]) -> None:
     """Write JSON lines, complete or not at all."""
     temporary = path.with_name(f".{path.name}.tmp")
     with open(temporary, "w", encoding="utf-8") as file:
@@ -185,9 +188,10 @@ def _write_parquet(path: Path, results: Results) -> None:
     )
     with parquet.ParquetWriter(path, schema) as writer:
         for part in results.parts:
-            if not part.rows:
+            if not part.count:
                 continue
-            arrays = [pyarrow.array([_utf8(row[name]) for row in part.rows], kind) for name, kind in columns.items()]
+            rows = part.rows()
+            arrays = [pyarrow.array([_utf8(row[name]) for row in rows], kind) for name, kind in columns.items()]
             for layer, kind in tensors.items():
                 flat = pyarrow.array(np.ascontiguousarray(part.load(layer)).reshape(-1))
                 storage = pyarrow.FixedSizeListArray.from_arrays(flat, kind.storage_type.list_size)
@@ -233,7 +237,7 @@ def _write_zarr(path: Path, results: Results) -> None:
         values = results.column(name)
         create(name, shape=values.shape, chunks=(max(len(values), 1),), dtype=values.dtype)[:] = values
     for layer, shape in results.layers.items():
-        rows = max(len(part.rows) for part in results.parts)
+        rows = max(part.count for part in results.parts)
         data = create(layer, shape=(results.count, *shape), chunks=(rows, *shape), dtype="<f4")
         for start, array in _slices(results, layer):
             data[start : start + len(array)] = array

@@ -28,6 +28,7 @@ def photos(tmp_path: pathlib.Path) -> pathlib.Path:
     (folder / "p08.jpg").write_bytes(jpeg(8) + b"broken")
     (folder / "p09.png").write_bytes(b"")
     (folder / "notes.txt").write_text("not asked for")
+    os.mkfifo(folder / "p10.png")
     return folder
 
 
@@ -74,6 +75,7 @@ def test_formats(server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Pat
         ("p07.jpg", "InvalidImageError"),
         ("p08.jpg", "InvalidRequest"),
         ("p09.png", "InvalidImageError"),
+        ("p10.png", "InvalidImageError"),
     ]
     assert not list(tmp_path.glob("*.partial")) and not list(tmp_path.glob(".*tmp*"))
     # Done is done; but not for other layers.
@@ -157,6 +159,38 @@ def test_resume_asks_only_for_what_is_missing(
     assert output.read_bytes() == whole.read_bytes()
 
 
+def test_what_is_left_of_a_removal_is_not_gone_on_with(
+    server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, whole = tmp_path / "out.npz", tmp_path / "whole.npz"
+    monkeypatch.setattr("featserve_client._bulk._PART_IMAGES", 4)
+    run(server, photos, "--output", whole, "--layers", "late")
+    broken_off(server, photos, output, monkeypatch)  # of all layers
+    folder = tmp_path / "out.npz.partial"
+    (folder / "job.json").unlink()
+    assert run(server, photos, "--output", output, "--layers", "late") == 1
+    assert output.read_bytes() == whole.read_bytes() and not folder.exists()
+    # The same, where the output was already there.
+    folder.mkdir()
+    (folder / "part-00000000.npz").write_bytes(b"of another time")
+    server.predicts.clear()
+    assert run(server, photos, "--output", output, "--layers", "late", "--resume") == 1
+    assert output.read_bytes() == whole.read_bytes() and not folder.exists()
+    assert not [request for request in server.predicts if request.inputs]
+
+
+def test_a_run_that_has_not_begun_is_in_nobodys_way(
+    server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "out.npz"
+    assert run(server, photos, "--output", output, "--concurrency", 0) == 2
+    assert not list(tmp_path.glob("*.partial"))
+    with monkeypatch.context() as patch:
+        patch.setattr("featserve_client._bulk._Folder._write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert run(server, photos, "--output", output) == 130
+    assert run(server, photos, "--output", output, "--layers", "late") == 1
+
+
 @pytest.mark.parametrize("change", ["version", "weights", "layers", "images"])
 def test_resume_refuses_another_extraction_and_says_what_differs(
     server: FakeServer,
@@ -183,7 +217,7 @@ def test_resume_refuses_another_extraction_and_says_what_differs(
         "version": "version: 1 there, 2 now",
         "weights": f"weights_sha256: '{'0' * 64}' there, '{'1' * 64}' now",
         "layers": "layers: ['early', 'late'] there, ['late'] now",
-        "images": "images: 22 there, 23 now",
+        "images": "images: 23 there, 24 now; the names of the images are others",
     }[change]
     assert wanted in capsys.readouterr().err
 

@@ -2,6 +2,8 @@
 
 import io
 import pathlib
+import sys
+import types
 
 import numpy as np
 import pytest
@@ -99,6 +101,8 @@ def test_requests_are_cut_by_number_and_bytes(server: FakeServer) -> None:
         (np.zeros((4, 4, 2), np.uint8), "shape"),
         (np.zeros((0, 4, 3), np.uint8), "empty"),
         (np.full((8, 8, 3), np.nan, np.float32), "NaN"),
+        (np.full((8, 8, 3), 1e300), "NaN or infinite"),
+        (np.array("a.jpg"), "not ndarray"),
         (io.StringIO("text"), "'rb'"),
         (3, "int"),
         ([{"a": 1}], "dict"),
@@ -109,6 +113,38 @@ def test_unusable_images(client: FeatureClient, server: FakeServer, image: objec
     with pytest.raises(InvalidImageError, match=text.replace("(", r"\(")):
         client.extract(image)  # type: ignore[arg-type]
     assert not server.predicts
+
+
+def test_files_are_read_from_their_beginning_as_pillow_does(client: FeatureClient) -> None:
+    file = io.BytesIO(jpeg(0))
+    Image.open(file).load()
+    rows = client.extract([file, file])["late"]
+    np.testing.assert_array_equal(rows, np.stack([features(jpeg(0))["late"]] * 2))
+    file.close()
+    with pytest.raises(InvalidImageError, match="image 0: cannot be read: I/O operation on closed file"):
+        client.extract(file)
+
+
+def test_columns_of_names_are_many_images(client: FeatureClient, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(0))
+    names = np.array([str(tmp_path / "a.jpg")] * 2)
+    for column in (names, names.astype(object)):
+        assert client.extract(column)["late"].shape == (2, 4)
+
+
+def test_while_another_thread_imports_pillow(client: FeatureClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", types.ModuleType("PIL.Image"))
+    assert client.extract(io.BytesIO(jpeg(0)))["late"].shape == (1, 4)
+
+
+def test_whatever_pillow_raises_is_the_images_error(server: FakeServer) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(out, "PNG")
+    data = bytearray(out.getvalue())
+    data[data.index(b"IDAT") : data.index(b"IDAT") + 4] = b"\x01\x02\x03\x04"  # a SyntaxError of Pillow's
+    with FeatureClient(server.target, model="toy", decode="client") as client:
+        with pytest.raises(InvalidImageError, match="image 0: "):
+            client.extract(bytes(data))
 
 
 def test_nothing_to_do(client: FeatureClient) -> None:

@@ -71,7 +71,84 @@ def test_memory_is_bounded(small: FeatureClient) -> None:
     for _ in range(3):
         next(stream)
     assert taken <= _stream.READ_AHEAD + 2 * 2 * 4 + 3
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
+
+
+def test_large_images_are_not_read_far_ahead(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_stream, "READ_AHEAD_BYTES", 4 * len(jpeg(0)))
+    taken = 0
+
+    def source() -> Iterator[bytes]:
+        nonlocal taken
+        for seed in range(1000):
+            taken += 1
+            yield jpeg(seed % 5)
+
+    limits = Limits(max_request_bytes=2 * len(jpeg(0)))
+    with FeatureClient(server.target, model="toy", limits=limits) as client:
+        stream = client.extract_iter(source(), concurrency=1)
+        for _ in range(100):
+            next(stream)
+        # Read, in requests that wait, and in the one that is under way.
+        assert taken <= 100 + _stream.READ_AHEAD + 4 + 3 * 2 + 2
+        ahead = taken
+        for _ in range(100):
+            next(stream)
+        assert taken - ahead <= 110
+        stream.close()
+
+
+def test_results_do_not_wait_for_inputs_yet_to_come(small: FeatureClient) -> None:
+    first = threading.Event()
+    taken = 0
+
+    def source() -> Iterator[bytes]:
+        nonlocal taken
+        for seed in range(_stream.READ_AHEAD):
+            taken += 1
+            yield jpeg(seed)
+            first.wait(0.1)
+
+    for _ in small.extract_iter(source(), "late"):
+        first.set()
+        break
+    assert taken < _stream.READ_AHEAD // 2
+
+
+def test_an_async_source_may_wait_for_the_results(small: FeatureClient, server: FakeServer) -> None:
+    tasks = set()
+
+    async def main() -> None:
+        got: asyncio.Queue[int] = asyncio.Queue()
+
+        async def generate() -> AsyncIterator[bytes]:
+            for seed in range(3):
+                tasks.add(asyncio.current_task())
+                yield jpeg(seed)
+                assert await asyncio.wait_for(got.get(), 60) == seed
+
+        async with AsyncFeatureClient(server.target, model="toy") as client:
+            async for result in client.extract_iter(generate(), "late"):
+                await got.put(result.index)
+
+    asyncio.run(main())
+    assert len(tasks) == 1  # what the generator holds open may belong to its task
+
+
+def test_errors_of_the_source_are_raised(small: FeatureClient, server: FakeServer) -> None:
+    def source() -> Iterator[bytes]:
+        yield jpeg(0)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        list(small.extract_iter(source(), on_error="return"))
+
+    async def main() -> None:
+        async with AsyncFeatureClient(server.target, model="toy") as client:
+            with pytest.raises(ZeroDivisionError):
+                await _collect(client.extract_iter(source(), on_error="return"))
+
+    asyncio.run(main())
 
 
 def test_one_bad_image_is_one_error(small: FeatureClient) -> None:

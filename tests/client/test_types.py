@@ -48,8 +48,8 @@ def test_sync_and_async_are_typed_alike() -> None:
         if name == "pinned":
             assert (sync.pop("return"), other.pop("return")) == (FeatureClient, AsyncFeatureClient)
         if name == "extract_iter":
-            assert typing.get_origin(sync.pop("return")) is collections.abc.Iterator
-            assert typing.get_origin(other.pop("return")) is collections.abc.AsyncIterator
+            assert typing.get_origin(sync.pop("return")) is collections.abc.Generator
+            assert typing.get_origin(other.pop("return")) is collections.abc.AsyncGenerator
             images = set(typing.get_args(other.pop("images"))) - set(typing.get_args(sync.pop("images")))
             assert [typing.get_origin(kind) for kind in images] == [collections.abc.AsyncIterable]
         assert sync == other, name
