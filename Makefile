@@ -107,7 +107,7 @@ format: $(READY) ## mend what style checks can mend
 	$(BIN)/ruff format .
 
 lock: ## renew constraints.txt from pyproject.toml
-	$(BIN)/uv pip compile --upgrade --universal --no-emit-index-url --no-header --all-extras --python-version 3.10 --quiet \
+	$(BIN)/uv pip compile --upgrade --universal --no-emit-index-url --no-header --extra dev --extra spark --python-version 3.10 --quiet \
 	  pyproject.toml --output-file constraints.txt
 
 backbones: $(READY) ## list what can be exported

@@ -130,8 +130,28 @@ frame = spark.read.format("binaryFile").load(photos).select("path", "content")
 frame.mapInPandas(extract, schema(["late"])).write.parquet(output)
 """
 
+BEAM = """
+import sys, apache_beam as beam, pyarrow
+from apache_beam.io import fileio
+from apache_beam.ml.inference.base import KeyedModelHandler, RunInference
+from featserve_client.integrations.beam import FeatureHandler
+target, photos, output = sys.argv[1:]
+handler = KeyedModelHandler(FeatureHandler(target=target, model="toy", layers=["late"]))
+def row(item):
+    path, result = item
+    found = result.inference
+    late = found.features["late"].tolist() if found.error is None else None
+    return {"path": path, "error": str(found.error or ""), "late": late}
+kinds = {"path": pyarrow.string(), "error": pyarrow.string(), "late": pyarrow.list_(pyarrow.float32())}
+with beam.Pipeline("DirectRunner") as pipeline:
+    files = pipeline | fileio.MatchFiles(photos + "/*") | fileio.ReadMatches()
+    named = files | beam.Map(lambda file: (file.metadata.path, file.read()))
+    found = named | RunInference(handler) | beam.Map(row)
+    found | beam.io.WriteToParquet(output + "/part", pyarrow.schema(kinds))
+"""
 
-@pytest.mark.parametrize(("engine", "code"), [("ray", RAY), ("pyspark", SPARK)])
+
+@pytest.mark.parametrize(("engine", "code"), [("ray", RAY), ("pyspark", SPARK), ("apache_beam", BEAM)])
 def test_a_local_run(server: FakeServer, tmp_path: pathlib.Path, engine: str, code: str) -> None:
     if importlib.util.find_spec(engine) is None:
         pytest.skip(f"{engine} is not installed")

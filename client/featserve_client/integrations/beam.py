@@ -1,0 +1,69 @@
+"""Apache Beam: a `RemoteModelHandler` for `RunInference`, one client per process.
+
+handler = FeatureHandler(target="server:8500", model="vgg16", layers=["block5_pool"])
+photos = p | fileio.MatchFiles("photos/*.jpg") | fileio.ReadMatches() | beam.Map(lambda file: file.read())
+photos | RunInference(handler)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from .._client import FeatureClient
+from .._extras import require
+from .._images import ImageLike
+from .._stream import Extracted
+
+_base: Any = require("apache_beam.ml.inference.base", "beam", "featserve_client.integrations.beam")
+_RemoteModelHandler: Any = _base.RemoteModelHandler
+
+
+class FeatureHandler(_RemoteModelHandler):  # type: ignore[misc]
+    """Gives a `PredictionResult` per image; its `inference` is the `Extracted` one: features by layer, or an error.
+
+    Args:
+        target: The server's address.
+        model: The model's name.
+        layers: The layers wanted, all if None.
+        batch: Images in one call at most.
+        options: Anything else `FeatureClient` takes.
+    """
+
+    def __init__(
+        self,
+        *,
+        target: str,
+        model: str,
+        layers: Sequence[str] | None = None,
+        batch: int = 128,
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        """Configure; a worker connects at its first batch."""
+        # The client waits for a server that is away, so that Beam need not.
+        super().__init__(namespace="featserve", num_retries=0)
+        self._client = FeatureClient(target, model=model, **(options or {}))
+        self._layers = layers
+        self._batch = batch
+
+    def create_client(self) -> FeatureClient:
+        """Return the client."""
+        return self._client
+
+    def request(
+        self, batch: Sequence[ImageLike], model: FeatureClient, inference_args: dict[str, Any] | None = None
+    ) -> Iterable[Any]:
+        """Extract one batch.
+
+        Raises:
+            FeatserveError: As for `FeatureClient.extract_iter`, where it is not about one image.
+        """
+        results: list[Extracted] = list(model.extract_iter(batch, self._layers, on_error="return"))
+        return [
+            _base.PredictionResult(example=image, inference=result, model_id=str(result.version))
+            for image, result in zip(batch, results, strict=True)
+        ]
+
+    def batch_elements_kwargs(self) -> dict[str, int]:
+        """Return how Beam makes batches."""
+        return {"max_batch_size": self._batch}
