@@ -1,1 +1,1 @@
-"""The same extraction on an engine that is there already: `ray`, `spark` and `beam`, each with the extra of its name."""
+"""The same extraction on an engine that is there already: `ray`, `spark`, `beam`. Each needs the extra of its name."""
