@@ -124,7 +124,6 @@ def _shape(proto: tensor_pb2.TensorProto) -> tuple[int, ...]:
 
 
 def _from_field(values: Any, field: str, dtype: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
-    numbers_per_element = 2 if dtype.kind == "c" else 1
     given: np.ndarray[Any, Any] = np.fromiter(values, _FIELD_DTYPES[field], len(values))
     if field == "half_val":
         given = given.astype(np.uint16).view(dtype)
@@ -132,8 +131,6 @@ def _from_field(values: Any, field: str, dtype: np.dtype[Any], count: int) -> np
         given = given[: len(given) // 2 * 2].view(dtype)
     else:
         given = given.astype(dtype, copy=False)
-    if len(values) % numbers_per_element:
-        raise ValueError("half a complex number")
     if len(given) >= count:
         return given[:count]
     fill = given[-1] if len(given) else np.zeros((), dtype)

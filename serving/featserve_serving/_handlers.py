@@ -6,12 +6,11 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
-from google.protobuf import text_format
 
-from . import _calls, _errors
+from . import _calls, _errors, _examples
 from ._manager import ModelManager, ModelRef, VersionStatus
 from ._servable import DEFAULT_SIGNATURE, Servable
 
@@ -73,28 +72,39 @@ class Handlers:
         _note(model=name)
         return self._manager.statuses(name, version)
 
-    def refuse_examples(self, ref: ModelRef, signature_name: str, method: str) -> None:
-        """Refuse Classify and Regress, as the real server does for a signature that is made for Predict.
+    def refuse_examples(self, ref: ModelRef, signature_name: str, method: _examples.Method) -> NoReturn:
+        """Refuse Classify or Regress, as the real server does for a signature that is made for Predict.
 
         Args:
             ref: the model asked for.
             signature_name: key of the signature; empty means the default one.
-            method: `classification` or `regression`.
+            method: what is asked for.
 
         Raises:
-            InvalidArgument: always, if the model and the signature exist.
+            InvalidArgument: the signature does not exist, or is not made for the method.
+            Unimplemented: it is.
         """
         with self._acquire(ref, signature_name) as (_, servable):
             name = signature_name or DEFAULT_SIGNATURE
             if name not in servable.signatures:
                 raise _errors.InvalidArgument(f"No signature was found with the name: {name}")
-            signature = text_format.MessageToString(servable.signatures[name])
-        raise _errors.InvalidArgument(f"No {method} inputs found in SignatureDef: {signature}")
+            _examples.check(servable.signatures[name], method)
+        raise _errors.Unimplemented(f"The embedded server does not offer {method.name}: call Predict.")
 
-    def refuse_multi_inference(self, ref: ModelRef) -> None:
-        """Refuse MultiInference: it needs Classify or Regress signatures."""
-        with self._acquire(ref):
-            raise _errors.Unimplemented("MultiInference is not offered: the models serve Predict signatures.")
+    def refuse_multi_inference(self, ref: ModelRef, tasks: Sequence[tuple[str, str, str]]) -> NoReturn:
+        """Refuse MultiInference, which needs signatures for Classify or Regress.
+
+        Args:
+            ref: the model of the first task.
+            tasks: model, signature and method of each.
+
+        Raises:
+            InvalidArgument: the tasks contradict each other, or a signature is not made for its method.
+            Unimplemented: every signature is, or a method is unknown.
+        """
+        with self._acquire(ref) as (_, servable):
+            _examples.check_tasks(servable.signatures, tasks)
+        raise _errors.Unimplemented("The embedded server does not offer MultiInference: call Predict.")
 
     def reload(self, config: Any) -> None:
         """Change to the model set of a `ModelServerConfig`."""

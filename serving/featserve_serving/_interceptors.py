@@ -17,8 +17,9 @@ from ._status import GRPC_CODES
 RETRY_HINT = "grpc-retry-pushback-ms"
 _ENTRYPOINT = "GRPC"
 
-#: A status text travels in a header, percent-encoded, and clients refuse headers over 8 KiB.
-_MAX_DETAILS_BYTES = 4096
+#: TensorFlow Serving's own limit. A status text travels in a header, and clients refuse headers over 8 KiB.
+_MAX_DETAILS_BYTES = 1024
+_CUT = "...TRUNCATED"
 
 
 class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
@@ -123,9 +124,5 @@ def _on(pool: BoundedPool, handler: Any) -> Any:
 
 
 def _fit(text: str) -> str:
-    size = 0
-    for position, char in enumerate(text):
-        size += 1 if " " <= char <= "~" else 3 * len(char.encode("utf-8", "replace"))
-        if size > _MAX_DETAILS_BYTES:
-            return text[:position] + " ..."
-    return text
+    raw = text.encode("utf-8", "replace")
+    return text if len(raw) <= _MAX_DETAILS_BYTES else raw[:_MAX_DETAILS_BYTES].decode("utf-8", "ignore") + _CUT

@@ -43,7 +43,7 @@ def error(text: str) -> bytes:
     writer.value(quoted("error"))
     writer.value(quoted(text))
     writer.end("}")
-    return writer.text().encode("utf-8", "surrogatepass")
+    return writer.text().encode("utf-8", "surrogateescape")
 
 
 def _write_rows(writer: Writer, outputs: Mapping[str, np.ndarray[Any, Any]]) -> None:

@@ -8,18 +8,17 @@ from __future__ import annotations
 import base64
 import binascii
 import itertools
-import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 
-from . import _errors, _status
+from . import _errors, _json_reader, _status
 from ._json_writer import Writer, quoted
 from ._servable import dtype_name
 
@@ -32,19 +31,6 @@ _INT_RANGES = {
     types_pb2.DT_UINT64: (0, 2**64 - 1),
 }
 _FLOATS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE)
-
-#: What the JSON library says, and what TensorFlow Serving's says; the second entry is for arrays.
-_PARSE_ERRORS = {
-    "Expecting value": "Invalid value.",
-    "Expecting property name enclosed in double quotes": "Missing a name for object member.",
-    "Illegal trailing comma before end of object": "Missing a name for object member.",
-    "Illegal trailing comma before end of array": "Invalid value.",
-    "Expecting ':' delimiter": "Missing a colon after a name of object member.",
-    "Unterminated string starting at": "Missing a closing quotation mark in string.",
-    "Invalid control character at": "Invalid encoding in string.",
-    "Invalid \\escape": "Invalid escape character in string.",
-    "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,21 +50,14 @@ def parse(body: bytes) -> JsonRequest:
     if not body:
         raise _errors.InvalidArgument("JSON Parse error: The document is empty")
     try:
-        text = body.decode("utf-8-sig").lstrip(" \t\r\n")
-        document, _ = json.JSONDecoder().raw_decode(text)
-    except UnicodeDecodeError as exc:
-        raise _errors.InvalidArgument(f"JSON Parse error: Invalid encoding in string. at offset: {exc.start}") from exc
-    except json.JSONDecodeError as exc:
-        reason, offset = _parse_error(text, exc)
-        skipped = len(body) - len(text.encode())
-        raise _errors.InvalidArgument(f"JSON Parse error: {reason} at offset: {offset + skipped}") from exc
-    except (RecursionError, ValueError) as exc:
-        raise _errors.InvalidArgument("JSON Parse error: Invalid value. at offset: 0") from exc
+        document = _json_reader.loads(body)
+    except _json_reader.JsonSyntaxError as exc:
+        raise _errors.InvalidArgument(f"JSON Parse error: {exc.reason} at offset: {exc.offset}") from exc
     if not isinstance(document, dict):
-        raise _format_error(document, "Is not object")
+        raise format_error(document, "Is not object")
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise _format_error(document, "not formatted correctly. 'signature_name' key must be a string value.")
+        raise format_error(document, "not formatted correctly. 'signature_name' key must be a string value.")
     return JsonRequest(document=document, signature_name=name)
 
 
@@ -94,33 +73,19 @@ def inputs(request: JsonRequest, infos: Mapping[str, Any]) -> tuple[dict[str, np
     document = request.document
     if "instances" in document:
         if "inputs" in document:
-            raise _format_error(
+            raise format_error(
                 document,
                 "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ",
             )
         instances = document["instances"]
         if not isinstance(instances, list):
-            raise _format_error(document, "Expecting 'instances' to be an list/array")
+            raise format_error(document, "Expecting 'instances' to be an list/array")
         if not instances:
-            raise _format_error(document, "No values in 'instances' array")
+            raise format_error(document, "No values in 'instances' array")
         return _numbers(_from_rows, instances, infos), True
     if "inputs" in document:
         return _numbers(_from_columns, document["inputs"], infos), False
     raise _errors.InvalidArgument("Missing 'inputs' or 'instances' key")
-
-
-def check_examples(request: JsonRequest) -> None:
-    """Check the body of a classify or regress request."""
-    if "examples" not in request.document:
-        raise _format_error(request.document, "When method is classify, key 'examples' is expected and was not found")
-    examples = request.document["examples"]
-    if not isinstance(examples, list):
-        raise _format_error(request.document, "Expecting 'examples' value to be an list/array")
-    if not examples:
-        raise _format_error(request.document, "'examples' value is an empty array")
-    for example in examples:
-        if not isinstance(example, dict):
-            raise _errors.InvalidArgument(f"Example must be JSON object but got JSON {_type_name(example)}")
 
 
 def _numbers(
@@ -276,7 +241,7 @@ def _collect(value: Any, level: int, shape: tuple[int, ...], dtype: int, leaves:
 def _leaf(value: Any, dtype: int) -> Any:
     if isinstance(value, dict):
         if dtype == types_pb2.DT_STRING:
-            return _decoded(value)
+            return decode_base64(value)
     elif dtype in _FLOATS:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return value
@@ -286,19 +251,19 @@ def _leaf(value: Any, dtype: int) -> Any:
             return value
     elif dtype == types_pb2.DT_STRING:
         if isinstance(value, str):
-            return value.encode("utf-8", "surrogatepass")
+            return value.encode("utf-8", "surrogateescape")
     elif dtype == types_pb2.DT_BOOL:
         if isinstance(value, bool):
             return value
     else:
         raise _errors.Unimplemented(f"Conversion of JSON Value: {_debug(value)} to type: {dtype_name(dtype)}")
     raise _errors.InvalidArgument(
-        f"JSON Value: {_debug(value)} Type: {_type_name(value)} is not of expected type: {dtype_name(dtype)}"
+        f"JSON Value: {_debug(value)} Type: {type_name(value)} is not of expected type: {dtype_name(dtype)}"
     )
 
 
-def _decoded(value: dict[str, Any]) -> bytes:
-    if not _is_base64(value):
+def decode_base64(value: dict[str, Any]) -> bytes:
+    if not is_base64(value):
         raise _errors.InvalidArgument(f"JSON Value: {_debug(value)} not formatted correctly for base64 data")
     text = "".join(value["b64"].split())
     try:
@@ -307,12 +272,12 @@ def _decoded(value: dict[str, Any]) -> bytes:
         raise _errors.InvalidArgument("Unable to base64 decode") from exc
 
 
-def _is_base64(value: Any) -> bool:
+def is_base64(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
 def _is_object(value: Any) -> bool:
-    return isinstance(value, dict) and not _is_base64(value)
+    return isinstance(value, dict) and not is_base64(value)
 
 
 def _dense_shape(value: Any) -> tuple[int, ...]:
@@ -329,37 +294,11 @@ def _shape_text(shape: tuple[int, ...]) -> str:
     return "[" + ",".join(map(str, shape)) + "]"
 
 
-def _parse_error(text: str, exc: json.JSONDecodeError) -> tuple[str, int]:
-    offset = len(text[: exc.pos].encode())
-    if not text:
-        return "The document is empty.", offset
-    if exc.msg == "Expecting ',' delimiter":
-        inside = "}" if _open_brackets(text[: exc.pos])[-1:] == "{" else "]"
-        kind = "object member" if inside == "}" else "array element"
-        return f"Missing a comma or {inside} after an {kind}.", offset
-    if exc.msg == "Expecting value":
-        rest = text[exc.pos :]
-        for literal in ("null", "true", "false"):
-            if rest[:1] == literal[0]:
-                offset += next(n for n in range(len(literal), 0, -1) if rest.startswith(literal[:n]))
-    if exc.msg.startswith("Unterminated string"):
-        offset = len(text.encode())
-    return _PARSE_ERRORS.get(exc.msg, "Invalid value."), offset
-
-
-def _open_brackets(text: str) -> str:
-    """Return the brackets that are open at the end of a text."""
-    still_open = ""
-    for bracket in re.findall(r"[][{}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
-        still_open = still_open + bracket if bracket in "[{" else still_open[:-1]
-    return still_open
-
-
-def _format_error(value: Any, text: str) -> _errors.InvalidArgument:
+def format_error(value: Any, text: str) -> _errors.InvalidArgument:
     return _errors.InvalidArgument(f"JSON Value: {_debug(value)} {text}")
 
 
-def _type_name(value: Any) -> str:
+def type_name(value: Any) -> str:
     if isinstance(value, bool):
         return str(value)
     names = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
@@ -374,22 +313,42 @@ def _debug(value: Any) -> str:
 
 
 def _write_any(writer: Writer, value: Any) -> None:
-    if writer.is_full():
-        return
-    if isinstance(value, dict):
-        writer.start("{")
-        for key, entry in value.items():
+    if isinstance(value, (dict, list)):
+        opening, closing = "{}" if isinstance(value, dict) else "[]"
+        writer.start(opening)
+        for entry in value:
+            if isinstance(value, dict):
+                writer.value(quoted(entry))
+            if not writer.is_full():
+                _write_any(writer, value[entry] if isinstance(value, dict) else entry)
             if writer.is_full():
                 return
-            writer.value(quoted(key))
-            _write_any(writer, entry)
-        if not writer.is_full():
-            writer.end("}")
-    elif isinstance(value, list):
-        writer.start("[")
-        for entry in value:
-            _write_any(writer, entry)
-        if not writer.is_full():
-            writer.end("]")
+        writer.end(closing)
+    elif isinstance(value, float) and not math.isfinite(value):
+        writer.cut()
     else:
-        writer.value(quoted(value) if isinstance(value, str) else json.dumps(value))
+        writer.value(quoted(value) if isinstance(value, str) else _plain_text(value))
+
+
+def _plain_text(value: float | bool | None) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return str(value)
+    return _double_text(float(value))
+
+
+def _double_text(value: float) -> str:
+    """Return the fewest digits that bring the number back, in the layout of RapidJSON."""
+    sign, digits, exponent = Decimal(repr(value)).as_tuple()
+    text = "".join(map(str, digits)).rstrip("0") or "0"
+    point = len(digits) + int(exponent) if value else 1
+    if len(text) <= point <= 21:
+        text = text.ljust(point, "0") + ".0"
+    elif 0 < point <= 21:
+        text = f"{text[:point]}.{text[point:]}"
+    elif -6 < point <= 0:
+        text = f"0.{text.rjust(len(text) - point, '0')}"
+    else:
+        text = f"{text[0]}{'.' if text[1:] else ''}{text[1:]}e{point - 1}"
+    return "-" * sign + text

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
+
+_ESCAPES = {code: f"\\u{code:04X}" for code in range(0x20)} | {
+    ord(char): f"\\{name}" for char, name in zip('"\\\b\f\n\r\t', '"\\bfnrt', strict=True)
+}
 
 
 class Writer:
@@ -23,6 +26,11 @@ class Writer:
     def is_full(self) -> bool:
         """Whether the bound is reached."""
         return self._left is not None and self._left <= 0
+
+    def cut(self) -> None:
+        """End here, as RapidJSON does at a number that it cannot write: what is open stays open."""
+        self._prefix()
+        self._left = 0
 
     def text(self) -> str:
         """Return what was written."""
@@ -76,9 +84,9 @@ class Writer:
     def _put(self, text: str) -> None:
         self._parts.append(text)
         if self._left is not None:
-            self._left -= len(text.encode("utf-8", "surrogatepass"))
+            self._left -= len(text.encode("utf-8", "surrogateescape"))
 
 
 def quoted(text: str) -> str:
     """Return a string as JSON."""
-    return json.dumps(text, ensure_ascii=False)
+    return f'"{text.translate(_ESCAPES)}"'

@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
-from tensorflow_serving.config import model_server_config_pb2
 
-from . import _errors, _versions, _warmup
+from . import _errors, _model_list, _versions, _warmup
 from ._servable import Servable, SessionOptions
 
 _LOGGER = logging.getLogger(__name__)
-PLATFORM = "tensorflow"
 
 
 class State(enum.IntEnum):
@@ -239,8 +237,9 @@ class ModelManager:
             InvalidArgument: the configuration contradicts itself.
             FailedPrecondition: a new model has no version that loads, or a label's version is not available.
         """
-        wanted = validated(config)
         with self._reconciling:
+            serving = {name: model.config for name, model in self._models.items() if model.config is not None}
+            wanted = _model_list.validated(config, serving)
             self._check_before_change(wanted)
             before = {name: model.config for name, model in self._models.items()}
             self._configure(wanted)
@@ -403,31 +402,6 @@ class ModelManager:
         with self._changed:
             version.state = state
         self._on_change()
-
-
-def validated(config: Any) -> dict[str, Any]:
-    """Return the `ModelConfig`s by name, checked as TensorFlow Serving checks them."""
-    if config.WhichOneof("config") != "model_config_list":
-        raise _errors.InvalidArgument("Invalid ServerModelConfig")
-    models: dict[str, Any] = {}
-    for model in config.model_config_list.config:
-        if model.name in models:
-            raise _errors.InvalidArgument(f"Illegal to list model {model.name} multiple times in config list")
-        if not model.name:
-            raise _errors.InvalidArgument("A model in the config list has no name")
-        if not Path(model.base_path).is_absolute():
-            raise _errors.InvalidArgument(
-                f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
-            )
-        if model.model_platform != PLATFORM and model.model_type != model_server_config_pb2.TENSORFLOW:
-            if not model.model_platform:
-                raise _errors.InvalidArgument(
-                    "Illegal setting neither ModelServerConfig::model_type (deprecated) nor "
-                    f"ModelServerConfig::model_platform, model name is {model.name}"
-                )
-            raise _errors.InvalidArgument(f"Model {model.name} requests unsupported platform {model.model_platform}")
-        models[model.name] = model
-    return models
 
 
 def _label_error(name: str, version: int) -> _errors.FailedPrecondition:

@@ -23,8 +23,8 @@ _TF_COUNTER = ":tensorflow:serving:request_count"
 #: Microseconds, to about 20 minutes.
 _TF_BUCKETS = [10 * 1.8**power for power in range(33)]
 _SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30]
-#: What TensorFlow Serving counts as a request to a model.
-_MODEL_METHODS = ("Predict", "Classify", "Regress", "predict", "classify", "regress")
+#: What TensorFlow Serving counts as a request to a model, beside everything that comes by REST.
+_MODEL_METHODS = ("Predict", "Classify", "Regress")
 
 
 class Metrics:
@@ -71,7 +71,7 @@ class Metrics:
         """Record a call that ended."""
         status = status_name(error)
         model = call.model if not call.model or call.model in self._known_models() else "(unknown)"
-        if call.method in _MODEL_METHODS:
+        if call.method in _MODEL_METHODS or call.entrypoint == "REST":
             self._tf_requests.labels(model, status).inc()
             if error is None:
                 self._tf_latency.labels(model, call.method, call.entrypoint).observe(seconds * 1e6)

@@ -12,7 +12,7 @@ import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import unquote
 
 import uvicorn
@@ -22,7 +22,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from . import _calls, _errors, _json_answers, _json_requests, _servicers
+from . import _calls, _errors, _examples, _json_answers, _json_requests, _servicers
 from ._handlers import Handlers
 from ._manager import ModelRef
 from ._metrics import Metrics
@@ -35,6 +35,12 @@ _CHOICE = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
 _MODEL_CALL = re.compile(rf"/v1/models/(?P<name>[^/:]+){_CHOICE}:(?P<method>classify|regress|predict)", re.I | re.A)
 _MODEL_VIEW = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_CHOICE}(?:/(?P<metadata>metadata))?", re.I | re.A)
 _API = re.compile(r"/v1/.*", re.I | re.S)
+#: Methods of models as they must be spelled, and which of them take examples.
+_MODEL_METHODS: dict[str, _examples.Method | None] = {
+    "predict": None,
+    "classify": _examples.CLASSIFY,
+    "regress": _examples.REGRESS,
+}
 _METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 _NOT_FOUND = "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
 #: Another server may take the request at once; a second is the shortest that the header can say.
@@ -99,6 +105,8 @@ class RestApi:
 
     async def _answer(self, request: Request) -> Response:
         path = request.scope["raw_path"].partition(b"?")[0].decode("latin-1")
+        if query := request.scope["query_string"].decode("latin-1"):
+            path += f"?{query}"  # TensorFlow Serving takes it for part of the path
         if not _API.fullmatch(path):
             return Response(_NOT_FOUND, 404, headers={"content-type": "text/html"})
         headers = {key: value for key, value in request.headers.items()}
@@ -129,7 +137,7 @@ class RestApi:
             text = f"The request is larger than {self._options.max_body_bytes} bytes."
             return _json(_json_answers.error(text), 413)
         call = _calls.Call(
-            method=found["method"].lower() if found else "",
+            method=found["method"] if found else "",
             entrypoint=_ENTRYPOINT,
             request_id=request_id,
             headers=headers,
@@ -165,22 +173,23 @@ class RestApi:
 
     def _respond(self, call: _calls.Call, http_method: str, path: str, body: bytes) -> Response:
         try:
-            return _json(self._recorder.run(call, lambda: self._work(http_method, path, body)))
+            return _json(self._recorder.run(call, lambda: self._work(call, http_method, path, body)))
         except _errors.RequestError as exc:
             return _failure(exc)
 
-    def _work(self, http_method: str, path: str, body: bytes) -> bytes:
+    def _work(self, call: _calls.Call, http_method: str, path: str, body: bytes) -> bytes:
         pattern = {"POST": _MODEL_CALL, "GET": _MODEL_VIEW}.get(http_method)
         found = pattern.fullmatch(path) if pattern else None
-        if found is None:
+        if found is None or (pattern is _MODEL_CALL and found["method"] not in _MODEL_METHODS):
             raise _errors.InvalidArgument(f"Malformed request: {http_method} {path}")
         ref = _model_ref(found)
+        call.model = ref.name
         if pattern is _MODEL_CALL:
-            method = found["method"].lower()
-            return self._predict(ref, body) if method == "predict" else self._refuse(ref, method, body)
+            method = _MODEL_METHODS[found["method"]]
+            return self._refuse(ref, method, body) if method else self._predict(ref, body)
         if not ref.name:
             raise _errors.InvalidArgument("Missing model name in request.")
-        return self._metadata(ref) if found["metadata"] else self._status(ref)
+        return self._metadata(ref) if found["metadata"] == "metadata" else self._status(ref)
 
     def _predict(self, ref: ModelRef, body: bytes) -> bytes:
         request = _json_requests.parse(body)
@@ -192,12 +201,10 @@ class RestApi:
         result = self._handlers.predict(ref, name, arrays)
         return _json_answers.answer(result.outputs, by_row)
 
-    def _refuse(self, ref: ModelRef, method: str, body: bytes) -> bytes:
+    def _refuse(self, ref: ModelRef, method: _examples.Method, body: bytes) -> NoReturn:
         request = _json_requests.parse(body)
-        _json_requests.check_examples(request)
-        kind = {"classify": "classification", "regress": "regression"}[method]
-        self._handlers.refuse_examples(ref, request.signature_name, kind)
-        raise _errors.Unimplemented(f"{method} is not offered.")
+        _examples.check_json(request.document)
+        self._handlers.refuse_examples(ref, request.signature_name, method)
 
     def _status(self, ref: ModelRef) -> bytes:
         response = _servicers.status_response(self._handlers.statuses(ref.name, ref.version))

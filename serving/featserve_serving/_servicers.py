@@ -20,6 +20,7 @@ from tensorflow_serving.apis import (
 
 from . import _errors
 from ._converters import TensorMap, predict_response_bytes
+from ._examples import CLASSIFY, REGRESS
 from ._handlers import Handlers, Signatures
 from ._manager import ModelRef, VersionStatus
 
@@ -39,7 +40,7 @@ class PredictionServicer:
 
     def Predict(self, request: Any, context: grpc.ServicerContext) -> bytes:  # noqa: D102, N802
         result = self._handlers.predict(
-            model_ref(request), request.model_spec.signature_name, TensorMap(request.inputs), request.output_filter
+            _present_ref(request), request.model_spec.signature_name, TensorMap(request.inputs), request.output_filter
         )
         spec = _model_spec(result.model, result.version, result.signature_name)
         return predict_response_bytes(spec.SerializeToString(), result.outputs, as_content=self._as_content)
@@ -49,13 +50,17 @@ class PredictionServicer:
         return _metadata_response(self._handlers.signatures(model_ref(request)))
 
     def Classify(self, request: Any, context: grpc.ServicerContext) -> None:  # noqa: D102, N802
-        self._handlers.refuse_examples(model_ref(request), request.model_spec.signature_name, "classification")
+        self._handlers.refuse_examples(_present_ref(request), request.model_spec.signature_name, CLASSIFY)
 
     def Regress(self, request: Any, context: grpc.ServicerContext) -> None:  # noqa: D102, N802
-        self._handlers.refuse_examples(model_ref(request), request.model_spec.signature_name, "regression")
+        self._handlers.refuse_examples(_present_ref(request), request.model_spec.signature_name, REGRESS)
 
     def MultiInference(self, request: Any, context: grpc.ServicerContext) -> None:  # noqa: D102, N802
-        self._handlers.refuse_multi_inference(model_ref(request.tasks[0] if request.tasks else None))
+        first = request.tasks[0] if request.tasks else inference_pb2.InferenceTask()
+        self._handlers.refuse_multi_inference(
+            model_ref(first),
+            [(task.model_spec.name, task.model_spec.signature_name, task.method_name) for task in request.tasks],
+        )
 
     def methods(self) -> Iterable[Method]:
         """Return the service's methods."""
@@ -82,6 +87,8 @@ class ModelServicer:
         self._handlers.reload(request.config)
         response = model_management_pb2.ReloadConfigResponse()
         response.status.SetInParent()
+        for name in dict.fromkeys(request.metric_names):
+            response.metric.add(name=name, int64_value_increase=0)
         return response
 
     def methods(self) -> Iterable[Method]:
@@ -114,7 +121,7 @@ def _on_bytes(behavior: Callable[..., Any], request_type: Any) -> Callable[[byte
 
 def model_ref(request: Any) -> ModelRef:
     """Read the `ModelSpec` of a request; an absent one names no model."""
-    spec = request.model_spec if request is not None else model_pb2.ModelSpec()
+    spec = request.model_spec
     choice = spec.WhichOneof("version_choice")
     return ModelRef(
         name=spec.name,

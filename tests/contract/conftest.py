@@ -1,9 +1,40 @@
 """The server under test: the embedded one, or any by `--server HOST:PORT --rest HOST:PORT`."""
 
+import json
 import runpy
 from pathlib import Path
 
+import grpc
 import pytest
+from google.protobuf import json_format
+from tensorflow_serving.apis import (
+    classification_pb2,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
+    predict_pb2,
+    regression_pb2,
+)
+
+PREDICTION, MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
+METHODS = {
+    "Predict": (PREDICTION, predict_pb2.PredictRequest, predict_pb2.PredictResponse),
+    "GetModelMetadata": (
+        PREDICTION,
+        get_model_metadata_pb2.GetModelMetadataRequest,
+        get_model_metadata_pb2.GetModelMetadataResponse,
+    ),
+    "Classify": (PREDICTION, classification_pb2.ClassificationRequest, classification_pb2.ClassificationResponse),
+    "Regress": (PREDICTION, regression_pb2.RegressionRequest, regression_pb2.RegressionResponse),
+    "MultiInference": (PREDICTION, inference_pb2.MultiInferenceRequest, inference_pb2.MultiInferenceResponse),
+    "GetModelStatus": (MODEL, get_model_status_pb2.GetModelStatusRequest, get_model_status_pb2.GetModelStatusResponse),
+    "HandleReloadConfigRequest": (
+        MODEL,
+        model_management_pb2.ReloadConfigRequest,
+        model_management_pb2.ReloadConfigResponse,
+    ),
+}
 
 
 def pytest_addoption(parser):
@@ -37,3 +68,27 @@ def servers(request, tiny_model, tmp_path_factory):
     config.write_text(_tiny()["CONFIG"].format(base_path=tiny_model))
     with create_server(model_config_file=config, rest_address="127.0.0.1:0") as server:
         yield f"127.0.0.1:{server.port}", f"127.0.0.1:{server.rest_port}", str(tiny_model)
+
+
+@pytest.fixture(scope="session")
+def rpcs():
+    """Return the names of the methods that can be called."""
+    return tuple(METHODS)
+
+
+@pytest.fixture(scope="session")
+def call():
+    """Return a function that sends a row's request: `(gRPC address, row, base path of the model)`."""
+    return _call
+
+
+def _call(address, row, base_path, timeout_s=60.0):
+    service, request_type, response_type = METHODS[row["rpc"]]
+    request = json_format.Parse(json.dumps(row["request"]).replace("/models/tiny", base_path), request_type())
+    with grpc.insecure_channel(address) as channel:
+        method = channel.unary_unary(
+            f"/{service}/{row['rpc']}",
+            request_serializer=request_type.SerializeToString,
+            response_deserializer=response_type.FromString,
+        )
+        return method(request, timeout=timeout_s)

@@ -7,51 +7,12 @@ import grpc
 import pytest
 from google.protobuf import json_format, text_format
 from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow_serving.apis import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
-    predict_pb2,
-    regression_pb2,
-)
+from tensorflow_serving.apis import get_model_metadata_pb2
 
 ROWS = [json.loads(line) for line in Path(__file__).with_name("transcripts.jsonl").read_text().splitlines()]
 GRPC_ROWS = [row for row in ROWS if "rpc" in row]
 #: The real server blocks on a missing directory until the caller gives up; refusing at once is meant to differ.
 DIFFERENT = {"reload missing directory"}
-
-PREDICTION, MODEL = "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
-METHODS = {
-    "Predict": (PREDICTION, predict_pb2.PredictRequest, predict_pb2.PredictResponse),
-    "GetModelMetadata": (
-        PREDICTION,
-        get_model_metadata_pb2.GetModelMetadataRequest,
-        get_model_metadata_pb2.GetModelMetadataResponse,
-    ),
-    "Classify": (PREDICTION, classification_pb2.ClassificationRequest, classification_pb2.ClassificationResponse),
-    "Regress": (PREDICTION, regression_pb2.RegressionRequest, regression_pb2.RegressionResponse),
-    "MultiInference": (PREDICTION, inference_pb2.MultiInferenceRequest, inference_pb2.MultiInferenceResponse),
-    "GetModelStatus": (MODEL, get_model_status_pb2.GetModelStatusRequest, get_model_status_pb2.GetModelStatusResponse),
-    "HandleReloadConfigRequest": (
-        MODEL,
-        model_management_pb2.ReloadConfigRequest,
-        model_management_pb2.ReloadConfigResponse,
-    ),
-}
-
-
-def call(address, row, base_path, timeout_s=60.0):
-    service, request_type, response_type = METHODS[row["rpc"]]
-    request = json_format.Parse(json.dumps(row["request"]).replace("/models/tiny", base_path), request_type())
-    with grpc.insecure_channel(address) as channel:
-        method = channel.unary_unary(
-            f"/{service}/{row['rpc']}",
-            request_serializer=request_type.SerializeToString,
-            response_deserializer=response_type.FromString,
-        )
-        return method(request, timeout=timeout_s)
 
 
 def comparable(rpc, message):
@@ -85,7 +46,7 @@ def comparable_text(text):
 
 
 @pytest.mark.parametrize("row", GRPC_ROWS, ids=lambda row: row["case"].replace(" ", "-"))
-def test_answer_is_the_recorded_one(row, servers):
+def test_answer_is_the_recorded_one(row, servers, call):
     address, _, base_path = servers
     if row["case"] in DIFFERENT:
         with pytest.raises(grpc.RpcError) as refusal:
@@ -102,5 +63,5 @@ def test_answer_is_the_recorded_one(row, servers):
     assert without_node_names(response) == without_node_names(row["response"])
 
 
-def test_the_recording_covers_every_method():
-    assert {row["rpc"] for row in GRPC_ROWS} == set(METHODS)
+def test_the_recording_covers_every_method(rpcs):
+    assert {row["rpc"] for row in GRPC_ROWS} == set(rpcs)

@@ -108,3 +108,10 @@ def test_a_map_decodes_only_what_is_asked_for():
         tensors["bad"]
     with pytest.raises(KeyError):
         tensors["other"]
+
+
+def test_half_a_complex_number_is_passed_over():
+    proto = tensor_pb2.TensorProto(dtype=types_pb2.DT_COMPLEX64, scomplex_val=[1.0, 2.0, 3.0])
+    proto.tensor_shape.dim.add(size=2)
+    expected = tf.raw_ops.ParseTensor(serialized=proto.SerializeToString(), out_type=tf.complex64).numpy()
+    np.testing.assert_array_equal(to_array(proto), expected)

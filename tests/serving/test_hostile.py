@@ -11,7 +11,6 @@ import pytest
 from featserve_serving import create_server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import predict_pb2
 
 
@@ -157,14 +156,14 @@ def post(server, path, body, method="POST"):
     [
         (b"{", "Missing a name for object member. at offset: 1"),
         (b"nonsense", "Invalid value. at offset: 1"),
-        (b"[1", "Missing a comma or ] after an array element. at offset: 2"),
+        (b"[1", "Missing a comma or ']' after an array element. at offset: 2"),
         (b'{"instances": [1,]}', "Invalid value. at offset: 17"),
         (b'{"instances"', "Missing a colon after a name of object member. at offset: 12"),
-        (b'{"instances": [1]', "Missing a comma or } after an object member. at offset: 17"),
-        (b'"' + b"\xff" * 10, "Invalid encoding in string."),
+        (b'{"instances": [1]', "Missing a comma or '}' after an object member. at offset: 17"),
+        (b'"' + b"\xff" * 10, "Missing a closing quotation mark in string."),
         (b"[" * 200_000, "JSON Parse error"),
         (b'{"instances": ' + b"[" * 500 + b"1" + b"]" * 500 + b"}", ""),
-        (b'{"instances": [1' + b"0" * 400 + b"]}", "tensor parsing error: x"),
+        (b'{"instances": [1' + b"0" * 400 + b"]}", "Number too big to be stored in double. at offset: 15"),
         (b"[1]", "JSON Value: [1] Is not object"),
         (b'{"instances": 1}', "Expecting 'instances' to be an list/array"),
         (b'{"instances": []}', "No values in 'instances' array"),
@@ -231,10 +230,3 @@ def test_labels_of_metrics_are_bounded(server, caller):
     _, page = post(server, "/monitoring/prometheus/metrics", b"", method="GET")
     assert "invented" not in page and 'model="(unknown)"' in page
     assert sys.getsizeof(page) < 1 << 20
-
-
-def test_half_a_complex_number_is_refused():
-    from featserve_serving._converters import to_array
-
-    with pytest.raises(ValueError, match="half a complex number"):
-        to_array(tensor_pb2.TensorProto(dtype=8, scomplex_val=[1.0]))

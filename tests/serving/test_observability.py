@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import sys
+import urllib.error
 import urllib.request
 
 import grpc
@@ -44,9 +45,14 @@ def test_metrics_tell_what_happened(server, caller, eventually):
         client.predict(1, signature="none")
     url = f"http://127.0.0.1:{server.rest_port}/v1/models/adder:predict"
     urllib.request.urlopen(url, b'{"instances": [1]}', timeout=60).read()
+    urllib.request.urlopen(url.removesuffix(":predict"), timeout=60).read()
+    with pytest.raises(urllib.error.HTTPError):
+        urllib.request.urlopen(url, b"{", timeout=60)
     text = page(server)
     tf = ":tensorflow:serving:"
-    assert value(text, tf + "request_count", model_name="adder", status="OK") == 4
+    assert value(text, tf + "request_count", model_name="adder", status="OK") == 5
+    assert value(text, tf + "request_count", model_name="adder", status="INVALID_ARGUMENT") == 1
+    assert value(text, tf + "request_latency_count", model_name="adder", API="", entrypoint="REST") == 1
     assert value(text, tf + "request_count", model_name="adder", status="FAILED_PRECONDITION") == 1
     assert value(text, tf + "request_latency_count", model_name="adder", API="Predict", entrypoint="GRPC") == 3
     assert value(text, tf + "request_latency_count", model_name="adder", API="predict", entrypoint="REST") == 1
