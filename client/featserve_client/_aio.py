@@ -209,7 +209,7 @@ class AsyncFeatureClient(BaseClient):
             except grpc.RpcError as exc:
                 pause_s = self._pushback_s(exc, attempt, end - time.monotonic())
                 if pause_s is None:
-                    raise self._error(call, exc) from exc
+                    raise self._error(call, exc.code(), exc.details()) from exc
                 await asyncio.sleep(pause_s)
 
     def _method(self, name: str) -> Callable[..., Any]:

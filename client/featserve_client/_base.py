@@ -151,10 +151,10 @@ class BaseClient(abc.ABC):
         extra: dict[str, str] = self._settings["metadata"]
         return (*({"x-request-id": call.request_id} | extra).items(),)
 
-    def _error(self, call: Call, error: grpc.RpcError) -> FeatserveError:
+    def _error(self, call: Call, code: grpc.StatusCode, details: str | None) -> FeatserveError:
         request_id = dict(self._call_metadata(call))["x-request-id"]
         context = CallContext(target=self.target, model=self.model, timeout_s=call.timeout_s, request_id=request_id)
-        return translate(error.code(), error.details(), context)
+        return translate(code, details, context)
 
     @staticmethod
     def _pushback_s(error: grpc.RpcError, attempt: int, left_s: float) -> float | None:

@@ -115,7 +115,7 @@ def extract_files(
     shapes = _shapes(known, layers)
     check_layers(output, list(shapes))
     job = _job(client, known, shapes, paths)
-    folder = output.with_name(f"{output.name}.partial")
+    folder = partial_folder(output)
     if resume and output.exists() and not (folder / _JOB).exists():
         finished = read_job(output)
         differences = job.differences(finished) if finished is not None else "it names no extraction"
@@ -130,6 +130,11 @@ def extract_files(
         finally:
             pinned.close()
         return _join(parts, output, job, shapes)
+
+
+def partial_folder(output: Path) -> Path:
+    """Where the parts of an output are while it is made."""
+    return output.with_name(f"{output.name}.partial")
 
 
 def _shapes(known: ModelMetadata, layers: Sequence[str] | None) -> dict[str, tuple[int, ...]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ._bulk import extract_files
+from ._bulk import extract_files, partial_folder
 from ._client import FeatureClient
 from ._config import TLS, Limits
 from ._exceptions import ConfigError, FeatserveError, InvalidImageError
@@ -149,21 +149,30 @@ def make_client(arguments: argparse.Namespace) -> FeatureClient:
     )
 
 
+def _names(text: str | None) -> list[str] | None:
+    return [name.strip() for name in text.split(",")] if text else None
+
+
 def _extract(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
-    layers = arguments.layers.split(",") if arguments.layers else None
     check_output(output)
     paths = find_images(arguments.images)
-    with make_client(arguments) as client, Reporter(quiet=arguments.quiet) as reporter:
-        summary = extract_files(
-            client,
-            paths,
-            output,
-            layers=layers,
-            concurrency=arguments.concurrency,
-            resume=arguments.resume,
-            report=reporter.update,
-        )
+    reporter = Reporter(quiet=arguments.quiet)
+    try:
+        with make_client(arguments) as client, reporter:
+            summary = extract_files(
+                client,
+                paths,
+                output,
+                layers=_names(arguments.layers),
+                concurrency=arguments.concurrency,
+                resume=arguments.resume,
+                report=reporter.update,
+            )
+    except (FeatserveError, KeyboardInterrupt):
+        if reporter.done and partial_folder(output).exists():
+            print("featserve: broken off; the same command with --resume goes on", file=sys.stderr)
+        raise
     for layer, shape in summary.layers.items():
         print(f"{layer}  {(summary.rows, *shape)}  float32")
     print(summary.output)
@@ -175,7 +184,7 @@ def _extract(arguments: argparse.Namespace) -> int:
 def _show(arguments: argparse.Namespace) -> int:
     output = Path(arguments.output)
     check_picture(output, *_PICTURES)
-    layers = arguments.layers.split(",") if arguments.layers else None
+    layers = _names(arguments.layers)
     with make_client(arguments) as client:
         features = client.extract(arguments.image, layers)
         photo = read_photo(arguments.image)

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
 from typing import Any, TypeVar
@@ -36,7 +36,7 @@ class FeatureClient(BaseClient):
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
         self._pid = 0
-        self._methods: dict[str, Callable[..., bytes]] = {}
+        self._methods: dict[str, Any] = {}
 
     def __enter__(self) -> FeatureClient:
         """Return the client."""
@@ -198,6 +198,7 @@ class FeatureClient(BaseClient):
         exhausted = False
         loading: deque[tuple[str, Future[list[Image]]]] = deque()
         running: set[Future[list[Extracted]]] = set()
+        calls = _Calls()
         readers = ThreadPoolExecutor(READERS, "featserve-read")
         senders = ThreadPoolExecutor(concurrency, "featserve-send")
 
@@ -219,7 +220,7 @@ class FeatureClient(BaseClient):
                     stream.add(source, _outcome(loaded))
                 stream.input_ended = exhausted and not loading
                 while (piece := stream.take()) is not None:
-                    running.add(senders.submit(self._run, stream.ask(piece)))
+                    running.add(senders.submit(self._run, stream.ask(piece), calls))
                 yield from stream.pop()
                 waited: list[Future[Any]] = [*running, *(future for _, future in list(loading)[:1])]
                 # Of nothing: returns at once.
@@ -231,13 +232,14 @@ class FeatureClient(BaseClient):
             stream.closed = True
             readers.shutdown(wait=False, cancel_futures=True)
             senders.shutdown(wait=False, cancel_futures=True)
+            calls.cancel()
 
-    def _run(self, plan: Plan[_T]) -> _T:
+    def _run(self, plan: Plan[_T], calls: _Calls | None = None) -> _T:
         try:
             step = next(plan)
             while True:
                 try:
-                    answer = self._perform(step)
+                    answer = self._perform(step, calls)
                 except FeatserveError as exc:
                     step = plan.throw(exc)
                 else:
@@ -245,11 +247,11 @@ class FeatureClient(BaseClient):
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
 
-    def _perform(self, step: Call | Sleep | Gather) -> Any:
+    def _perform(self, step: Call | Sleep | Gather, calls: _Calls | None) -> Any:
         if isinstance(step, Call):
-            return self._call(step)
+            return self._call(step, calls)
         if isinstance(step, Sleep):
-            return time.sleep(step.seconds)
+            return _sleep(step.seconds, calls)
         return self._gather(step)
 
     def _gather(self, step: Gather) -> list[Any]:
@@ -261,39 +263,46 @@ class FeatureClient(BaseClient):
             return [self._run(first)]
         results: list[Any] = []
         window: deque[Future[Any]] = deque()
+        calls = _Calls()
         with ThreadPoolExecutor(step.concurrency, "featserve") as pool:
             try:
-                window.extend((pool.submit(self._run, first), pool.submit(self._run, second)))
+                window.extend((pool.submit(self._run, first, calls), pool.submit(self._run, second, calls)))
                 for plan in plans:
                     if len(window) > step.concurrency:
                         results.append(window.popleft().result())
-                    window.append(pool.submit(self._run, plan))
+                    window.append(pool.submit(self._run, plan, calls))
                 results.extend(future.result() for future in window)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
+                calls.cancel()
                 raise
         return results
 
-    def _call(self, call: Call) -> bytes:
+    def _call(self, call: Call, calls: _Calls | None) -> bytes:
         end = time.monotonic() + call.timeout_s
         attempt = 0
         while True:
             attempt += 1
+            method = self._method(call.method)
+            arguments = {
+                "timeout": max(end - time.monotonic(), 0.001),
+                "metadata": self._call_metadata(call),
+                "wait_for_ready": self._settings["wait_for_ready"],
+                "compression": self._compression,
+            }
             try:
-                return self._method(call.method)(
-                    call.request,
-                    timeout=max(end - time.monotonic(), 0.001),
-                    metadata=self._call_metadata(call),
-                    wait_for_ready=self._settings["wait_for_ready"],
-                    compression=self._compression,
-                )
+                if calls is None:
+                    return method(call.request, **arguments)  # type: ignore[no-any-return]
+                return calls.result(method.future(call.request, **arguments))
             except grpc.RpcError as exc:
                 pause_s = self._pushback_s(exc, attempt, end - time.monotonic())
                 if pause_s is None:
-                    raise self._error(call, exc) from exc
-                time.sleep(pause_s)
+                    raise self._error(call, exc.code(), exc.details()) from exc
+                _sleep(pause_s, calls)
+            except grpc.FutureCancelledError as exc:
+                raise self._error(call, grpc.StatusCode.CANCELLED, "the connection was closed") from exc
 
-    def _method(self, name: str) -> Callable[..., bytes]:
+    def _method(self, name: str) -> Any:
         with self._lock:
             if self._channel is None or self._pid != os.getpid():
                 self._channel, self._pid, self._methods = self._connect(), os.getpid(), {}
@@ -310,6 +319,42 @@ class FeatureClient(BaseClient):
         )
         interceptors = self._settings["interceptors"]
         return grpc.intercept_channel(channel, *interceptors) if interceptors else channel
+
+
+class _Calls:
+    """Calls of other threads that are under way, to be cancelled when nobody wants their answers any more."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running: set[Any] = set()
+        self.cancelled = threading.Event()
+
+    def result(self, future: Any) -> bytes:
+        """Return a call's answer."""
+        with self._lock:
+            self._running.add(future)
+        try:
+            if self.cancelled.is_set():
+                future.cancel()
+            return future.result()  # type: ignore[no-any-return]
+        finally:
+            with self._lock:
+                self._running.discard(future)
+
+    def cancel(self) -> None:
+        """Cancel them, and those to come."""
+        self.cancelled.set()
+        with self._lock:
+            running = list(self._running)
+        for future in running:
+            future.cancel()
+
+
+def _sleep(seconds: float, calls: _Calls | None) -> None:
+    if calls is None:
+        time.sleep(seconds)
+    else:
+        calls.cancelled.wait(seconds)
 
 
 def _outcome(loaded: Future[list[Image]]) -> list[Image] | FeatserveError:

@@ -58,5 +58,10 @@ def _expand(source: str) -> list[str]:
 
 
 def _lines(data: bytes) -> list[str]:
-    parts = data.split(b"\0" if b"\0" in data else b"\n")
+    if b"\0" in data:
+        parts = data.split(b"\0")
+    else:
+        lines = [line for line in data.split(b"\n") if line]
+        windows = all(line.endswith(b"\r") for line in lines)
+        parts = [line.removesuffix(b"\r") for line in lines] if windows else lines
     return [os.fsdecode(part) for part in parts if part]

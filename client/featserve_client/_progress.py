@@ -20,6 +20,8 @@ class Reporter:
         self._bar: Any = None
         self._start = self._last_line = time.monotonic()
         self._first: int | None = None
+        #: Images there when last told.
+        self.done = 0
         if not quiet and sys.stderr.isatty():
             try:
                 from rich.console import Console
@@ -46,6 +48,7 @@ class Reporter:
 
     def update(self, progress: Progress) -> None:
         """Show how far it is."""
+        self.done = progress.done
         if self._quiet:
             return
         if self._first is None:

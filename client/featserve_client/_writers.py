@@ -206,7 +206,8 @@ def _parquet_job(path: Path) -> str:
 
 def _write_h5(path: Path, results: Results) -> None:
     h5py = require("h5py", "bulk", ".h5")
-    with h5py.File(path, "w", track_order=True) as file:
+    # Through Python's own file: HDF5's driver ends the process when a disk is full.
+    with open(path, "w+b") as target, h5py.File(target, "w", track_order=True) as file:
         file.attrs["featserve"] = json.dumps(results.job)
         for name, kind in COLUMNS.items():
             values = results.column(name)

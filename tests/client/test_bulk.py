@@ -3,6 +3,8 @@
 import json
 import os
 import pathlib
+import subprocess
+import sys
 import tracemalloc
 
 import h5py
@@ -237,6 +239,26 @@ def test_thousands_of_tiny_files(server: FakeServer, tmp_path: pathlib.Path) -> 
     assert {pathlib.Path(path).name for path in paths} == {os.fsdecode(os.fsencode(name)) for name in names}
     for row in (0, 6, 4000, 4999):
         np.testing.assert_array_equal(data[row], features(pathlib.Path(paths[row]).read_bytes())["late"])
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".h5"])
+def test_a_full_disk_loses_nothing(server: FakeServer, tmp_path: pathlib.Path, suffix: str) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(600):
+        (tmp_path / "photos" / f"{number:03d}.jpg").write_bytes(jpeg(number % 7, (2, 2)))
+    output = tmp_path / f"out{suffix}"
+    # Room for every part, not for all of them in one.
+    limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000)); " + (
+        "from featserve_client._cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", limited, "extract", "--server", server.target, "--model", "toy", "--quiet"]
+    command += [str(tmp_path / "photos"), "--layers", "early", "--output", str(output)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    assert (ended.returncode, output.exists()) == (2, False)
+    assert f"{output} cannot be written: " in ended.stderr and "Traceback" not in ended.stderr
+    asked = len(server.predicts)
+    assert run(server, tmp_path / "photos", "--layers", "early", "--output", output, "--resume") == 0
+    assert len(server.predicts) == asked + 1 and len(read(output, "early")[0]) == 600
 
 
 def test_one_large_file_is_one_error_and_is_not_read(

@@ -12,10 +12,12 @@ from featserve_client import (
     ConfigError,
     ConnectError,
     Extracted,
+    FeatserveError,
     FeatureClient,
     InvalidImageError,
     InvalidRequest,
     Limits,
+    TransportError,
     _stream,
 )
 from featserve_client import _wire_pb2 as wire
@@ -149,6 +151,56 @@ def test_errors_of_the_source_are_raised(small: FeatureClient, server: FakeServe
                 await _collect(client.extract_iter(source(), on_error="return"))
 
     asyncio.run(main())
+
+
+def test_closed_early_it_waits_for_nothing(small: FeatureClient, server: FakeServer) -> None:
+    hold, held = threading.Event(), threading.Event()
+
+    def before(request: wire.PredictRequest, count: int) -> None:
+        if count > 1:
+            held.set()
+            hold.wait(60)
+
+    server.before = before
+    try:
+        stream = small.extract_iter((jpeg(seed % 5) for seed in range(100)), concurrency=4)
+        next(stream)
+        assert held.wait(60)
+        stream.close()
+        for thread in threading.enumerate():
+            if thread.name.startswith("featserve"):
+                thread.join(30)
+                assert not thread.is_alive()
+        assert not hold.is_set()
+    finally:
+        hold.set()
+
+
+def test_closing_the_client_ends_the_calls_of_others(small: FeatureClient, server: FakeServer) -> None:
+    hold, held = threading.Event(), threading.Semaphore(0)
+
+    def before(request: wire.PredictRequest, count: int) -> None:
+        held.release()
+        hold.wait(60)
+
+    server.before = before
+    errors: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            small.extract([jpeg(seed) for seed in range(8)])
+        except FeatserveError as exc:
+            errors.append(exc)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    try:
+        assert held.acquire(timeout=60) and held.acquire(timeout=60)
+        small.close()
+        asker.join(30)
+        assert [type(error) for error in errors] == [TransportError]
+    finally:
+        hold.set()
 
 
 def test_one_bad_image_is_one_error(small: FeatureClient) -> None:
