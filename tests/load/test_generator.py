@@ -69,6 +69,15 @@ def test_a_rate_that_the_generator_cannot_send_is_said_to_be_its_own_limit(sleep
     assert measured.limits()
 
 
+def test_a_schedule_far_behind_is_given_up_and_said_to_be_unsent(sleeping):
+    server = sleeping(service_s=0)
+    with Generator([server.target], payload(b"x"), processes=1) as generator:
+        measured = generator.run(Stage(rate=1_000_000, arrivals="constant", duration_s=0.2, warmup_s=0, timeout_s=2))
+    assert len(measured.samples) == 200_000
+    assert measured.errors["NOT_SENT"] > 100_000
+    assert any("could not send" in limit for limit in measured.limits())
+
+
 def queue(limit, *, fast_s=0.01, slow_s=1.0, late=False):
     """Return a stage's runner: answers are fast up to `limit` requests a second, and slow above."""
 
@@ -86,7 +95,7 @@ def queue(limit, *, fast_s=0.01, slow_s=1.0, late=False):
             images_per_request=1,
             duration_s=stage.duration_s,
             samples=samples,
-            completed=int(np.count_nonzero(samples["done"] < stage.duration_s)),
+            answered=samples["done"][samples["done"] < stage.duration_s],
             client_cpu_s=0.0,
             processes=1,
         )

@@ -28,3 +28,15 @@ def test_a_failed_good_image_and_a_growing_server_are_problems():
     outcome.threads, outcome.fds, outcome.rss_mib_per_minute = [10.0] * 9, [5.0] * 6 + [50.0] * 3, 30.0
     soak._judge(outcome)
     assert len(outcome.problems) == 4
+
+
+def test_memory_grows_only_if_it_does_between_swaps():
+    times = range(600)
+
+    def sawtooth(leak_per_swap):
+        # Two versions are loaded for half of each swap's 20 seconds.
+        return [1000 + 400 * (now % 20 < 10) + leak_per_swap * (now // 20) + 200 * min(now / 100, 1) for now in times]
+
+    assert abs(soak.growth(times, sawtooth(0), 20)) < 0.1
+    assert soak.growth(times, sawtooth(14), 20) == pytest.approx(42)  # a small version, three times a minute
+    assert soak.growth(times[:60], sawtooth(14)[:60], 20) is None

@@ -6,6 +6,7 @@ import argparse
 import re
 import shlex
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
@@ -33,8 +34,8 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 }
 INTRODUCTION = (
     "# Measured\n\n"
-    "Each section names its command and machine. Server and client share the cores, and other programs ran on them at "
-    "the same time: compare the figures of one table, whose rows took turns, not those of two.\n"
+    "`make bench` measures all of it anew; each section names the command that measures it alone, and its machine. "
+    "Server and client share the cores: compare the figures of one table, whose rows took turns, not those of two.\n"
 )
 
 
@@ -46,14 +47,32 @@ def main(argv: Sequence[str]) -> int:
         "--models", default=",".join(tables.MODELS), metavar="A,B", help="of `served` (default: %(default)s)"
     )
     parser.add_argument(
-        "--export-models", default="efficientnet_lite0,resnet50", metavar="A,B", help="of `export`; also: vgg16"
+        "--export-models",
+        default="efficientnet_lite0,resnet50,vgg16",
+        metavar="A,B",
+        help="of `export` (default: %(default)s)",
     )
-    parser.add_argument("--precisions", default="float32,bfloat16", metavar="A,B", help="of `export`")
-    parser.add_argument("--bulk-models", default="mobilenet", metavar="A,B", help="of `bulk`; also: resnet50, vgg16")
-    parser.add_argument("--bulk-images", type=int, default=500, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--native", default="", metavar="FILE", help="tensorflow_model_server, if not on PATH")
+    parser.add_argument(
+        "--precisions", default="float32,bfloat16,int8", metavar="A,B", help="of `export` (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--bulk-models", default="mobilenet,resnet50,vgg16", metavar="A,B", help="of `bulk` (default: %(default)s)"
+    )
+    parser.add_argument("--bulk-images", type=int, default=200, metavar="N", help="(default: %(default)s)")
+    parser.add_argument(
+        "--native",
+        default="",
+        metavar="FILE|HOST:PORT",
+        help="tensorflow_model_server, or where one serves the default model (default: the one on PATH, if any)",
+    )
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=5.0, metavar="S", help="of a figure (default: %(default)s)")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=4.0,
+        metavar="S",
+        help="of a figure, longer where requests are slow (default: %(default)s)",
+    )
     parser.add_argument("--model-root", type=Path, default=Path("build/bench"), metavar="DIR")
     parser.add_argument("--out", type=Path, default=ROOT / "tests/load/RESULTS.md", metavar="FILE")
     options = parser.parse_args(argv)
@@ -65,22 +84,33 @@ def main(argv: Sequence[str]) -> int:
             parser.error(f"expected models of {', '.join(tables.MODELS)}, received {', '.join(sorted(unknown))}")
     if options.rounds < 1 or not options.seconds > 0:
         parser.error("--rounds is at least 1 and --seconds above 0")
-    failed = []
+    failed, absent = [], []
     for name in names:
         heading, measure = SECTIONS[name]
+        began = time.monotonic()
         deployment.say(f"== {heading}")
         try:
             lines = measure(options)
-        except LoadError as exc:
+        except tables.Unavailable as exc:
             deployment.say(f"{name}: {exc}")
+            absent.append(name)
+            if f"## {heading}\n" not in _read(options.out):
+                options.out.write_text(replaced(_read(options.out), heading, f"Not on this machine: {exc}."))
+            continue
+        except Exception as exc:  # hours of other sections are not lost to one
+            deployment.say(f"{name}: {exc}" if isinstance(exc, LoadError) else traceback.format_exc())
             failed.append(name)
             continue
+        if any("not measured" in line for line in lines):
+            failed.append(name)
         body = "\n".join([f"`{command(name, options, parser)}`", "", _machine(), "", *lines])
-        text = options.out.read_text() if options.out.exists() else ""
-        options.out.write_text(replaced(text, heading, body))
+        options.out.write_text(replaced(_read(options.out), heading, body))
         print(f"## {heading}\n\n{body}\n", flush=True)
+        deployment.say(f"== {heading}: {(time.monotonic() - began) / 60:.1f} minutes")
+    if absent:
+        print(f"not on this machine: {', '.join(absent)}")
     if failed:
-        print(f"not measured: {', '.join(failed)}")
+        print(f"not measured, or not all of it: {', '.join(failed)}")
     return 1 if failed else 0
 
 
@@ -103,9 +133,13 @@ def replaced(text: str, heading: str, body: str) -> str:
     return "\n".join([INTRODUCTION, *(f"## {each}\n\n{sections[each]}\n" for each in ordered)])
 
 
+def _read(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
+
+
 def _machine() -> str:
     machine = deployment.machine()
     return (
-        f"{machine['cpu']}, {machine['cores']} cores, shared with other work; TensorFlow "
+        f"{machine['cpu']}, {machine['cores']} cores; TensorFlow "
         f"{metadata.version('tensorflow')}, Python {machine['python']}; {time.strftime('%Y-%m-%d')}."
     )

@@ -71,6 +71,12 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def setup_changes(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return what was not the same: name, before, now."""
+    keys = ("model", "version", "precision", "batching", "signature", "images_per_request", "processes", "machine")
+    return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
+
+
 def best_within(summary: dict[str, Any], budget_ms: float) -> tuple[str, dict[str, Any]] | None:
     """Return the open-loop stage with the most images per second whose p99 kept the budget with < 0.1 % errors."""
     fitting = [

@@ -21,7 +21,7 @@ from featserve_client import FeatureClient, ModelMetadata
 from .errors import LoadError
 from .generator import Generator, Stage, default_processes
 from .payload import Payload, describe, make
-from .server import ServerProcess, Watch, pid_of
+from .server import ServerProcess, Watch
 
 DEFAULT_MODEL = "efficientnet_lite0"
 DEFAULT_ROOT = Path("build/models")
@@ -42,7 +42,7 @@ class Deployment:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose the server and what it is asked."""
     parser.add_argument("--target", default="", metavar="HOST:PORT[,...]", help="running servers (default: start one)")
-    parser.add_argument("--rest", default="", metavar="HOST:PORT", help="REST address of --target, for batch sizes")
+    parser.add_argument("--rest", default="", metavar="HOST:PORT[,...]", help="REST of --target (default: looked for)")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="(default: %(default)s)")
     parser.add_argument("--model-root", type=Path, default=DEFAULT_ROOT, metavar="DIR", help="(default: %(default)s)")
     parser.add_argument("--runtime", default="auto", help="of the server that is started (default: %(default)s)")
@@ -75,14 +75,14 @@ def opened(options: argparse.Namespace) -> Iterator[Deployment]:
     targets = [target.strip() for target in options.target.split(",") if target.strip()]
     if targets:
         metadata = [describe(target, options.model) for target in targets][0]
-        pid = pid_of(targets[0]) if len(targets) == 1 else None
-        yield _deployment(targets, options.model, metadata, Watch(pid, options.rest or None, options.model))
+        rest = [address.strip() for address in options.rest.split(",") if address.strip()]
+        yield _deployment(targets, options.model, metadata, Watch(targets, options.model, rest))
         return
     base_path = ensure_model(options.model_root, options.model)
     say(f"starting featserve-serve with {base_path}")
     with ServerProcess(base_path, options.model, runtime=options.runtime) as server:
         metadata = describe(server.target, options.model)
-        watch = Watch(pid_of(server.target) or server.pid, server.rest, options.model)
+        watch = Watch([server.target], options.model, [server.rest])
         yield _deployment([server.target], options.model, metadata, watch)
 
 

@@ -59,7 +59,19 @@ class Stage:
     @property
     def name(self) -> str:
         """As a person would say it."""
-        return f"{self.callers} callers" if self.rate is None else f"{self.rate:g}/s {self.arrivals}"
+        return (
+            f"{self.callers} caller{'s' * (self.callers != 1)}"
+            if self.rate is None
+            else f"{self.rate:g}/s {self.arrivals}"
+        )
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a stage; what it had measured, if it was past its warm-up."""
+
+    def __init__(self, measured: Measurement | None) -> None:
+        super().__init__()
+        self.measured = measured
 
 
 class Generator:
@@ -87,6 +99,8 @@ class Generator:
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
+        for pipe in self._pipes:
+            self._receive(pipe)  # each says that it is up: what is due must not wait for imports
 
     def __enter__(self) -> Generator:
         return self
@@ -95,6 +109,11 @@ class Generator:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    @property
+    def images_per_request(self) -> int:
+        """Of the payload."""
+        return self._payload.images_per_request
 
     @property
     def pids(self) -> list[int]:
@@ -125,25 +144,33 @@ class Generator:
 
         Raises:
             LoadError: a client process died.
+            Interrupted: Ctrl-C, with what was measured until then.
         """
         start = time.monotonic() + _LEAD_S
         begin, end = start + stage.warmup_s, start + stage.warmup_s + stage.duration_s
-        for index, task in enumerate(self._tasks(stage, start, end)):
-            try:
-                self._pipes[index].send(task)
-            except OSError as exc:
-                raise LoadError(f"client process {index} is gone") from exc
-        parts, cpu_s, server = [], 0.0, {}
+        for pipe, task in zip(self._pipes, self._tasks(stage, start, begin, end), strict=True):
+            self._send(pipe, task)
+        parts: list[Any] = []
+        try:
+            cpu_s, server = self._collect(stage, parts, begin, end, observe)
+        except KeyboardInterrupt as exc:
+            measured_s = min(time.monotonic(), end) - begin
+            partial = self._measured(stage, parts, begin, measured_s, 0.0, {}) if measured_s > 0 else None
+            raise Interrupted(partial) from exc
+        return self._measured(stage, parts, begin, stage.duration_s, cpu_s, server)
+
+    def _collect(
+        self, stage: Stage, parts: list[Any], begin: float, end: float, observe: Callable[[], dict[str, Any]]
+    ) -> tuple[float, dict[str, Any]]:
+        """Fill `parts` with samples until all processes are done; return their CPU seconds, and the server's use."""
+        cpu_s, server = 0.0, dict[str, Any]()
         waiting = set(self._pipes)
         observed = 0
         shown = 0.0
         while waiting:
             ready = wait(list(waiting), timeout=0.1)
             for pipe in [each for each in self._pipes if each in ready]:
-                try:
-                    kind, value = pipe.recv()
-                except (EOFError, OSError) as exc:
-                    raise LoadError("a client process died") from exc
+                kind, value = self._receive(pipe)
                 if kind == "samples":
                     parts.append(value)
                 else:
@@ -163,24 +190,42 @@ class Generator:
             server = observe()
         if self._live:
             print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        return cpu_s, server
+
+    def _send(self, pipe: Connection, task: Task) -> None:
+        try:
+            pipe.send(task)
+        except OSError as exc:
+            raise LoadError("a client process is gone") from exc
+
+    def _receive(self, pipe: Connection) -> tuple[str, Any]:
+        try:
+            message: tuple[str, Any] = pipe.recv()
+        except (EOFError, OSError) as exc:
+            raise LoadError("a client process died") from exc
+        return message
+
+    def _measured(
+        self, stage: Stage, parts: list[Any], begin: float, duration_s: float, cpu_s: float, server: dict[str, Any]
+    ) -> Measurement:
         samples = np.concatenate(parts) if parts else np.empty(0, SAMPLE)
-        completed = np.count_nonzero((samples["code"] == 0) & (samples["done"] >= begin) & (samples["done"] < end))
-        samples = samples[(samples["due"] >= begin) & (samples["due"] < end)]
         for name in ("due", "sent", "done"):
             samples[name] -= begin
+        answered = samples["done"][(samples["code"] == 0) & (samples["done"] >= 0) & (samples["done"] < duration_s)]
+        samples = samples[(samples["due"] >= 0) & (samples["due"] < duration_s)]
         return Measurement(
             mode=stage.mode,
             load=stage.load,
             images_per_request=self._payload.images_per_request,
-            duration_s=stage.duration_s,
+            duration_s=duration_s,
             samples=np.sort(samples, order="due"),
-            completed=int(completed),
-            client_cpu_s=cpu_s * stage.duration_s / (stage.duration_s + stage.warmup_s),
+            answered=np.sort(answered),
+            client_cpu_s=cpu_s,
             processes=len(self._processes),
             server=server,
         )
 
-    def _tasks(self, stage: Stage, start: float, end: float) -> list[Task]:
+    def _tasks(self, stage: Stage, start: float, begin: float, end: float) -> list[Task]:
         count = len(self._pipes)
         length = len(self._payload.requests)
         tasks = []
@@ -192,6 +237,7 @@ class Generator:
             tasks.append(
                 Task(
                     start=start,
+                    begin=begin,
                     end=end,
                     timeout_s=stage.timeout_s,
                     due=None if due is None else due[index::count],

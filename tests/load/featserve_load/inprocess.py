@@ -1,4 +1,7 @@
-"""The model without a server: what the machine gives when nothing is sent. Reads seconds, prints images per second."""
+"""The model without a server: what the machine gives when nothing is sent.
+
+Reads lines with seconds of warm-up and seconds to measure; prints images per second.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from . import photos
+from . import photos, rate
 from .errors import LoadError
 from .server import ROOT
 
@@ -49,12 +52,12 @@ class InProcess:
     ) -> None:
         self._end()
 
-    def images_per_s(self, seconds: float) -> float:
+    def images_per_s(self, seconds: float, warmup_s: float = 0.5) -> float:
         """Measure once."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{seconds}\n")
+        self._process.stdin.write(f"{warmup_s} {seconds}\n")
         self._process.stdin.flush()
-        return float(self._line(seconds + 120))
+        return float(self._line(warmup_s + seconds + 120))
 
     def _line(self, timeout_s: float) -> str:
         assert self._process.stdout is not None
@@ -90,29 +93,30 @@ def main(directory: str, signature: str, height: str, width: str, callers: int =
         inputs = [tf.constant(np.stack([image])) for image in photos.pixels(files, (int(height), int(width)))]
         inputs = [tf.cast(value, spec.dtype) for value in inputs]
 
-    def call_until(end: float, done: list[int], index: int) -> None:
-        turn = index
+    def call_until(end: float, answered: list[float], index: int) -> None:
+        turn = index * len(inputs) // callers
         while time.monotonic() < end:
             function(**{name: inputs[turn % len(inputs)]})
-            done[index] += 1
+            answered.append(time.monotonic())
             turn += 1
 
-    def measure(seconds: float) -> float:
-        done = [0] * callers
-        start = time.monotonic()
+    def measure(warmup_s: float, seconds: float) -> float:
+        answered: list[list[float]] = [[] for _ in range(callers)]
+        begin = time.monotonic() + warmup_s
+        end = begin + seconds
         team: list[Any] = [
-            threading.Thread(target=call_until, args=(start + seconds, done, index)) for index in range(callers)
+            threading.Thread(target=call_until, args=(end, answered[index], index)) for index in range(callers)
         ]
         for thread in team:
             thread.start()
         for thread in team:
             thread.join()
-        return sum(done) / (time.monotonic() - start)
+        return rate.steady(sorted(when for times in answered for when in times if begin <= when < end))
 
-    measure(1.0)
+    measure(0.0, 1.0)
     print("ready", flush=True)
     for line in sys.stdin:
-        print(measure(float(line)), flush=True)
+        print(measure(*map(float, line.split())), flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from . import deployment, report
 from .compare import compare, summarize
 from .deployment import say
 from .errors import LoadError
-from .generator import Generator, Stage
+from .generator import Generator, Interrupted, Stage
+from .measurement import Measurement
 from .payload import Payload
 
 CALLERS = (1, 4, 16, 32)
@@ -27,7 +28,11 @@ FORMAT = 1
 def main(argv: Sequence[str]) -> int:
     """Run a load test and write its report; return 1 if no result can be trusted, 130 after Ctrl-C."""
     options = _parser().parse_args(argv)
+    if options.rounds < 1:
+        raise LoadError(f"--rounds is at least 1, not {options.rounds}")
     old = _read(options.compare) if options.compare else None
+    if old and (options.rate is not None or options.callers is not None):
+        raise LoadError("--compare measures the loads of the earlier result: --rate and --callers cannot be given")
     with deployment.opened(options) as server:
         payload = deployment.payload_of(options, server.metadata)
         deployment.check_answers(server, payload)
@@ -40,6 +45,7 @@ def main(argv: Sequence[str]) -> int:
                 "request_bytes": round(payload.mean_bytes),
                 "images_per_request": payload.images_per_request,
                 "processes": options.processes,
+                "timeout_s": options.timeout,
                 "stages": {},
             }
             complete = _measure(generator, server, payload, options, result, old)
@@ -64,11 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=float, metavar="R", help="measure only this open-loop rate, requests per second")
     parser.add_argument("--callers", type=int, metavar="N", help="measure only this closed loop")
     parser.add_argument("--arrivals", choices=("poisson", "constant"), default="poisson", help="of open loops")
-    parser.add_argument("--duration", type=float, default=3.0, metavar="S", help="of a stage (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=4, metavar="N", help="of all stages (default: %(default)s)")
+    parser.add_argument("--duration", type=float, default=3.0, metavar="S", help="of a load (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=4, metavar="N", help="of all loads (default: %(default)s)")
     deployment.add_budget(parser)
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="of a request (default: %(default)s)")
-    parser.add_argument("--compare", type=Path, metavar="JSON", help="an earlier result to compare with")
+    parser.add_argument("--compare", type=Path, metavar="JSON", help="an earlier result: its loads are measured again")
     parser.add_argument("--out", type=Path, default=Path("build/load"), metavar="DIR", help="(default: %(default)s)")
     return parser
 
@@ -82,28 +88,50 @@ def _measure(
     old: dict[str, Any] | None,
 ) -> bool:
     """Fill `result`; return whether all was measured."""
+    running: tuple[Stage, int] | None = None
     try:
         result["single_ms"] = round(deployment.single_latency_ms(generator), 3)
         result["budget_ms"] = round(deployment.budget_ms(options.slo_ms, result["single_ms"]), 3)
-        stages = _stages(generator, options, old)
+        say(f"one request alone {result['single_ms']:.1f} ms, budget of p99 {result['budget_ms']:.0f} ms")
+        stages = _stages_of(old) if old else _stages(generator, options)
         for turn in range(options.rounds):
+            say(f"round {turn + 1} of {options.rounds}")
             for stage in stages:
-                again = dataclasses.replace(stage, seed=turn)
-                measured = generator.run(again, server.watch.look).as_dict()
-                measured["round"] = turn
-                measured["began"] = time.strftime("%H:%M:%S")
-                result["stages"].setdefault(stage.name, []).append(measured)
-            say(f"round {turn + 1} of {options.rounds} done")
-    except KeyboardInterrupt:
+                running = stage, turn
+                _add(result, *running, generator.run(dataclasses.replace(stage, seed=turn), server.watch.look))
+    except KeyboardInterrupt as exc:
         say("\ninterrupted: reporting what was measured")
+        if running and isinstance(exc, Interrupted) and exc.measured is not None and len(exc.measured.samples):
+            _add(result, *running, exc.measured)
         return False
     return True
 
 
-def _stages(generator: Generator, options: argparse.Namespace, old: dict[str, Any] | None) -> list[Stage]:
+def _add(result: dict[str, Any], stage: Stage, turn: int, measured: Measurement) -> None:
+    row = {**measured.as_dict(), "round": turn, "began": time.strftime("%H:%M:%S")}
+    result["stages"].setdefault(stage.name, []).append(row)
+    say(
+        f"{stage.name:>18}  {measured.images_per_s:7.1f} images/s  p50 {measured.percentile_ms(50):6.1f} ms  "
+        f"p99 {measured.percentile_ms(99):6.1f} ms  errors {measured.errors or 0}"
+    )
+
+
+def _stages_of(old: dict[str, Any]) -> list[Stage]:
+    """Return the loads of an earlier result: rates that follow the server would hide a change."""
+    stages = []
+    for parts in old["stages"].values():
+        duration_s = max(part["duration_s"] for part in parts)
+        timeout_s = old.get("timeout_s", 10.0)
+        if parts[0]["mode"] == "closed":
+            stages.append(Stage(callers=round(parts[0]["load"]), duration_s=duration_s, timeout_s=timeout_s))
+        else:
+            rate, arrivals = parts[0]["load"], parts[0]["mode"]
+            stages.append(Stage(rate=rate, arrivals=arrivals, duration_s=duration_s, timeout_s=timeout_s))
+    return stages
+
+
+def _stages(generator: Generator, options: argparse.Namespace) -> list[Stage]:
     common = {"duration_s": options.duration, "timeout_s": options.timeout}
-    if options.rounds < 1:
-        raise LoadError(f"--rounds is at least 1, not {options.rounds}")
     if options.rate is not None or options.callers is not None:
         chosen = []
         if options.rate is not None:
@@ -112,14 +140,11 @@ def _stages(generator: Generator, options: argparse.Namespace, old: dict[str, An
             chosen.append(Stage(callers=options.callers, **common))
         return chosen
     closed = [Stage(callers=callers, **common) for callers in CALLERS]
-    if old:  # the same rates as then: a rate that follows the server would hide a change
-        rates = [parts[0]["load"] for parts in old["stages"].values() if parts[0]["mode"] != "closed"]
-    else:
-        best = max(
-            generator.run(dataclasses.replace(stage, duration_s=2.0)).images_per_s / options.images_per_request
-            for stage in closed[1:]
-        )
-        rates = [round(best * fraction, 1 if best * fraction < 20 else None) for fraction in FRACTIONS]
+    best = max(
+        generator.run(dataclasses.replace(stage, duration_s=2.0)).images_per_s / options.images_per_request
+        for stage in closed[1:]
+    )
+    rates = [round(best * fraction, 1 if best * fraction < 20 else None) for fraction in FRACTIONS]
     return closed + [Stage(rate=rate, arrivals=options.arrivals, **common) for rate in rates if rate > 0]
 
 

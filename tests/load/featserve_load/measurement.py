@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from hdrh.histogram import HdrHistogram
 
+from . import rate
 from .worker import NOT_SENT, name_of
 
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9)
-#: Microseconds: 10 µs to 2 minutes, to 3 digits.
-_LOWEST, _HIGHEST, _DIGITS = 1, 120_000_000, 3
+#: Of the histogram: 1 µs to 2 minutes, to 3 digits.
+LOWEST_US, HIGHEST_US, DIGITS = 1, 120_000_000, 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,8 +30,9 @@ class Measurement:
     duration_s: float
     #: Those that were due within the stage.
     samples: npt.NDArray[Any]
-    #: Answers that came within the stage, also to what was due before it.
-    completed: int
+    #: When answers came within the stage, ascending, also to what was due before it.
+    answered: npt.NDArray[np.float64]
+    #: CPU seconds of all client processes within the stage.
     client_cpu_s: float
     processes: int
     server: dict[str, Any] = field(default_factory=dict)
@@ -44,7 +46,12 @@ class Measurement:
     @property
     def images_per_s(self) -> float:
         """Images answered within the stage's time, whenever they were due."""
-        return self.completed * self.images_per_request / self.duration_s
+        return len(self.answered) * self.images_per_request / self.duration_s
+
+    @property
+    def steady_images_per_s(self) -> float:
+        """The same for a closed loop, undisturbed by where in a batch the stage began and ended."""
+        return rate.steady(self.answered) * self.images_per_request
 
     @property
     def latencies_s(self) -> npt.NDArray[np.float64]:
@@ -84,8 +91,11 @@ class Measurement:
         if self.client_cores > 0.85:
             signs.append(f"each generator process used {self.client_cores:.0%} of a core: raise --processes")
         if self.mode != "closed":
-            if np.any(self.samples["code"] == NOT_SENT):
-                signs.append("the generator ran out of open requests: lower the rate")
+            if unsent := int(np.count_nonzero(self.samples["code"] == NOT_SENT)):
+                signs.append(
+                    f"the generator could not send {unsent:,} of {len(self.samples):,} requests: lower the rate, or "
+                    "raise --processes"
+                )
             if self.lag_p99_s > max(0.010, 0.2 * self.percentile_ms(50) / 1e3):
                 signs.append(
                     f"requests left up to {self.lag_p99_s * 1e3:.0f} ms late (p99): the rate is more than the "
@@ -95,8 +105,8 @@ class Measurement:
 
     def histogram(self) -> HdrHistogram:
         """The answered requests' latency in microseconds."""
-        histogram = HdrHistogram(_LOWEST, _HIGHEST, _DIGITS)
-        for value in np.clip(self.latencies_s * 1e6, _LOWEST, _HIGHEST).astype(int).tolist():
+        histogram = HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
+        for value in np.clip(self.latencies_s * 1e6, LOWEST_US, HIGHEST_US).astype(int).tolist():
             histogram.record_value(value)
         return histogram
 
@@ -129,6 +139,7 @@ class Measurement:
             "images_per_request": self.images_per_request,
             "duration_s": round(self.duration_s, 3),
             "requests": len(self.samples),
+            "due_per_s": round(len(self.samples) / self.duration_s, 3),
             "images_per_s": round(self.images_per_s, 3),
             "mean_ms": round(float(took.mean()), 3) if len(took) else None,
             "max_ms": round(float(took.max()), 3) if len(took) else None,

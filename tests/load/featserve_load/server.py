@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,6 +23,7 @@ from .errors import LoadError
 
 ROOT = Path(__file__).resolve().parents[3]
 LOOPBACK = "127.0.0.1"
+METRICS = "/monitoring/prometheus/metrics"
 
 
 @contextmanager
@@ -141,25 +142,51 @@ def pid_of(target: str) -> int | None:
     host, _, port = target.rpartition(":")
     if host not in ("localhost", LOOPBACK, "[::1]"):
         return None
+    pid = next((pid for pid, listening in _listeners() if listening == int(port)), None)
+    # A container's port is held by a process that only passes bytes on.
+    return None if pid is None or "proxy" in psutil.Process(pid).name() else pid
+
+
+def rest_of(target: str, pid: int | None) -> str | None:
+    """Return where a server's metrics are: another port of its process, or the next port; None if they are nowhere."""
+    host, _, port = target.rpartition(":")
+    own = {listening for owner, listening in _listeners() if owner == pid} if pid else set()
+    for candidate in sorted(own - {int(port)}) or [int(port) + 1]:
+        if _page(f"{host}:{candidate}") is not None:
+            return f"{host}:{candidate}"
+    return None
+
+
+def _listeners() -> list[tuple[int, int]]:
+    """Return processes and ports."""
     try:
-        listeners = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+        connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:
+        return []
+    return [(c.pid, c.laddr.port) for c in connections if c.status == psutil.CONN_LISTEN and c.laddr and c.pid]
+
+
+def _page(rest: str) -> str | None:
+    """Return a server's metrics; None if it gives none."""
+    try:
+        with urllib.request.urlopen(f"http://{rest}{METRICS}", timeout=2) as answer:
+            page: bytes = answer.read()
+            return page.decode()
+    except (OSError, ValueError, http.client.HTTPException):
         return None
-    return next((c.pid for c in listeners if c.laddr and c.laddr.port == int(port) and c.pid), None)
 
 
 class Usage:
-    """What a process and its children use, from one look to the next."""
+    """What processes and their children use, from one look to the next."""
 
-    def __init__(self, pid: int) -> None:
-        self._process = psutil.Process(pid)
+    def __init__(self, *pids: int) -> None:
+        self._processes = [psutil.Process(pid) for pid in pids]
         self._last: tuple[float, float] | None = None
 
     def look(self) -> dict[str, float]:
-        """Return cores used since the last look, and MiB, threads and file descriptors now."""
-        family = [self._process, *self._process.children(recursive=True)]
+        """Return cores used since the last look, and MiB, threads and file descriptors now; empty once they ended."""
         cpu, rss, threads, fds = 0.0, 0, 0, 0
-        for process in family:
+        for process in self._family():
             try:
                 with process.oneshot():
                     times = process.cpu_times()
@@ -169,53 +196,90 @@ class Usage:
                     fds += process.num_fds()
             except (psutil.NoSuchProcess, psutil.AccessDenied):
                 continue
+        if not threads:
+            return {}
         now = time.monotonic()
         last, self._last = self._last, (now, cpu)
         seen = {"rss_mib": rss / 2**20, "threads": float(threads), "fds": float(fds)}
         return seen if last is None else {**seen, "cores": (cpu - last[1]) / max(now - last[0], 1e-9)}
 
+    def _family(self) -> list[psutil.Process]:
+        family = list(self._processes)
+        for process in self._processes:
+            with suppress(psutil.NoSuchProcess):
+                family += process.children(recursive=True)
+        return family
+
 
 class Batches:
-    """Sizes of the batches that the server executed, from one look to the next, as its metrics tell."""
+    """Sizes of the batches that servers executed, from one look to the next, as their metrics tell."""
 
-    def __init__(self, rest: str, model: str, path: str = "/monitoring/prometheus/metrics") -> None:
-        self._url = f"http://{rest}{path}"
-        self._prefix = "featserve_executed_batch_size"
-        self._label = f'model="{model}"'
-        self._last: dict[str, float] = {}
+    def __init__(self, addresses: Sequence[str], model: str) -> None:
+        self._addresses = addresses
+        self._model = model
+        self._last: dict[str, float] | None = None
 
     def look(self) -> dict[str, float]:
-        """Return how many batches there were by size, `"<=8"`; empty where the server does not tell."""
-        now = self._read()
+        """Return how many batches there were by largest size, `"8"`; empty where a server does not tell."""
+        pages = [_page(address) for address in self._addresses]
+        now: dict[str, float] | None = None
+        if None not in pages:
+            now = {}
+            for page in pages:
+                for size, count in executed(page or "", self._model).items():
+                    now[size] = now.get(size, 0.0) + count
         last, self._last = self._last, now
-        return {name: count - last.get(name, 0.0) for name, count in now.items() if count - last.get(name, 0.0) > 0}
-
-    def _read(self) -> dict[str, float]:
-        try:
-            with urllib.request.urlopen(self._url, timeout=2) as answer:
-                page = answer.read().decode()
-        except (OSError, urllib.error.URLError):
+        if now is None or last is None:
             return {}
-        found: dict[str, float] = {}
-        below: dict[str, float] = {}
-        for line in page.splitlines():
-            if not line.startswith(f"{self._prefix}_bucket") or self._label not in line:
-                continue
-            labels, _, value = line.rpartition(" ")
-            version = labels.partition('version="')[2].partition('"')[0]
-            size = labels.partition('le="')[2].partition('"')[0]
+        return {size: count - last.get(size, 0.0) for size, count in now.items() if count > last.get(size, 0.0)}
+
+
+def executed(page: str, model: str) -> dict[str, float]:
+    """Return how many batches a page of metrics tells by size: the embedded server's histogram or TensorFlow's counter.
+
+    Reference: `RecordProcessedBatchSizeV2` in tensorflow/core/kernels/batching_util/batch_resource_base.cc.
+    """
+    found: dict[str, float] = {}
+    below: dict[str, float] = {}
+    for line in page.splitlines():
+        if line.startswith("featserve_executed_batch_size_bucket") and f'model="{model}"' in line:
+            version, size = _label(line, "version"), _label(line, "le")
             name = size if size == "+Inf" else f"{float(size):g}"
-            found[name] = found.get(name, 0.0) + float(value) - below.get(version, 0.0)
-            below[version] = float(value)
-        return found
+            count = _value(line) - below.get(version, 0.0)
+            below[version] = _value(line)
+        elif line.startswith(":tensorflow:serving:batching:processed_batch_size_v2{") and f'"{model}"' in line:
+            name, count = _label(line, "batch_size"), _value(line)
+        else:
+            continue
+        found[name] = found.get(name, 0.0) + count
+    return found
+
+
+def _label(line: str, name: str) -> str:
+    return line.partition(f'{name}="')[2].partition('"')[0]
+
+
+def _value(line: str) -> float:
+    return float(line.rpartition(" ")[2])
 
 
 class Watch:
-    """What is known of a server from outside while it is under load."""
+    """What is known of servers from outside while they are under load.
 
-    def __init__(self, pid: int | None, rest: str | None, model: str) -> None:
-        self._usage = Usage(pid) if pid else None
-        self._batches = Batches(rest, model) if rest else None
+    Args:
+        targets: `HOST:PORT`.
+        model: whose batches are counted.
+        rest: REST addresses of the targets; those not given are looked for.
+    """
+
+    def __init__(self, targets: Sequence[str], model: str, rest: Sequence[str] = ()) -> None:
+        pids = [pid_of(target) for target in targets]
+        self._usage = Usage(*{pid for pid in pids if pid}) if all(pids) else None
+        addresses = list(rest)
+        if not rest:
+            found = [rest_of(target, pid) for target, pid in zip(targets, pids, strict=True)]
+            addresses = [address for address in found if address]
+        self._batches = Batches(addresses, model) if len(addresses) == len(targets) else None
 
     def look(self) -> dict[str, Any]:
         """Return use since the last look."""

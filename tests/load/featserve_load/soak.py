@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import multiprocessing
 import os
 import shutil
 import signal
+import statistics
 import tempfile
 import threading
 import time
@@ -26,8 +28,8 @@ from .errors import LoadError
 from .payload import PREDICT, SIGNATURES, describe, make
 from .server import ServerProcess, Usage
 
-#: Of the steady part, in units a minute: what a leak of one version or connection per swap would exceed.
-MAX_RSS_MIB_PER_MINUTE = 20.0
+#: Of the lowest between swaps, past the first half: what a leak of one small version per swap would exceed.
+MAX_RSS_MIB_PER_MINUTE = 10.0
 MAX_FDS_GROWTH = 8
 MAX_THREADS_GROWTH = 8
 BAD_SHARE = 0.01
@@ -69,7 +71,7 @@ def main(argv: Sequence[str]) -> int:
     print(
         f"{outcome.seconds:.0f} s, {outcome.swaps} version swaps, {outcome.kills} clients killed\n"
         f"good images {outcome.good}\nbad images  {outcome.bad}\n"
-        f"memory {outcome.rss_mib[0]:.0f} to {outcome.rss_mib[-1]:.0f} MiB ({slope} in the second half)\n"
+        f"memory {outcome.rss_mib[0]:.0f} to {outcome.rss_mib[-1]:.0f} MiB ({slope} between swaps, second half)\n"
         f"threads {outcome.threads[0]:.0f} to {outcome.threads[-1]:.0f}, "
         f"file descriptors {outcome.fds[0]:.0f} to {outcome.fds[-1]:.0f}"
     )
@@ -137,10 +139,25 @@ def _watch(
         outcome.threads.append(seen["threads"])
         outcome.fds.append(seen["fds"])
         time.sleep(1)
-    half = len(times) // 2
-    if times[-1] - times[half] >= 60:
-        slope = np.polyfit(np.array(times[half:]) / 60, outcome.rss_mib[half:], 1)[0]
-        outcome.rss_mib_per_minute = float(slope)
+    outcome.rss_mib_per_minute = growth(times, outcome.rss_mib, swap_s)
+
+
+def growth(times: Sequence[float], rss_mib: Sequence[float], swap_s: float) -> float | None:
+    """Return MiB a minute in the second half, None for fewer than four swaps there.
+
+    While a version is swapped two are loaded, and memory is a sawtooth: its lowest between swaps are compared, each
+    with each, and the median of their slopes taken.
+    """
+    lowest: dict[int, tuple[float, float]] = {}
+    for when, rss in zip(times, rss_mib, strict=True):
+        turn = int((when - times[0]) / swap_s)
+        if turn not in lowest or rss < lowest[turn][1]:
+            lowest[turn] = (when / 60, rss)
+    steady = list(lowest.values())[len(lowest) // 2 :]
+    if len(steady) < 4:
+        return None
+    slopes = [(b - a) / (later - sooner) for (sooner, a), (later, b) in itertools.combinations(steady, 2)]
+    return statistics.median(slopes)
 
 
 def _judge(outcome: Outcome) -> None:

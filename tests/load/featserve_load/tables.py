@@ -9,19 +9,22 @@ import http.client
 import importlib
 import json
 import os
+import re
 import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
-from featserve_client import FeatureClient
+from featserve_client import FeatserveError, FeatureClient
 from featserve_client import _wire_pb2 as wire_pb2
 from featserve_client._tensors import predict_request, tensor_parts
 
@@ -30,6 +33,7 @@ from .deployment import say
 from .errors import LoadError
 from .generator import Generator, Stage
 from .inprocess import InProcess
+from .measurement import Measurement
 from .payload import PREDICT, SIGNATURES, Input, Payload, describe, make, network_size
 from .server import ROOT, ServerProcess
 
@@ -47,70 +51,106 @@ COUNTS = (1, 2, 4, 8, 16, 32, 64)
 SIDES = (64, 128, 256, 512, 1024, 2048)
 TEAMS = (1, 4, 16, 64, 256)
 
+#: Requests of each caller that a figure is made of, at least.
+REQUESTS = 3
+RATIO = "÷ is the median of the rounds' ratios, its figures are of that round; `rounds` is their range."
+
 Figures = tuple[float, ...]
+
+
+class Unavailable(LoadError):
+    """What a section needs is not on this machine, and need not be."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """The round with the median ratio, and the range of all."""
+
+    first: float
+    second: float
+    lowest: float
+    highest: float
+
+    @property
+    def ratio(self) -> float:
+        """The second by the first."""
+        return self.second / self.first
+
+    @property
+    def text(self) -> str:
+        """Four cells of a table."""
+        return f"{self.first:.1f} | {self.second:.1f} | {self.ratio:.2f} | {self.lowest:.2f}–{self.highest:.2f}"
+
+
+class _Length:
+    """How long a closed loop runs: long enough for every caller's requests, however slow the model is."""
+
+    def __init__(self, seconds: float, callers: int, images: int, images_per_s: float) -> None:
+        wave_s = callers * images / images_per_s if images_per_s > 0 else seconds
+        self.seconds = min(max(seconds, (2 if callers == 1 else 1) * REQUESTS * wave_s), 20 * seconds)
+        # Past the first wave, which found the queue empty.
+        self.warmup_s = min(max(0.5, 1.5 * wave_s), 5 * seconds)
 
 
 def served(options: argparse.Namespace) -> list[str]:
     """Served against in process, 32 callers of one image each."""
     lines = [
-        f"{CALLERS} callers, one image a request. In process: {CALLERS} threads call the same signature of the same "
-        "SavedModel. `÷, client's cores returned` adds the cores that the generator used to what served.",
+        f"{CALLERS} callers, one image a request; images/s. In process: {CALLERS} threads call the same signature of "
+        f"the same SavedModel. {RATIO} The last column adds the cores that the generator used to what served.",
         "",
-        "| model | input | in process, images/s | served, images/s | ÷ | ÷, client's cores returned |",
-        "|---|---|--:|--:|--:|--:|",
+        "| model | input | in process | served | ÷ | rounds | generator, cores | ÷, its cores returned |",
+        "|---|---|--:|--:|--:|--:|--:|--:|",
     ]
     cores = len(os.sched_getaffinity(0))
     kinds: tuple[Input, ...] = ("encoded", "uint8")
     for model in options.models.split(","):
         for kind in kinds:
-            try:
-                a, b, c, d = _medians(_served(options, model, kind, cores))
-            except LoadError as exc:  # one model that fails costs no other its row
-                say(f"{model}, {kind}: {exc}")
-                lines.append(f"| {model} | {kind} | not measured | | | |")
-                continue
-            lines.append(f"| {model} | {kind} | {a:.1f} | {b:.1f} | {c:.2f} | {d:.2f} |")
-    if all("not measured" in line for line in lines[4:]):
-        raise LoadError("no model could be measured")
+            with _row(lines, f"| {model} | {kind} |", 6):
+                lines.append(f"| {model} | {kind} | {_served(options, model, kind, cores)} |")
     return lines
 
 
-def _served(options: argparse.Namespace, model: str, kind: Input, cores: int) -> list[Figures]:
+def _served(options: argparse.Namespace, model: str, kind: Input, cores: int) -> str:
     base_path = _exported(options, model)
     say(f"{model}, {kind}: starting a server and the same model in process")
-    rows: list[Figures] = []
     with ServerProcess(base_path, model) as server:
         metadata = describe(server.target, model)
         with (
             InProcess(base_path / "1", SIGNATURES[kind], network_size(metadata)) as local,
             Generator([server.target], make(metadata, model, input=kind)) as generator,
         ):
-            for turn in range(options.rounds):
-                alone = local.images_per_s(options.seconds)
-                over = generator.run(
-                    Stage(callers=CALLERS, duration_s=options.seconds, warmup_s=1.0, seed=turn, timeout_s=60)
-                )
-                if over.errors:
-                    raise LoadError(f"requests failed: {over.errors}")
-                ratio = over.images_per_s / alone
-                share = max(1 - over.client_cores * over.processes / cores, 0.01)
-                rows.append((alone, over.images_per_s, ratio, ratio / share))
-                say(f"  {turn + 1} of {options.rounds}: {alone:.1f} in process, {over.images_per_s:.1f} served")
-    return rows
+            length = _Length(options.seconds, CALLERS, 1, local.images_per_s(2.0, 1.0))
+
+            def alone() -> Figures:
+                return (local.images_per_s(length.seconds, length.warmup_s),)
+
+            rows = _turns(
+                options.rounds, {"in process": alone, "served": _load(generator, options, CALLERS, length=length)}
+            )
+    pair = _pair(rows, "in process", "served")
+    used = statistics.median(row[3] for row in rows["served"])
+    return f"{pair.text} | {used:.2f} | {pair.ratio / max(1 - used / cores, 0.01):.2f}"
 
 
 def export(options: argparse.Namespace) -> list[str]:
-    """Our export against `model.export()`: two embedded servers, float pixels, the two taking turns."""
+    """Our export against `model.export()`: embedded servers, float pixels, taking turns."""
     lines = [
         "Float pixels of the network's size by gRPC, the same weights and preprocessing, each export in an embedded "
-        "server of its own; images/s of the two taking turns, ÷ is the median of the rounds' ratios.",
+        f"server of its own, all of a model taking turns; images/s. {RATIO}",
         "",
-        "| model | precision | load | model.export() | this export | ÷ |",
-        "|---|---|---|--:|--:|--:|",
+        "| model | precision | load | model.export() | this export | ÷ | rounds |",
+        "|---|---|---|--:|--:|--:|--:|",
     ]
-    loads = ((1, 1), (CALLERS, 1), (1, 16))
     for model in options.export_models.split(","):
-        plain = _plain(options, model)
+        with _row(lines, f"| {model} |", 6):
+            _compare_exports(options, model, lines)
+    return lines
+
+
+def _compare_exports(options: argparse.Namespace, model: str, lines: list[str]) -> None:
+    plain = _plain(options, model)
+    with contextlib.ExitStack() as stack:
+        servers: dict[str, ServerProcess] = {}
         for precision in options.precisions.split(","):
             name, extra = model, list[str]()
             if precision != "float32":
@@ -122,34 +162,32 @@ def export(options: argparse.Namespace) -> list[str]:
                 base_path = _exported(options, model, name, extra)
             except LoadError as exc:  # a precision that the export refuses costs no other its rows
                 say(f"{model}, {precision}: {exc}")
-                lines.append(f"| {model} | {precision} | refused by the export | | | |")
+                lines.append(f"| {model} | {precision} | refused by the export | | | | |")
                 continue
-            say(f"{model}, {precision}: starting both servers")
-            with ServerProcess(base_path, name) as ours, ServerProcess(plain, "plain") as theirs:
-                size = network_size(describe(ours.target, name))
-                for callers, count in loads:
-                    with (
-                        Generator([ours.target], _floats(ours, "float_images", size, count), processes=1) as one,
-                        Generator([theirs.target], _floats(theirs, "serving_default", size, count), processes=1) as two,
-                    ):
-                        speeds = _turns(
-                            options.rounds,
-                            {
-                                "model.export()": _load(two, options, callers),
-                                "this export": _load(one, options, callers),
-                            },
-                        )
-                    slow = [row[0] for row in speeds["model.export()"]]
-                    fast = [row[0] for row in speeds["this export"]]
-                    if not all(slow):
-                        raise LoadError(f"model.export() of {model} answered nothing in {options.seconds} s")
-                    ratio = statistics.median(b / a for a, b in zip(slow, fast, strict=True))
-                    load = f"{callers} caller{'s' * (callers > 1)}, {count} image{'s' * (count > 1)}"
-                    lines.append(
-                        f"| {model} | {precision} | {load} | {statistics.median(slow):.1f} "
-                        f"| {statistics.median(fast):.1f} | {ratio:.2f} |"
-                    )
-    return lines
+            servers[precision] = stack.enter_context(ServerProcess(base_path, name))
+        if not servers:
+            return
+        theirs = stack.enter_context(ServerProcess(plain, "plain"))
+        size = network_size(describe(theirs.target, "plain"))
+        rows: dict[str, list[str]] = {precision: [] for precision in servers}
+        for callers, count in ((1, 1), (CALLERS, 1), (1, 16)):
+            load = f"{_plural(callers, 'caller')}, {_plural(count, 'image')}"
+            say(f"{model}, {load}")
+            with contextlib.ExitStack() as generators:
+                cases: dict[str, Callable[[], Figures]] = {}
+                for name, server, signature in (
+                    ("model.export()", theirs, "serving_default"),
+                    *((precision, server, "float_images") for precision, server in servers.items()),
+                ):
+                    payload = _floats(server, signature, size, count)
+                    generator = generators.enter_context(Generator([server.target], payload, processes=1))
+                    cases[name] = _load(generator, options, callers)
+                found = _turns(options.rounds, cases)
+            for precision in servers:
+                with _row(rows[precision], f"| {model} | {precision} | {load} |", 4):
+                    text = _pair(found, "model.export()", precision).text
+                    rows[precision].append(f"| {model} | {precision} | {load} | {text} |")
+    lines += [row for each in rows.values() for row in each]
 
 
 def client(options: argparse.Namespace) -> list[str]:
@@ -175,28 +213,69 @@ def bulk(options: argparse.Namespace) -> list[str]:
     """`featserve extract` against the usual Keras loop."""
     sys.path.insert(0, str(ROOT / "tests/load"))
     bench_bulk = importlib.import_module("bench_bulk")
-    results = bench_bulk.measure(options.bulk_models.split(","), images=options.bulk_images, rounds=options.rounds)
-    lines: list[str] = bench_bulk.table(results).splitlines()
+    lines: list[str] = bench_bulk.table([]).splitlines()
+    for model in options.bulk_models.split(","):
+        with _row(lines, f"| {model} |", 6):
+            results = bench_bulk.measure([model], images=options.bulk_images, rounds=options.rounds)
+            lines.append(bench_bulk.table(results).splitlines()[-1])
     return lines
 
 
 def native(options: argparse.Namespace) -> list[str]:
-    """The embedded server against `tensorflow_model_server`, encoded photos, 32 callers."""
-    binary = options.native or shutil.which("tensorflow_model_server")
-    if not binary:
-        raise LoadError("tensorflow_model_server is not on PATH, and --native does not name it")
-    os.environ["PATH"] = f"{Path(binary).resolve().parent}{os.pathsep}{os.environ['PATH']}"
+    """The embedded server against `tensorflow_model_server`."""
     base_path = _exported(options, DEFAULT)
-    with (
-        ServerProcess(base_path, DEFAULT, runtime="embedded") as embedded,
-        ServerProcess(base_path, DEFAULT, runtime="native") as real,
-    ):
-        payload = make(describe(embedded.target, DEFAULT), DEFAULT)
-        with Generator([embedded.target], payload) as one, Generator([real.target], payload) as two:
-            rows = _turns(
-                options.rounds, {"embedded": _load(one, options), "tensorflow_model_server": _load(two, options)}
-            )
-    return _speeds(f"{CALLERS} callers", rows)
+    lines = [
+        f"{DEFAULT}, the same SavedModel in both, taking turns; images/s. {RATIO}",
+        "",
+        "| input | load | tensorflow_model_server | embedded | ÷ | rounds |",
+        "|---|---|--:|--:|--:|--:|",
+    ]
+    with _native(options.native, base_path) as target, ServerProcess(base_path, DEFAULT) as embedded:
+        kinds: tuple[Input, ...] = ("encoded", "uint8", "float")
+        metadata = describe(target, DEFAULT)
+        for kind in kinds:
+            payload = make(metadata, DEFAULT, input=kind)
+            with Generator([target], payload) as real, Generator([embedded.target], payload) as ours:
+                for callers in (1, CALLERS):
+                    row = f"| {kind} | {_plural(callers, 'caller')} |"
+                    with _row(lines, row, 4):
+                        cases = {
+                            "tensorflow_model_server": _load(real, options, callers),
+                            "embedded": _load(ours, options, callers),
+                        }
+                        found = _turns(options.rounds, cases)
+                        lines.append(f"{row} {_pair(found, 'tensorflow_model_server', 'embedded').text} |")
+    return lines
+
+
+@contextlib.contextmanager
+def _native(named: str, base_path: Path) -> Iterator[str]:
+    """Yield the address of TensorFlow Serving: the one named, or that of one started from a file.
+
+    Raises:
+        Unavailable: there is none here.
+    """
+    if re.fullmatch(r"\S+:\d+", named):
+        say(f"TensorFlow Serving at {named}, which is to serve {base_path} as {DEFAULT}")
+        yield named
+        return
+    binary = shutil.which(named or "tensorflow_model_server")
+    if binary is None:
+        missing = f"{named} is no program" if named else "tensorflow_model_server is not on PATH"
+        raise Unavailable(
+            f"{missing}; `--sections native --native FILE`, or `HOST:PORT` of a server of {base_path} as {DEFAULT}, "
+            "measures it"
+        )
+    with tempfile.TemporaryDirectory(prefix="featserve-native-") as folder:
+        # The launcher takes it from PATH, by its own name.
+        (Path(folder) / "tensorflow_model_server").symlink_to(Path(binary).resolve())
+        before = os.environ["PATH"]
+        os.environ["PATH"] = f"{folder}{os.pathsep}{before}"
+        try:
+            with ServerProcess(base_path, DEFAULT, runtime="native") as server:
+                yield server.target
+        finally:
+            os.environ["PATH"] = before
 
 
 def wire(options: argparse.Namespace) -> list[str]:
@@ -229,15 +308,18 @@ def wire(options: argparse.Namespace) -> list[str]:
             )
         cases = {what: _closed(opener, bodies, options.seconds) for what, (opener, bodies) in ways.items()}
         rows = _turns(options.rounds, cases)
-    for what, found in rows.items():
+    for what in ways:
         request = round(float(np.mean([len(body) for body in ways[what][1]])))
-        answer, p50, speed = _medians(found)
+        if what not in rows:
+            lines.append(f"| {what} | {request:,} | not measured | | |")
+            continue
+        answer, p50, speed = _medians(rows[what])
         lines.append(f"| {what} | {request:,} | {answer:,.0f} | {p50:.1f} | {speed:.1f} |")
     return lines
 
 
 def cold(options: argparse.Namespace) -> list[str]:
-    """From process start to the first answer."""
+    """From process start to the first answer, and its parts."""
     base_path = _exported(options, DEFAULT)
     data = photos.files()[0]
 
@@ -248,7 +330,12 @@ def cold(options: argparse.Namespace) -> list[str]:
                 ready = time.monotonic()
                 with FeatureClient(server.target, model=DEFAULT, timeout_s=60) as client:
                     client.extract(data)
-                return ready - began, time.monotonic() - ready, time.monotonic() - began
+                answered = time.monotonic()
+                told = re.search(r"is available after ([\d.]+) s", server.log())
+            if told is None:
+                raise LoadError("the server does not tell how long it loaded")
+            loading = float(told.group(1))
+            return ready - began - loading, loading, answered - ready, answered - began
 
         return once
 
@@ -262,39 +349,47 @@ def cold(options: argparse.Namespace) -> list[str]:
         "without": start("--enable_model_warmup=false"),
         "importing TensorFlow": importing,
     }
-    rows = {what: _medians(found) for what, found in _turns(options.rounds, cases).items()}
-    lines = [f"{DEFAULT}, seconds.", "", "| | start to ready | first answer | both |", "|---|--:|--:|--:|"]
+    found = _turns(options.rounds, cases)
+    lines = [
+        f"{DEFAULT}, seconds. Loading includes the warm-up.",
+        "",
+        "| | process start until loading | loading | first answer | all |",
+        "|---|--:|--:|--:|--:|",
+    ]
     for what in ("with warm-up", "without"):
-        lines.append(f"| {what} | " + " | ".join(f"{value:.2f}" for value in rows[what]) + " |")
-    return [*lines, f"| of which importing TensorFlow | {rows['importing TensorFlow'][0]:.2f} | | |"]
+        with _row(lines, f"| {what} |", 4):
+            if what not in found:
+                raise LoadError("its server failed")
+            lines.append(f"| {what} | " + " | ".join(f"{value:.2f}" for value in _medians(found[what])) + " |")
+    if "importing TensorFlow" in found:
+        lines.append(f"| `import tensorflow` alone | {_medians(found['importing TensorFlow'])[0]:.2f} | | | |")
+    return lines
 
 
 def growth(options: argparse.Namespace) -> list[str]:
     """How cost grows with images per request, image side, callers and cores."""
     base_path = _exported(options, DEFAULT)
     lines = [f"{DEFAULT}, encoded photos. The rows of a group took turns.", ""]
-
     with ServerProcess(base_path, DEFAULT, flags=(f"--max_queued_requests={max(TEAMS)}",)) as server:
         metadata = describe(server.target, DEFAULT)
-
-        def opened(stack: contextlib.ExitStack, payload: Payload) -> Generator:
-            return stack.enter_context(Generator([server.target], payload, processes=1))
-
         with contextlib.ExitStack() as stack:
-            cases = {
-                str(count): _load(opened(stack, make(metadata, DEFAULT, images_per_request=count)), options, 1)
-                for count in COUNTS
-            }
-            lines += _speeds("images a request, 1 caller", _turns(options.rounds, cases))
+            cases = {}
+            for count in COUNTS:
+                payload = make(metadata, DEFAULT, images_per_request=count)
+                generator = stack.enter_context(Generator([server.target], payload, processes=1))
+                cases[str(count)] = _load(generator, options, 1)
+            lines += _speeds("images a request, 1 caller", options.rounds, cases)
         with contextlib.ExitStack() as stack:
             cases = {}
             for side in SIDES:
                 files = [photos.jpeg(photos.sized(photo, side)) for photo in photos.packaged()]
-                cases[str(side)] = _load(opened(stack, make(metadata, DEFAULT, encoded=files)), options, 4)
-            lines += _speeds("longer side of the JPEG in pixels, 4 callers", _turns(options.rounds, cases))
+                payload = make(metadata, DEFAULT, encoded=files)
+                generator = stack.enter_context(Generator([server.target], payload, processes=1))
+                cases[str(side)] = _load(generator, options, 4)
+            lines += _speeds("longer side of the JPEG in pixels, 4 callers", options.rounds, cases)
         with Generator([server.target], make(metadata, DEFAULT)) as generator:
             cases = {str(callers): _load(generator, options, callers) for callers in TEAMS}
-            lines += _speeds("callers, one image each", _turns(options.rounds, cases))
+            lines += _speeds("callers, one image each", options.rounds, cases)
     with contextlib.ExitStack() as stack:
         cases = {}
         available = sorted(os.sched_getaffinity(0))
@@ -302,18 +397,29 @@ def growth(options: argparse.Namespace) -> list[str]:
             server = stack.enter_context(ServerProcess(base_path, DEFAULT, cores=available[:cores]))
             generator = stack.enter_context(Generator([server.target], make(metadata, DEFAULT)))
             cases[str(cores)] = _load(generator, options, 16)
-        lines += _speeds("cores of the server, 16 callers", _turns(options.rounds, cases))
+        lines += _speeds("cores of the server, 16 callers", options.rounds, cases)
     return lines
 
 
 def _turns(rounds: int, cases: Mapping[str, Callable[[], Figures]]) -> dict[str, list[Figures]]:
-    """Return each case's figures, round by round: whatever else the machine does falls on all of them."""
+    """Return each case's figures, round by round: whatever else the machine does falls on all of them.
+
+    A case that fails is left out, and costs no other.
+    """
     found: dict[str, list[Figures]] = {name: [] for name in cases}
     for turn in range(rounds):
-        for name, measure in cases.items():
-            found[name].append(measure())
+        names = list(found)
+        for name in reversed(names) if turn % 2 else names:
+            try:
+                found[name].append(cases[name]())
+            except (LoadError, FeatserveError, OSError, subprocess.SubprocessError) as exc:
+                say(f"  {name}: {exc}")
+                del found[name]
+                continue
             figures = "  ".join(f"{value:.2f}" for value in found[name][-1])
             say(f"  round {turn + 1} of {rounds}, {name}: {figures}")
+    if not found:
+        raise LoadError("none of its figures could be measured")
     return found
 
 
@@ -321,20 +427,71 @@ def _medians(rows: Sequence[Figures]) -> Figures:
     return tuple(statistics.median(column) for column in zip(*rows, strict=True))
 
 
-def _load(generator: Generator, options: argparse.Namespace, callers: int = CALLERS) -> Callable[[], Figures]:
+def _pair(found: Mapping[str, Sequence[Figures]], one: str, other: str) -> Pair:
+    """Return the ratio of two that took turns, by their first figures."""
+    if missing := {one, other} - set(found):
+        raise LoadError(f"{' and '.join(sorted(missing))} failed")
+    first, second = found[one], found[other]
+    if not all(row[0] > 0 for row in first):
+        raise LoadError("nothing was answered in a round's time: give more --seconds")
+    rounds = sorted(((a[0], b[0]) for a, b in zip(first, second, strict=True)), key=lambda pair: pair[1] / pair[0])
+    ratios = [b / a for a, b in rounds]
+    a, b = rounds[(len(rounds) - 1) // 2]
+    return Pair(first=a, second=b, lowest=ratios[0], highest=ratios[-1])
+
+
+def _load(
+    generator: Generator, options: argparse.Namespace, callers: int = CALLERS, *, length: _Length | None = None
+) -> Callable[[], Figures]:
+    """Return a measurement of a closed loop: images/s, p50 and p99 in ms, cores of the generator."""
+
     def once() -> Figures:
-        measured = generator.run(Stage(callers=callers, duration_s=options.seconds, timeout_s=120))
-        if measured.errors:
-            raise LoadError(f"requests failed: {measured.errors}")
-        return measured.images_per_s, measured.percentile_ms(50), measured.percentile_ms(99)
+        nonlocal length
+        if length is None:
+            images = generator.images_per_request
+            probe = _answered(generator, Stage(callers=callers, duration_s=1.5, timeout_s=120))
+            # The mean of an answer's time tells a speed even if hardly one came within the probe.
+            speed = callers * images / max(float(probe.latencies_s.mean()), 1e-6)
+            length = _Length(options.seconds, callers, images, speed)
+        stage = Stage(callers=callers, duration_s=length.seconds, warmup_s=length.warmup_s, timeout_s=120)
+        found = _answered(generator, stage)
+        cores = found.client_cores * found.processes
+        return found.steady_images_per_s, found.percentile_ms(50), found.percentile_ms(99), cores
 
     return once
 
 
-def _speeds(what: str, rows: Mapping[str, Sequence[Figures]]) -> list[str]:
+def _answered(generator: Generator, stage: Stage) -> Measurement:
+    measured = generator.run(stage)
+    if measured.errors or not len(measured.samples):
+        raise LoadError(f"requests failed: {measured.errors or 'none was sent'}")
+    return measured
+
+
+@contextlib.contextmanager
+def _row(lines: list[str], begun: str, cells: int) -> Iterator[None]:
+    """A row that cannot be measured says so, and costs no other."""
+    try:
+        yield
+    except (LoadError, FeatserveError, OSError, subprocess.SubprocessError) as exc:
+        say(f"{begun} not measured: {exc}")
+        lines.append(f"{begun} not measured |" + " |" * (cells - 1))
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _speeds(what: str, rounds: int, cases: Mapping[str, Callable[[], Figures]]) -> list[str]:
+    say(what)
+    try:
+        found = _turns(rounds, cases)
+    except LoadError:  # each of its cases has said why
+        found = {}
     lines = [f"| {what} | images/s | p50 ms | p99 ms |", "|--:|--:|--:|--:|"]
-    for value, found in rows.items():
-        lines.append(f"| {value} | " + " | ".join(f"{figure:.1f}" for figure in _medians(found)) + " |")
+    for name in cases:
+        cells = [f"{figure:.1f}" for figure in _medians(found[name])[:3]] if name in found else ["not measured", "", ""]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 

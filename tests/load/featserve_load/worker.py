@@ -17,8 +17,10 @@ import numpy.typing as npt
 
 from .payload import PREDICT
 
-#: Not a gRPC code: the generator itself had too many requests open to send another.
+#: Not a gRPC code: the generator itself had too many requests open, or was too late, to send another.
 NOT_SENT = 100
+#: Seconds past a stage's end at which what is not sent yet is given up.
+PATIENCE_S = 1.0
 #: Requests open at once in one process.
 MAX_OPEN = 8192
 
@@ -30,6 +32,8 @@ class Task:
     """What one process does in one stage. Times are those of `time.monotonic`, which all processes share."""
 
     start: float
+    #: From here to `end` is measured; before it is warm-up.
+    begin: float
     end: float
     timeout_s: float
     #: Open loop: absolute times. Closed loop: None, and `callers` say how many.
@@ -61,6 +65,7 @@ class _Worker:
         ]
         channels = [grpc.aio.insecure_channel(target, options=options) for target in self._targets]
         self._calls = [channel.unary_unary(PREDICT) for channel in channels]
+        self._pipe.send(("ready", None))
         try:
             while True:
                 await asyncio.to_thread(self._pipe.poll, None)
@@ -77,23 +82,25 @@ class _Worker:
     async def _perform(self, task: Task) -> None:
         turn = itertools.count(task.offset)
         reporter = asyncio.create_task(self._report())
-        cpu = time.process_time()
+        clock = asyncio.create_task(_cpu_between(task.begin, task.end))
         if task.due is None:
             await _sleep_until(task.start)
             await asyncio.gather(*(self._caller(task, turn) for _ in range(task.callers)))
         else:
             await self._open_loop(task, task.due, turn)
-        cpu = time.process_time() - cpu
+        cpu = await clock
         reporter.cancel()
         self._flush()
         self._pipe.send(("done", cpu))
 
     async def _open_loop(self, task: Task, due: npt.NDArray[np.float64], turn: Any) -> None:
         running = set()
-        for moment in due.tolist():
+        for place, moment in enumerate(due.tolist()):
             await _sleep_until(moment)
+            if (now := time.monotonic()) > task.end + PATIENCE_S:
+                self._pipe.send(("samples", _given_up(due[place:], now)))
+                break
             if self._open >= MAX_OPEN:
-                now = time.monotonic()
                 self._samples.append((moment, now, now, NOT_SENT))
                 continue
             call = asyncio.create_task(self._ask(moment, task.timeout_s, next(turn)))
@@ -128,6 +135,20 @@ class _Worker:
         if self._samples:
             samples, self._samples = self._samples, []
             self._pipe.send(("samples", np.array(samples, SAMPLE)))
+
+
+def _given_up(due: npt.NDArray[np.float64], now: float) -> npt.NDArray[Any]:
+    samples = np.empty(len(due), SAMPLE)
+    samples["due"], samples["sent"], samples["done"], samples["code"] = due, now, now, NOT_SENT
+    return samples
+
+
+async def _cpu_between(begin: float, end: float) -> float:
+    """Return the CPU seconds that this process used from `begin` to `end`."""
+    await _sleep_until(begin)
+    before = time.process_time()
+    await _sleep_until(end)
+    return time.process_time() - before
 
 
 async def _sleep_until(moment: float) -> None:
