@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -24,6 +25,17 @@ from ._stream import READERS, Extracted, OnError, Stream, check_stream
 
 _T = TypeVar("_T")
 
+_clients: weakref.WeakSet[FeatureClient] = weakref.WeakSet()
+
+
+def _renew_locks() -> None:
+    for client in list(_clients):
+        client._lock = threading.Lock()
+
+
+# A thread that holds a lock while another forks is missing in the child.
+os.register_at_fork(after_in_child=_renew_locks)
+
 
 class FeatureClient(BaseClient):
     """Asks one model of a server that speaks TensorFlow Serving's gRPC API.
@@ -37,6 +49,7 @@ class FeatureClient(BaseClient):
         self._channel: grpc.Channel | None = None
         self._pid = 0
         self._methods: dict[str, Any] = {}
+        _clients.add(self)
 
     def __enter__(self) -> FeatureClient:
         """Return the client."""

@@ -258,9 +258,10 @@ def forked(client: FeatureClient) -> Iterator[int]:
         "from featserve_client import FeatureClient\n"
         f"client = FeatureClient({client.target!r}, model='toy', timeout_s=60)\n"
         "client.status()\n"
-        "child = os.fork()\n"
-        "if not child:\n"
-        "    client.status(); os._exit(7)\n"
+        "with client._lock:\n"  # as another thread may hold it
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        client.status(); os._exit(7)\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])); client.status()\n"
     )
     import subprocess
