@@ -9,7 +9,7 @@ from typing import Any
 
 import grpc
 
-from ._channel import check_target, check_token, credentials, options, resolve
+from ._channel import check_metadata, check_target, check_token, credentials, options, resolve
 from ._channel import compression as _compression
 from ._config import TLS, Compression, Decode, Keepalive, Limits, RetryPolicy
 from ._exceptions import ConfigError, FeatserveError
@@ -92,7 +92,7 @@ class BaseClient(abc.ABC):
             "tls": tls,
             "token": token,
             "compression": compression,
-            "metadata": dict(metadata or {}),
+            "metadata": check_metadata(metadata or {}),
             "interceptors": tuple(interceptors),
         }
         self._compression = _compression(compression)

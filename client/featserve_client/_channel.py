@@ -7,7 +7,7 @@ import os
 import re
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -22,6 +22,7 @@ COMPRESSION = {
 }
 
 
+_HEADER = re.compile(r"[a-z0-9_.-]+")
 _HOST_PORT = re.compile(r"[^:/,]+:\d+|\[[^]]+\]:\d+")
 
 
@@ -34,6 +35,8 @@ def check_target(target: str) -> str:
     addresses = split(target)
     if not addresses:
         raise ConfigError("the server's address is empty; expected HOST:PORT")
+    if target.lower().startswith(("http://", "https://")):
+        raise ConfigError(f"the server's address {target!r} is for gRPC: HOST:PORT alone, with tls= or --ca for TLS")
     if "://" in target or target.split(":")[0] in ("dns", "unix", "unix-abstract", "ipv4", "ipv6", "xds", "vsock"):
         return target
     for address in addresses:
@@ -140,6 +143,20 @@ def check_token(token: str) -> str:
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError("the bearer token must be printable ASCII without spaces or line breaks, and not empty")
     return token
+
+
+def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return what travels with each call, if headers can carry it.
+
+    Raises:
+        ConfigError: They cannot.
+    """
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not _HEADER.fullmatch(key) or key.endswith("-bin"):
+            raise ConfigError(f"metadata {key!r}: expected a name of lower-case letters, digits, '-', '_' and '.'")
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+            raise ConfigError(f"metadata {key!r}: expected printable ASCII")
+    return dict(metadata)
 
 
 def credentials(tls: TLS, token: str | Callable[[], str] | None) -> grpc.ChannelCredentials:

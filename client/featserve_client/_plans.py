@@ -100,8 +100,10 @@ class Planner:
     def __init__(
         self, *, model: str, version: int | None, label: str | None, timeout_s: float, limits: Limits, decode: Decode
     ) -> None:
-        if not model:
-            raise ConfigError("the model's name is empty")
+        if not isinstance(model, str) or not model:
+            raise ConfigError(f"the model's name must be text and not empty, not {model!r}")
+        if version is not None and (not isinstance(version, int | np.integer) or not 0 <= version < 2**63):
+            raise ConfigError(f"version must be a whole number from 0 up, not {version!r}")
         if version is not None and label is not None:
             raise ConfigError(f"version ({version}) and label ({label!r}) cannot both be given")
         if decode not in ("client", "server"):
@@ -399,7 +401,7 @@ def check_layers(layers: str | Iterable[str] | None) -> tuple[str, ...] | None:
 
 def check_timeout(timeout_s: float) -> float:
     """Return a timeout that is one."""
-    if not 0 < timeout_s < 2**31:
+    if not isinstance(timeout_s, int | float) or not 0 < timeout_s < 2**31:
         raise ConfigError(f"timeout_s must be above 0 and finite, not {timeout_s!r}")
     return timeout_s
 

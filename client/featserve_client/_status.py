@@ -47,6 +47,7 @@ _TOO_LARGE = re.compile(
 # What gRPC core and BoringSSL say of connections that do not come about.
 _UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED: (?P<reason>[^:]+)")
 _NO_TLS = re.compile(r"WRONG_VERSION_NUMBER")
+_NO_HTTP2 = re.compile(r"Failed parsing HTTP/2")
 _WRONG_NAME = re.compile(r"Hostname Verification Check failed|is not in peer certificate", re.IGNORECASE)
 _CLOSED = re.compile(r"failed to connect.*(Socket closed|Connection reset|recvmsg)")
 _TOKEN = re.compile(r"Getting metadata from plugin failed with error: (?P<reason>.*)", re.DOTALL)
@@ -98,6 +99,8 @@ def translate(code: grpc.StatusCode, details: str | None, context: CallContext) 
         message = f"{where} not found: {details}"
     elif kind is ServerOverloaded:
         message = f"{where} is overloaded: {details}"
+    elif code is grpc.StatusCode.UNIMPLEMENTED:
+        message = f"the server at {context.target} does not offer TensorFlow Serving's gRPC API: {details}"
     else:
         message = f"{where} answered {code.name}: {details}"
     if code is grpc.StatusCode.FAILED_PRECONDITION and _UNKNOWN_SIGNATURE.search(details):
@@ -114,11 +117,16 @@ def translate(code: grpc.StatusCode, details: str | None, context: CallContext) 
 
 def _no_connection(target: str, details: str) -> str:
     if found := _UNTRUSTED.search(details):
-        return f"the certificate of the server at {target} is refused: {found['reason']} ({details})"
+        reason = found["reason"]
+        if "expired" in reason or "not yet valid" in reason:
+            reason += ", by the clock of this machine"
+        return f"the certificate of the server at {target} is refused: {reason} ({details})"
     if _WRONG_NAME.search(details):
         return f"the certificate of the server at {target} is for another name: see server_name ({details})"
     if _NO_TLS.search(details):
         return f"the server at {target} does not speak TLS ({details})"
+    if _NO_HTTP2.search(details):
+        return f"the server at {target} does not speak gRPC; perhaps this is the port of its REST API ({details})"
     if found := _TOKEN.search(details):
         return f"no call to {target} without a bearer token, and there is none: {found['reason']}"
     if _CLOSED.search(details):

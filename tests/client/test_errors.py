@@ -1,6 +1,7 @@
 """Every failure is one of the client's own errors, with what a user needs to act on it."""
 
 import asyncio
+import http.server
 import inspect
 import pickle
 import threading
@@ -93,6 +94,36 @@ def test_no_server_names_the_address(free_port: Callable[[], int]) -> None:
         client.status()
     with pytest.raises(DeadlineExceeded, match=r"not ready after timeout_s=1 seconds: no server at"):
         client.wait_until_ready(1)
+
+
+def test_a_port_that_speaks_http_is_told_apart() -> None:
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler)
+    server.RequestHandlerClass.log_message = lambda *_: None  # type: ignore[method-assign,assignment]
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        retry = RetryPolicy(max_attempts=1)
+        with FeatureClient(f"127.0.0.1:{server.server_port}", model="toy", retry=retry) as client:
+            with pytest.raises(ConnectError, match="does not speak gRPC; perhaps this is the port of its REST API"):
+                client.status()
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_retries_have_a_budget(server: FakeServer) -> None:
+    calls: list[int] = []
+
+    def refuse(request: object, count: int) -> None:
+        calls.append(count)
+        raise Refusal(grpc.StatusCode.UNAVAILABLE)
+
+    server.before = refuse
+    retry = RetryPolicy(initial_backoff_s=0.02, max_backoff_s=0.02, budget_tokens=10)
+    with FeatureClient(server.target, model="toy", retry=retry) as client:
+        for _ in range(10):
+            with pytest.raises(ConnectError):
+                client.predict({"x": [1.0]})
+    assert len(calls) < 10 + 5  # each call's first try, and retries until half the budget is spent
 
 
 def test_a_deadline_is_named_in_seconds(client: FeatureClient, server: FakeServer) -> None:
@@ -209,7 +240,13 @@ def test_what_travels_with_a_call(server: FakeServer) -> None:
         (lambda: FeatureClient("", model="m"), "empty"),
         (lambda: FeatureClient("host", model="m"), "HOST:PORT"),
         (lambda: FeatureClient("host:99999", model="m"), "HOST:PORT"),
-        (lambda: FeatureClient("h:1", model=""), "name is empty"),
+        (lambda: FeatureClient("http://host:8501", model="m"), "HOST:PORT alone"),
+        (lambda: FeatureClient("h:1", model=""), "not empty"),
+        (lambda: FeatureClient("h:1", model="m", version="1"), "version"),  # type: ignore[arg-type]
+        (lambda: FeatureClient("h:1", model="m", version=-1), "version"),
+        (lambda: FeatureClient("h:1", model="m", timeout_s=None), "timeout_s"),  # type: ignore[arg-type]
+        (lambda: FeatureClient("h:1", model="m", metadata={"Bad Key": "a"}), "metadata 'Bad Key'"),
+        (lambda: FeatureClient("h:1", model="m", metadata={"key": "a\nb"}), "printable ASCII"),
         (lambda: FeatureClient("h:1", model="m", version=1, label="a"), "cannot both"),
         (lambda: FeatureClient("h:1", model="m", timeout_s=0), "timeout_s"),
         (lambda: FeatureClient("h:1", model="m", timeout_s=float("inf")), "timeout_s"),
@@ -221,6 +258,7 @@ def test_what_travels_with_a_call(server: FakeServer) -> None:
         (lambda: TLS(certificate="a"), "private_key"),
         (lambda: Limits(max_request_images=0), "max_request_images"),
         (lambda: RetryPolicy(max_attempts=9), "max_attempts"),
+        (lambda: RetryPolicy(initial_backoff_s=0.001), "initial_backoff_s must be at least 0.005"),
         (lambda: Keepalive(interval_s=0), "interval_s"),
     ],
 )

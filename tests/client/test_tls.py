@@ -32,6 +32,7 @@ def servers(pems: pathlib.Path) -> Iterator[dict[str, FakeServer]]:
         "tls": FakeServer(credentials=credentials("server")).start(),
         "mutual": FakeServer(credentials=credentials("server", mutual=True)).start(),
         "expired": FakeServer(credentials=credentials("expired")).start(),
+        "future": FakeServer(credentials=credentials("future")).start(),
         "plain": FakeServer().start(),
     }
     yield made
@@ -90,7 +91,8 @@ def test_the_command_takes_certificates(
     [
         ("tls", lambda pems: TLS(ca=pems / "otherca.pem"), r"certificate of the server at .* is refused: unable to"),
         ("tls", lambda pems: TLS(), r"certificate of the server at .* is refused: unable to"),
-        ("expired", lambda pems: TLS(ca=pems / "ca.pem"), r"is refused: certificate has expired"),
+        ("expired", lambda pems: TLS(ca=pems / "ca.pem"), r"is refused: certificate has expired, by the clock of"),
+        ("future", lambda pems: TLS(ca=pems / "ca.pem"), r"is refused: certificate is not yet valid, by the clock of"),
         ("tls", lambda pems: TLS(ca=pems / "ca.pem", server_name="elsewhere"), r"is for another name: see server_name"),
         ("plain", lambda pems: TLS(ca=pems / "ca.pem"), r"does not speak TLS"),
         ("tls", lambda pems: None, r"perhaps it wants TLS"),
