@@ -50,8 +50,8 @@ def pems(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
         "policy = names\n[names]\ncommonName = supplied\n"
     )
     (folder / "index").touch()
-    openssl("ca", "-batch", "-config", "ca.cnf", "-cert", "ca.pem", "-keyfile", "ca.key", "-in", "future.csr", "-notext",
-            "-startdate", "20900101000000Z", "-enddate", "20910101000000Z", "-extfile", "names",
+    openssl("ca", "-batch", "-config", "ca.cnf", "-cert", "ca.pem", "-keyfile", "ca.key", "-in", "future.csr",
+            "-notext", "-startdate", "20900101000000Z", "-enddate", "20910101000000Z", "-extfile", "names",
             "-out", "future.pem")  # fmt: skip
     openssl("rsa", "-aes128", "-passout", "pass:secret", "-in", "client.key", "-out", "locked.key")
     (folder / "junk").write_bytes(b"not a certificate")
