@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,19 +119,33 @@ class ModelManager:
 
     # The life of the manager.
 
-    def start(self, config: Any) -> None:
+    def start(self, config: Any, *, each: bool = False) -> list[str]:
         """Load everything that `config` asks for, then keep looking for changes.
 
+        Args:
+            config: a `ModelServerConfig`.
+            each: do with the models that can be served, if there is one.
+
+        Returns:
+            What could not be done.
+
         Raises:
-            SetupError: a model has no version that can be loaded.
+            SetupError: a model, or with `each` every model, has no version that can be loaded.
         """
+        problems: list[str] = []
         try:
-            self.apply(config)
+            if each:
+                problems = self.apply_each(config)
+                if not any(self.available().values()):
+                    raise _errors.SetupError("; ".join(problems))
+            else:
+                self.apply(config)
         except _errors.RequestError as exc:
             raise _errors.SetupError(str(exc)) from exc
         if self._options.poll_interval_s > 0:
             self._poller = threading.Thread(target=self._poll, name="featserve-models", daemon=True)
             self._poller.start()
+        return problems
 
     def stop(self) -> None:
         """Unload everything, once the calls that run have ended."""
@@ -235,11 +249,11 @@ class ModelManager:
 
         Raises:
             InvalidArgument: the configuration contradicts itself.
-            FailedPrecondition: a new model has no version that loads, or a label's version is not available.
+            FailedPrecondition: a new model has no version that loads, or a label's version is not available; nothing
+                has changed.
         """
         with self._reconciling:
-            serving = {name: model.config for name, model in self._models.items() if model.config is not None}
-            wanted = _model_list.validated(config, serving)
+            wanted = self._validated(config)
             self._check_before_change(wanted)
             before = {name: model.config for name, model in self._models.items()}
             self._configure(wanted)
@@ -247,16 +261,40 @@ class ModelManager:
                 for name in wanted:
                     self._load_aspired(name)
                 self._require_available(wanted)
+                self._check_labels(wanted)
                 self._move_labels(wanted)
                 after = {**dict.fromkeys(before), **wanted}
             except BaseException:
                 after = {**dict.fromkeys(wanted), **before}
                 raise
             finally:
-                self._configure(after)
-                for name in list(self._models):
-                    self._unload_unaspired(name)
+                self._replace(after)
         self._on_change()
+
+    def apply_each(self, config: Any) -> list[str]:
+        """Change to another model set, each model by itself: one that cannot be served holds up no other.
+
+        Returns:
+            What could not be done. Another call tries it again.
+
+        Raises:
+            InvalidArgument: the configuration contradicts itself.
+        """
+        problems = []
+        with self._reconciling:
+            wanted = self._validated(config)
+            before = dict.fromkeys(self._models)
+            self._configure(wanted)
+            for name, model in wanted.items():
+                self._load_aspired(name)
+                try:
+                    self._require_available([name])
+                    self._move_labels({name: model})
+                except _errors.FailedPrecondition as exc:
+                    problems.append(str(exc))
+            self._replace({**before, **wanted})
+        self._on_change()
+        return problems
 
     def reconcile(self) -> None:
         """Look at the directories once and act on what changed."""
@@ -264,6 +302,15 @@ class ModelManager:
             for name in list(self._models):
                 self._load_aspired(name)
                 self._unload_unaspired(name)
+
+    def _validated(self, config: Any) -> dict[str, Any]:
+        serving = {name: model.config for name, model in self._models.items() if model.config is not None}
+        return _model_list.validated(config, serving)
+
+    def _replace(self, configs: dict[str, Any]) -> None:
+        self._configure(configs)
+        for name in list(self._models):
+            self._unload_unaspired(name)
 
     def _configure(self, configs: dict[str, Any]) -> None:
         with self._changed:
@@ -291,26 +338,50 @@ class ModelManager:
         if missing:
             raise _errors.FailedPrecondition(f"{len(missing)} model(s) did not become available: {', '.join(missing)}")
 
-    def _require_available(self, wanted: dict[str, Any]) -> None:
+    def _require_available(self, wanted: Iterable[str]) -> None:
         failed = []
         for name in wanted:
             model = self._models[name]
             if not model.available():
-                errors = {v.number: v.error_message for v in model.versions.values() if v.error_code}
-                failed.append(f"{{{name}: {'; '.join(f'version {n}: {text}' for n, text in sorted(errors.items()))}}}")
+                errors = sorted((v.number, v.error_message) for v in model.versions.values() if v.error_code)
+                texts = [f"version {number}: {text}" for number, text in errors] or ["no version to serve"]
+                failed.append(f"{{{name}: {'; '.join(texts)}}}")
         if failed:
             raise _errors.FailedPrecondition(f"{len(failed)} model(s) did not become available: {', '.join(failed)}")
 
-    def _move_labels(self, wanted: dict[str, Any]) -> None:
+    def _move_labels(self, configs: dict[str, Any]) -> None:
+        """Let labels name the versions that they should; those that cannot stay where they are.
+
+        Raises:
+            FailedPrecondition: some cannot, the first of which is named.
+        """
+        error = None
         with self._changed:
-            for name, config in wanted.items():
+            for name, config in configs.items():
                 model = self._models[name]
+                labels = {}
                 for label, version in config.version_labels.items():
-                    moves = model.labels.get(label, version) != version
-                    if version not in model.available() and (moves or not self._options.allow_labels_for_unavailable):
+                    if self._may_name(model, label, version):
+                        labels[label] = version
+                        continue
+                    error = error or _label_error(name, version)
+                    if label in model.labels:
+                        labels[label] = model.labels[label]
+                model.labels = labels
+        if error:
+            raise error
+
+    def _check_labels(self, configs: dict[str, Any]) -> None:
+        with self._changed:
+            for name, config in configs.items():
+                for label, version in config.version_labels.items():
+                    if not self._may_name(self._models[name], label, version):
                         raise _label_error(name, version)
-            for name, config in wanted.items():
-                self._models[name].labels = dict(config.version_labels)
+
+    def _may_name(self, model: _Model, label: str, version: int) -> bool:
+        if version in model.available():
+            return True
+        return self._options.allow_labels_for_unavailable and model.labels.get(label, version) == version
 
     # From what is loaded to what is asked for.
 

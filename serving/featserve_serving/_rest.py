@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import socket
 import ssl
 import threading
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from ._handlers import Handlers
 from ._manager import ModelRef
 from ._metrics import Metrics
 from ._pools import BoundedPool
+from ._ports import listen
 from ._servable import DEFAULT_SIGNATURE
 from ._status import HTTP_CODES
 
@@ -230,7 +230,7 @@ class RestServer:
     """
 
     def __init__(self, app: Starlette, address: str, tls: ssl.SSLContext | None) -> None:
-        self._socket = _listen(address)
+        self._socket = listen(address, "REST")
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             app,
@@ -258,24 +258,6 @@ class RestServer:
         self._server.should_exit = True
         self._thread.join()
         self._socket.close()
-
-
-def _listen(address: str) -> socket.socket:
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, int(port)))
-        listener.listen(128)
-    except (OSError, OverflowError, ValueError) as exc:
-        listener.close()
-        reason = getattr(exc, "strerror", None) or str(exc)
-        raise _errors.SetupError(
-            f"cannot listen on {address} for REST: {reason}; choose another port, or 0 for any free one"
-        ) from exc
-    return listener
 
 
 def _model_ref(found: re.Match[str]) -> ModelRef:

@@ -26,6 +26,7 @@ from ._interceptors import CallInterceptor
 from ._manager import ManagerOptions, ModelManager
 from ._metrics import Metrics
 from ._pools import BoundedPool
+from ._ports import listen
 from ._rest import RestApi, RestOptions, RestServer
 from ._servicers import MODEL_SERVICE, PREDICTION_SERVICE, ModelServicer, PredictionServicer, method_handlers
 
@@ -69,13 +70,16 @@ class Server:
     Args:
         source: gives the `ModelServerConfig`, now and whenever it is polled.
         options: how requests are taken.
+        each: serve the models that can be served; else the configuration holds as a whole or not at all.
 
     Raises:
         SetupError: a configuration file is malformed.
     """
 
-    def __init__(self, source: ConfigSource, options: ServerOptions) -> None:
+    def __init__(self, source: ConfigSource, options: ServerOptions, *, each: bool = False) -> None:
         self._source = source
+        self._each = each
+        self._problems = ""
         self._options = options
         self._config = source()
         self._ssl = _tls.read_ssl_config(options.ssl_config_file) if options.ssl_config_file else None
@@ -121,8 +125,9 @@ class Server:
             SetupError: a model cannot be loaded, or a port cannot be had.
         """
         self._report_health()
+        self._check_addresses()
         try:
-            self._manager.start(self._config)
+            self._problems = self._report(self._manager.start(self._config, each=self._each))
             self._open_grpc()
             if self._options.rest_address is not None:
                 self._open_rest(self._options.rest_address)
@@ -190,6 +195,12 @@ class Server:
         """Return the available versions of each model, newest first."""
         return self._manager.available()
 
+    def _check_addresses(self) -> None:
+        """Find out before minutes of loading, and gRPC itself would not say why."""
+        listen(self._options.address, "gRPC").close()
+        if self._options.rest_address is not None:
+            listen(self._options.rest_address, "REST").close()
+
     def _open_grpc(self) -> None:
         server = grpc.server(
             self._control,
@@ -242,19 +253,31 @@ class Server:
 
     def _watch_config(self) -> None:
         """Apply the configuration whenever its source has changed, until it could be applied."""
-        reported = ""
         while not self._stopping.wait(self._options.config_poll_interval_s):
             try:
                 config = self._source()
-                if config != self._config:
-                    self._manager.apply(config)
-                    self._config, reported = config, ""
+                if config != self._config or self._problems:
+                    self._problems = self._report(self._apply(config))
             except _errors.ServingError as exc:
-                if str(exc) != reported:
-                    _LOGGER.error("the new configuration is not applied: %s", exc)
-                    reported = str(exc)
+                self._problems = self._report([f"the new configuration is not applied: {exc}"])
             except Exception:
                 _LOGGER.exception("the new configuration is not applied")
+
+    def _report(self, problems: list[str]) -> str:
+        """Log what is wrong with the configuration, once."""
+        text = "; ".join(problems)
+        if text and text != self._problems:
+            _LOGGER.error("%s", text)
+        return text
+
+    def _apply(self, config: Any) -> list[str]:
+        problems: list[str] = []
+        if self._each:
+            problems = self._manager.apply_each(config)
+        else:
+            self._manager.apply(config)
+        self._config = config
+        return problems
 
     def _report_health(self) -> None:
         with self._reporting:  # or an older state could be written after a newer one
@@ -275,10 +298,7 @@ def _listen(server: Any, address: str, ssl_config: Any) -> int:
     except RuntimeError:
         port = 0
     if not port:
-        raise _errors.SetupError(
-            f"cannot listen on {address} for gRPC: the port is in use, or below 1024 without the right to it, or the "
-            "address is not this machine's; choose another, or port 0 for any free one"
-        )
+        raise _errors.SetupError(f"cannot listen on {address} for gRPC; choose another port, or 0 for any free one")
     return int(port)
 
 
@@ -312,7 +332,7 @@ def create_server(
         )
     path = Path(given[0])
     if model_root is not None:
-        return Server(lambda: _models_config.from_model_root(path), options)
+        return Server(lambda: _models_config.from_model_root(path), options, each=True)
     if model_base_path is not None:
         return Server(lambda: _models_config.of_one_model(model_name, path), options)
     return Server(lambda: _models_config.read(path), options)

@@ -66,6 +66,11 @@ def ssl_context(config: SSLConfig, source: str) -> ssl.SSLContext:
     """
     if config.client_verify and not config.custom_ca:
         raise SetupError(f"{source}: client_verify needs custom_ca, the authority of the clients' certificates")
+    if "ENCRYPTED" in config.server_key:
+        raise SetupError(
+            f"{source}: server_key: expected a key without a passphrase, received an encrypted one; "
+            "openssl pkey -in KEY -out PLAIN_KEY decrypts it"
+        )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         with _in_memory(config.server_cert) as cert, _in_memory(config.server_key) as key:

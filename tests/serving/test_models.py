@@ -135,6 +135,37 @@ def test_a_model_root_serves_all_its_models_and_finds_new_ones(publish, serve, c
     assert client.predict(1, label="stable")[1] == 2
 
 
+def test_a_broken_model_in_a_model_root_holds_up_no_other(publish, serve, caller, eventually, tmp_path):
+    publish(1)
+    publish(2)
+    broken = tmp_path / "models" / "broken" / "1" / "saved_model.pb"
+    broken.parent.mkdir(parents=True)
+    broken.write_bytes(b"garbage")
+    (tmp_path / "models" / "adder" / "3").mkdir()
+    (tmp_path / "models" / "adder" / "3" / "saved_model.pb").write_bytes(b"garbage")
+    server = serve(model_root=tmp_path / "models")
+    client = caller(server)
+    assert client.states("broken")[1][0] == "END"
+    assert client.predict(1, label="stable") == (3, 2)
+    publish(1, model="other")
+    eventually(lambda: server.models().get("other") == [1])
+    shutil.rmtree(broken.parent)
+    publish(1, model="broken")
+    eventually(lambda: server.models()["broken"] == [1])
+    shutil.rmtree(tmp_path / "models" / "adder" / "3")
+    publish(3)
+    eventually(lambda: server.models()["adder"] == [3, 2])
+
+    def canary():
+        try:
+            return client.predict(1, label="canary")[1]
+        except grpc.RpcError as exc:
+            assert exc.details() == "Unrecognized servable version label: canary"
+            return None
+
+    eventually(lambda: canary() == 3)
+
+
 def test_the_configuration_file_is_polled(publish, serve, caller, eventually, base_path, tmp_path):
     publish(1)
     publish(2)

@@ -26,6 +26,7 @@ def pems(tmp_path_factory):
     for authority in ("ca", "otherca"):
         openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{authority}.key", "-out",
                 f"{authority}.pem", "-days", "2", "-subj", f"/CN={authority}")  # fmt: skip
+    openssl("rsa", "-aes256", "-passout", "pass:x", "-in", "ca.key", "-out", "encrypted.key")
     for name, authority in (("server", "ca"), ("client", "ca"), ("stranger", "otherca")):
         openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr",
                 "-subj", f"/CN={name}")  # fmt: skip
@@ -101,6 +102,7 @@ def test_mutual_tls_gives_nothing_to_others(publish, base_path, caller, pems, ss
         (("server.pem", "client.key"), "the key is not the certificate's"),
         (("server.key", "server.key"), "not PEM text of a certificate and its key"),
         (("missing.pem", "server.key"), "missing.pem: No such file or directory"),
+        (("ca.pem", "encrypted.key"), "expected a key without a passphrase, received an encrypted one"),
     ],
 )
 def test_certificates_that_do_not_fit_are_an_error(pems, capsys, arguments, text):

@@ -1,0 +1,35 @@
+"""Ports, and why one cannot be had."""
+
+from __future__ import annotations
+
+import errno
+import socket
+
+from ._errors import SetupError
+
+_BACKLOG = 128
+_REMEDIES = {
+    errno.EACCES: "a port below 1024 needs the right to it (CAP_NET_BIND_SERVICE): choose one from 1024 on",
+    errno.EADDRNOTAVAIL: "choose an address of this machine, or 0.0.0.0 for all of them",
+}
+
+
+def listen(address: str, protocol: str) -> socket.socket:
+    """Return a socket that listens on `HOST:PORT`; port 0 means any free one.
+
+    Raises:
+        SetupError: the port cannot be had; the text says why.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, int(port)))
+        listener.listen(_BACKLOG)
+    except (OSError, OverflowError, ValueError) as exc:
+        listener.close()
+        reason = getattr(exc, "strerror", None) or str(exc)
+        remedy = _REMEDIES.get(getattr(exc, "errno", None) or 0, "choose another port, or 0 for any free one")
+        raise SetupError(f"cannot listen on {address} for {protocol}: {reason}; {remedy}") from exc
+    return listener
