@@ -17,9 +17,11 @@ PORT ?= 8500#                 gRPC port of `make serve`; 0 takes a free one
 REST_PORT ?= 8501#            REST port of `make serve`; 0 takes a free one, -1 none
 RUNTIME ?= auto#              docker, native (tensorflow_model_server), embedded or auto
 TARGET ?=#                   running server host:port for loadtest; empty starts one
-SLO_MS ?=#                      p99 budget of loadtest, capacity and tune in milliseconds
+SLO_MS ?=#                      p99 budget of loadtest, capacity, referee and tune in milliseconds
 COMPARE ?=#                     an earlier result (.json) for loadtest to compare with
 MINUTES ?=#                     length of soak
+NATIVE ?=#                      tensorflow_model_server for bench: a file or host:port; empty takes PATH's
+LOAD_FLAGS ?=#                  anything else for loadtest, capacity, referee, tune, soak or bench
 EXPORT_FLAGS ?=#             anything else for featserve-export
 SERVE_FLAGS ?=#              anything else for featserve-serve
 
@@ -27,6 +29,8 @@ LOAD := $(BIN)/python tests/load/run.py
 LOAD_MODEL = --model $(MODEL) --model-root $(MODEL_ROOT)
 LOAD_SERVER = $(if $(TARGET),--target $(TARGET),--runtime $(RUNTIME))
 EXPORTED := $(MODEL_ROOT)/$(MODEL)/$(VERSION)/saved_model.pb
+# What is measured is exported first, unless it is elsewhere, is there, or is not what BACKBONE would give.
+MEASURED := $(if $(or $(TARGET),$(wildcard $(MODEL_ROOT)/$(MODEL)/*/saved_model.pb),$(filter-out $(basename $(notdir $(BACKBONE))),$(MODEL))),,$(EXPORTED))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup export serve demo test test-all-backbones lint format lock proto readme verify backbones bench loadtest capacity referee tune soak clean
@@ -78,23 +82,23 @@ proto: $(READY) ## regenerate the messages
 test-all-backbones: $(READY) ## prove every backbone of the table (an hour)
 	$(BIN)/python -m pytest tests/export/test_all_backbones.py -n 0 -m slow
 
-loadtest: $(EXPORTED) $(READY) ## throughput and latency at several loads, with a report in build/load
-	$(LOAD) loadtest $(LOAD_MODEL) $(LOAD_SERVER) $(if $(SLO_MS),--slo-ms $(SLO_MS)) $(if $(COMPARE),--compare $(COMPARE))
+loadtest: $(MEASURED) $(READY) ## throughput and latency at several loads, with a report in build/load
+	$(LOAD) loadtest $(LOAD_MODEL) $(LOAD_SERVER) $(if $(SLO_MS),--slo-ms $(SLO_MS)) $(if $(COMPARE),--compare $(COMPARE)) $(LOAD_FLAGS)
 
-capacity: $(EXPORTED) $(READY) ## the highest rate whose p99 stays within SLO_MS
-	$(LOAD) capacity $(LOAD_MODEL) $(LOAD_SERVER) $(if $(SLO_MS),--slo-ms $(SLO_MS))
+capacity: $(MEASURED) $(READY) ## the highest rate whose p99 stays within SLO_MS
+	$(LOAD) capacity $(LOAD_MODEL) $(LOAD_SERVER) $(if $(SLO_MS),--slo-ms $(SLO_MS)) $(LOAD_FLAGS)
 
-referee: $(EXPORTED) $(READY) ## the same server under MLCommons LoadGen
-	$(LOAD) referee $(LOAD_MODEL) $(LOAD_SERVER)
+referee: $(MEASURED) $(READY) ## the same server under MLCommons LoadGen
+	$(LOAD) referee $(LOAD_MODEL) $(LOAD_SERVER) $(if $(SLO_MS),--slo-ms $(SLO_MS)) $(LOAD_FLAGS)
 
-tune: $(EXPORTED) $(READY) ## search the batching for the highest capacity within SLO_MS
-	$(LOAD) tune $(LOAD_MODEL) --runtime $(RUNTIME) $(if $(SLO_MS),--slo-ms $(SLO_MS))
+tune: $(MEASURED) $(READY) ## search the batching for the highest capacity within SLO_MS
+	$(LOAD) tune $(LOAD_MODEL) --runtime $(RUNTIME) $(if $(SLO_MS),--slo-ms $(SLO_MS)) $(LOAD_FLAGS)
 
-soak: $(EXPORTED) $(READY) ## mixed traffic for MINUTES: nothing may fail or grow
-	$(LOAD) soak $(LOAD_MODEL) $(if $(MINUTES),--minutes $(MINUTES))
+soak: $(MEASURED) $(READY) ## mixed traffic for MINUTES: nothing may fail or grow
+	$(LOAD) soak $(LOAD_MODEL) $(if $(MINUTES),--minutes $(MINUTES)) $(LOAD_FLAGS)
 
 bench: $(READY) ## the tables of tests/load/RESULTS.md
-	$(LOAD) bench
+	$(LOAD) bench $(if $(NATIVE),--native $(NATIVE)) $(LOAD_FLAGS)
 
 lint: $(READY) ## check style, types and generated code
 	$(BIN)/ruff check .

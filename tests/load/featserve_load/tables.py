@@ -263,8 +263,7 @@ def _native(named: str, base_path: Path) -> Iterator[str]:
     if binary is None:
         missing = f"{named} is no program" if named else "tensorflow_model_server is not on PATH"
         raise Unavailable(
-            f"{missing}; `--sections native --native FILE`, or `HOST:PORT` of a server of {base_path} as {DEFAULT}, "
-            "measures it"
+            f"{missing}; `--native FILE` names one, `--native HOST:PORT` a server of the same export as {DEFAULT}"
         )
     with tempfile.TemporaryDirectory(prefix="featserve-native-") as folder:
         # The launcher takes it from PATH, by its own name.
