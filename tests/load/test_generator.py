@@ -1,11 +1,12 @@
+import itertools
 import threading
 import time
 
 import numpy as np
 import pytest
-from featserve_load import capacity, compare, photos, schedule
+from featserve_load import capacity, compare, photos, rate, schedule, server
 from featserve_load.errors import LoadError
-from featserve_load.generator import Generator, Stage
+from featserve_load.generator import Generator, Interrupted, Stage
 from featserve_load.measurement import Measurement
 from featserve_load.payload import Payload
 from featserve_load.worker import SAMPLE
@@ -20,6 +21,28 @@ def test_poisson_arrivals_are_as_irregular_as_independent_callers():
     assert gaps.mean() == pytest.approx(0.01, rel=0.05)
     assert gaps.std() == pytest.approx(gaps.mean(), rel=0.05)
     assert np.allclose(np.diff(schedule.due("constant", 100, 2, seed=0)), 0.01)
+    for window_s in (0.05, 0.5, 2.0):
+        counts = np.histogram(schedule.due("poisson", 100, 2000, seed=2), np.arange(0, 2000, window_s))[0]
+        assert counts.var() / counts.mean() == pytest.approx(1, abs=0.15)
+
+
+def test_percentiles_are_those_of_the_samples_and_the_histogram_agrees():
+    samples = np.zeros(20_000, SAMPLE)
+    samples["done"] = np.random.default_rng(0).lognormal(np.log(0.05), 0.7, 20_000)
+    measured = Measurement(
+        mode="poisson",
+        load=1,
+        images_per_request=1,
+        duration_s=1,
+        samples=samples,
+        answered=samples["done"],
+        client_cpu_s=0,
+        processes=1,
+    )
+    for percentile in (50, 90, 99, 99.9):
+        exact = np.percentile(samples["done"], percentile) * 1e3
+        assert measured.percentile_ms(percentile) == pytest.approx(exact)
+        assert measured.histogram().get_value_at_percentile(percentile) / 1e3 == pytest.approx(exact, rel=2e-3)
 
 
 def test_a_stall_shows_in_the_latency_of_everything_that_was_due_meanwhile(sleeping):
@@ -51,6 +74,52 @@ def test_throughput_counts_answers_to_what_was_sent_before(sleeping):
     with Generator([server.target], payload(b"x"), processes=1) as generator:
         measured = generator.run(Stage(callers=4, duration_s=2, warmup_s=1.5))
     assert measured.images_per_s == pytest.approx(4, rel=0.3)
+
+
+def test_answers_in_batches_are_counted_to_less_than_a_batch():
+    # Two threads answer 8 at a time each 2 seconds: 8 a second. A window's edges cut batches off.
+    bursts = np.concatenate([np.arange(0, 100, 2.0), np.arange(0.7, 100, 2.0)])
+    answers = np.sort(np.concatenate([bursts + late for late in np.linspace(0, 0.01, 8)]))
+    for begin in np.arange(10, 12, 0.1):
+        inside = answers[(answers >= begin) & (answers < begin + 16)]
+        assert rate.steady(inside) == pytest.approx(8, rel=0.02)
+    assert np.isnan(rate.steady([1.0]))
+
+
+def test_what_a_stage_had_measured_survives_an_interruption(sleeping):
+    asked = itertools.count()
+
+    def observe():
+        if next(asked):
+            raise KeyboardInterrupt
+        return {}
+
+    with Generator([sleeping(service_s=0.01).target], payload(b"x"), processes=1) as generator:
+        with pytest.raises(Interrupted) as caught:
+            generator.run(Stage(rate=50, arrivals="constant", duration_s=1.5), observe)
+    measured = caught.value.measured
+    assert measured.duration_s == pytest.approx(1.5)
+    assert 50 < len(measured.ok) <= 75
+
+
+EXECUTED = """
+featserve_executed_batch_size_bucket{le="1.0",model="m",version="1"} 3.0
+featserve_executed_batch_size_bucket{le="2.0",model="m",version="1"} 7.0
+featserve_executed_batch_size_bucket{le="+Inf",model="m",version="1"} 7.0
+featserve_executed_batch_size_bucket{le="1.0",model="m",version="2"} 10.0
+featserve_executed_batch_size_bucket{le="1.0",model="other",version="1"} 100.0
+"""
+PROCESSED = """
+:tensorflow:serving:batching:processed_batch_size_v2{model_name="m",op_name="m/1/encoded",batch_size="1"} 13
+:tensorflow:serving:batching:processed_batch_size_v2{model_name="m",op_name="m/1/encoded",batch_size="2"} 4
+:tensorflow:serving:batching:processed_batch_size_v2{model_name="other",op_name="o",batch_size="2"} 100
+"""
+
+
+@pytest.mark.parametrize("page", [EXECUTED, PROCESSED])
+def test_batch_sizes_are_read_from_either_servers_metrics(page):
+    found = {size: count for size, count in server.executed(page, "m").items() if count}
+    assert found == {"1": 13, "2": 4}
 
 
 def test_no_server_is_an_error_of_every_request(sleeping):

@@ -92,14 +92,18 @@ def _say(axes: Axes, text: str) -> None:
     axes.set_axis_off()
 
 
-def _in_logarithms(axis: Any, low: float, high: float) -> None:
-    """Ticks at 1, 2 and 5 of each power of ten."""
-    axis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
-    axis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
-    axis.set_minor_formatter(matplotlib.ticker.NullFormatter())
+def _in_milliseconds(axes: Axes, values: list[float]) -> None:
+    """A logarithmic axis around the values, with ticks at 1, 2 and 5 of each power of ten."""
+    low, high = min(values, default=1.0) / 1.3, max(values, default=100.0) * 1.3
+    axes.set_ylim(low, high)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(matplotlib.ticker.LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+    axes.yaxis.set_major_formatter(matplotlib.ticker.FormatStrFormatter("%g"))
+    axes.yaxis.set_minor_formatter(matplotlib.ticker.NullFormatter())
 
 
 def _tradeoff(axes: Axes, result: dict[str, Any], old: dict[str, Any] | None, kind: str) -> None:
+    shown: list[float] = []
     for source, style in ((old, "--x"), (result, "-o")):
         if source is None:
             continue
@@ -113,6 +117,7 @@ def _tradeoff(axes: Axes, result: dict[str, Any], old: dict[str, Any] | None, ki
             label = metric.removesuffix("_ms") + ("" if source is result else " before")
             x = [row["images_per_s"][0] for row in rows]
             y = [row[metric][0] for row in rows]
+            shown += [value for row in rows for value in row[metric]]
             if source is not result:
                 axes.plot(x, y, style, color=color, alpha=0.4, label=label)
                 continue
@@ -131,9 +136,9 @@ def _tradeoff(axes: Axes, result: dict[str, Any], old: dict[str, Any] | None, ki
         return
     if "budget_ms" in result:
         axes.axhline(result["budget_ms"], color=_GRAY, linestyle=":", label=f"budget {result['budget_ms']:.0f} ms")
-    axes.set_yscale("log")
-    _in_logarithms(axes.yaxis, *axes.get_ylim())
-    axes.margins(x=0.12, y=0.1)
+        shown.append(result["budget_ms"])
+    _in_milliseconds(axes, shown)
+    axes.margins(x=0.12)
     axes.set_xlabel("images/s answered")
     axes.set_ylabel("latency, ms (bars: range of the rounds)")
     axes.grid(alpha=0.3)
@@ -146,32 +151,34 @@ def _over_time(figure: Any, result: dict[str, Any]) -> None:
     columns = min(len(stages), 4)
     rows = -(-len(stages) // columns)
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    shown: list[float] = []
     for axes, (name, parts) in zip(panels.flat, stages.items(), strict=False):
         for metric in ("p99_ms", "p50_ms"):
             values: dict[float, list[float]] = {}
             for part in parts:
                 points = [(each["t_s"], each[metric]) for each in part["over_time"] if each[metric] is not None]
+                shown += [value for _, value in points]
                 for when, value in points:
                     values.setdefault(when, []).append(value)
                 if points:
                     axes.plot(*zip(*points, strict=True), "-", color=_COLORS[metric], linewidth=0.6, alpha=0.35)
             if values:
                 medians = [(when, statistics.median(found)) for when, found in sorted(values.items())]
-                label = metric.removesuffix("_ms")
-                axes.plot(*zip(*medians, strict=True), ".-", color=_COLORS[metric], linewidth=1.8, label=label)
+                axes.plot(*zip(*medians, strict=True), ".-", color=_COLORS[metric], linewidth=1.8)
         for part in parts:
             failed = [each["t_s"] for each in part["over_time"] if each["errors"]]
             axes.plot(failed, [0.97] * len(failed), "x", color="#c53030", transform=axes.get_xaxis_transform())
         if "budget_ms" in result:
             axes.axhline(result["budget_ms"], color=_GRAY, linestyle=":", linewidth=1)
         axes.set_title(name, fontsize=9, loc="left")
-        axes.set_yscale("log")
         axes.grid(alpha=0.25)
         axes.tick_params(labelsize=8)
     for axes in panels.flat[len(stages) :]:
         axes.set_axis_off()
     first = panels[0][0]
-    _in_logarithms(first.yaxis, *first.get_ylim())
+    for metric in ("p99_ms", "p50_ms"):
+        first.plot([], [], color=_COLORS[metric], label=metric.removesuffix("_ms"))
+    _in_milliseconds(first, shown)
     first.legend(fontsize=8)
     figure.supxlabel("seconds since the load began (dotted: budget of p99; red crosses: failures)", fontsize=9)
     figure.supylabel("latency, ms", fontsize=9)
@@ -180,7 +187,7 @@ def _over_time(figure: Any, result: dict[str, Any]) -> None:
 def _percentiles(axes: Axes, result: dict[str, Any]) -> None:
     stages = result["stages"]
     colors = matplotlib.colormaps["viridis"].resampled(max(len(stages), 2) + 1)
-    low, high = float("inf"), 0.0
+    shown: list[float] = []
     for index, (name, parts) in enumerate(stages.items()):
         histogram = HdrHistogram(LOWEST_US, HIGHEST_US, DIGITS)
         for part in parts:
@@ -192,15 +199,14 @@ def _percentiles(axes: Axes, result: dict[str, Any]) -> None:
         y = [histogram.get_value_at_percentile(100 * share) / 1e3 for share in shares]
         style = "--" if parts[0]["mode"] == "closed" else "-"
         axes.plot([1 / (1 - share) for share in shares], y, style, color=colors(index), label=name)
-        low, high = min(low, *y), max(high, *y)
+        shown += y
     if not axes.has_data():
         _say(axes, "nothing was answered")
         return
     axes.set_xscale("log")
     axes.set_xticks([1 / (1 - share) for share in _NINES], [f"{100 * share:g}" for share in _NINES])
     axes.xaxis.set_minor_locator(matplotlib.ticker.NullLocator())
-    axes.set_yscale("log")
-    _in_logarithms(axes.yaxis, low, high)
+    _in_milliseconds(axes, shown)
     axes.set_xlabel("percentile of the answered requests")
     axes.set_ylabel("latency, ms")
     axes.grid(alpha=0.3)

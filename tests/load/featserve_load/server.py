@@ -215,7 +215,7 @@ class Batches:
     """Sizes of the batches that servers executed, from one look to the next, as their metrics tell."""
 
     def __init__(self, addresses: Sequence[str], model: str) -> None:
-        self._addresses = addresses
+        self._addresses = list(dict.fromkeys(addresses))
         self._model = model
         self._last: dict[str, float] | None = None
 
