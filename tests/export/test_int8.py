@@ -86,8 +86,8 @@ def inception(x):
     return tf.nn.relu(convolve(tf.nn.max_pool2d(joined, 2, 2, "VALID"), 16, 3))
 
 
-def padded(x):
-    x = tf.nn.relu(convolve(tf.pad(x, [(0, 0), (3, 3), (3, 3), (0, 0)]), 16, 7, 2, "VALID"))
+def padded(x, channels=16):
+    x = tf.nn.relu(convolve(tf.pad(x, [(0, 0), (3, 3), (3, 3), (0, 0)]), channels, 7, 2, "VALID"))
     return tf.nn.max_pool2d(tf.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)]), 3, 2, "VALID")
 
 
@@ -105,7 +105,8 @@ PATTERNS = {
     "linear residual": (linear_residual, {"conv": 3, "sums": 1}),
     "projected residual": (projected_residual, {"conv": 4, "sums": 1}),
     "pooling and concatenation": (inception, {"conv": 4, "QuantizedAvgPool": 1, "QuantizedMaxPool": 1, "ConcatV2": 1}),
-    "explicit padding": (padded, {"conv": 1, "QuantizedMaxPool": 1}),
+    "explicit padding": (padded, {"conv": 1, "Bitcast": 2, "QuantizedMaxPool": 1}),
+    "padding of channels that fill no words": (lambda x: padded(x, 12), {"conv": 1, "MaxPool": 1}),
     "matrix product": (dense, {"conv": 2}),
 }
 _ALWAYS = {"Const", "Placeholder", "QuantizeV2", "Dequantize", "Identity", "Mul", "AddV2", "Sub", "Pad", "Reshape"}

@@ -137,7 +137,11 @@ def _match(graph: FloatGraph, node: node_def_pb2.NodeDef, taken: set[str], summa
         strides = (node.attr["strides"].list.i[1], node.attr["strides"].list.i[2])
         padding = _padding(graph, node, kernel)
         pad = graph.nodes[producer(source)]
-        if pad.op == "Pad" and node.attr["padding"].s == b"VALID" and (zeros := _spatial(graph, pad)) is not None:
+        if (
+            pad.op == "Pad"
+            and node.attr["padding"].s == b"VALID"
+            and (zeros := spatial_padding(graph, pad)) is not None
+        ):
             source, padding = tensor_name(pad.input[0]), zeros
             if graph.only_reader(pad.name) is not None:
                 members.append(pad.name)
@@ -174,7 +178,8 @@ def _can_be_summand(
     return not any(graph.follows(other, addition) for other in others)
 
 
-def _spatial(graph: FloatGraph, pad: node_def_pb2.NodeDef) -> Padding | None:
+def spatial_padding(graph: FloatGraph, pad: node_def_pb2.NodeDef) -> Padding | None:
+    """The zeros that a `Pad` adds above, below, left and right; None where it pads anything else."""
     amounts = graph.constant(pad.input[1])
     if amounts is None or amounts.shape != (4, 2) or amounts[[0, 3]].any():
         return None

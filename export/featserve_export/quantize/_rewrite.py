@@ -9,7 +9,8 @@ the bias of the layer that reads it: both exact, and all eight bits are used. So
     Conv2D, MatMul [+ BiasAdd] [+ Relu | Relu6]            _FusedQuantizedConv2D          BiasAdd, Relu, Requantize
     the same + Add of another tensor [+ Relu | Relu6]      _FusedQuantizedConv2D          BiasAdd, Sum, Relu, Requantize
     DepthwiseConv2dNative [+ BiasAdd] [+ Relu | Relu6]     _FusedQuantizedDepthwiseConv2D BiasAdd, Relu, Requantize
-    MaxPool, AvgPool, ConcatV2, Pad of eight-bit tensors   QuantizedMaxPool, QuantizedAvgPool, ConcatV2, Pad
+    MaxPool, AvgPool, ConcatV2 of eight-bit tensors        QuantizedMaxPool, QuantizedAvgPool, ConcatV2
+    Pad of an eight-bit tensor                             Bitcast, Pad of int64, Bitcast
 
 Saturation at 255 is ReLU6's upper bound. The kernels are oneDNN's (tensorflow/core/kernels/mkl/mkl_conv_ops.cc).
 """
@@ -23,12 +24,13 @@ from tensorflow.core.framework import graph_pb2, node_def_pb2
 
 from ._graph import Array, FloatGraph, producer, tensor_name
 from ._guard import add_guard
-from ._layers import NO_PADDING, Layer, Padding
+from ._layers import NO_PADDING, Layer, Padding, spatial_padding
 from ._ranges import Range
 from ._rounding import WEIGHT_LEVELS, Rounder
 from ._writer import GraphWriter
 
 SWITCH = "int8/switch"
+_WORD = 8
 
 
 @dataclass(frozen=True)
@@ -243,6 +245,21 @@ class _Rewriter:
         sizes = self._writer.constant(f"{name}/shape", np.array(shape), tf.int32)
         return self._writer.add(name, "Reshape", [values, sizes], T=tf.quint8, Tshape=tf.int32)
 
+    def _pad(self, name: str, values: str, node: node_def_pb2.NodeDef) -> None:
+        """Pads eight channels as one int64: one by one they take twenty times as long."""
+        padding = spatial_padding(self._graph, node) or NO_PADDING
+        height, width, channels = self._sides(node)
+        wide = self._reshape(f"{name}/eights", values, (-1, height, width, channels // _WORD, _WORD))
+        words = self._writer.add(f"{name}/words", "Bitcast", [wide], T=tf.quint8, type=tf.int64)
+        amounts = self._writer.constant(f"{name}/amounts", np.array([(0, 0), *padding, (0, 0)]), tf.int32)
+        words = self._writer.add(f"{name}/pad", "Pad", [words, amounts], T=tf.int64, Tpaddings=tf.int32)
+        wide = self._writer.add(f"{name}/bytes", "Bitcast", [words], T=tf.int64, type=tf.quint8)
+        self._reshape(name, wide, (-1, height + sum(padding[0]), width + sum(padding[1]), channels))
+
+    def _sides(self, pad: node_def_pb2.NodeDef) -> tuple[int, ...]:
+        """Height, width and channels of what is padded, 0 where they are not fixed."""
+        return tuple(side or 0 for side in (self._graph.shape(pad.input[0]) or (0,) * 4)[1:])
+
     def _emit_eight_bit(self, node: node_def_pb2.NodeDef) -> bool:
         """Keeps pooling, concatenation and padding of eight-bit tensors in eight bits."""
         values = [self._eight.get(tensor_name(name)) for name in _eight_bit_inputs(node)]
@@ -262,6 +279,8 @@ class _Rewriter:
                 strides=list(node.attr["strides"].list.i),
                 padding=node.attr["padding"].s,
             )
+        elif node.op == "Pad":
+            self._pad(name, first.name, node)
         else:
             rest = node.input[len(values) :]
             for operand in rest:
@@ -276,7 +295,9 @@ class _Rewriter:
 
     def _has_eight_bit_form(self, node: node_def_pb2.NodeDef, first: _Eight) -> bool:
         if node.op == "Pad":
-            return not first.offset.any()
+            sides = self._sides(node)
+            whole = all(sides) and sides[-1] % _WORD == 0
+            return whole and not first.offset.any() and spatial_padding(self._graph, node) is not None
         if node.op == "ConcatV2":
             axis = self._graph.constant(node.input[-1])
             return axis is not None and int(axis) in (3, -1)
