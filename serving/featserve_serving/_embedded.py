@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from . import _logging
+from . import _logging, _ports
 from ._errors import SetupError
 from ._flags import FLAGS, For, Settings
 
@@ -28,6 +28,7 @@ def serve(settings: Settings) -> int:
     if settings.text("log_format") not in _logging.FORMATS:
         raise SetupError(f"--log_format expects {' or '.join(_logging.FORMATS)}")
     _logging.configure(settings.text("log_format"))
+    _ports.raise_descriptor_limit()
     both = settings.whole("tensorflow_session_parallelism")
     session = SessionOptions(
         tags=tuple(settings.text("saved_model_tags").split(",")),

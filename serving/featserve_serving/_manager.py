@@ -434,8 +434,15 @@ class ModelManager:
                     servable.close()
                     raise
             except Exception as exc:
-                _LOGGER.error("model %s: version %d did not load", version.name, version.number, exc_info=exc)
                 version.error_code, version.error_message = _load_error(exc, version)
+                foreseen = isinstance(exc, (tf.errors.OpError, OSError, _errors.RequestError))
+                _LOGGER.error(
+                    "model %s: version %d did not load: %s",
+                    version.name,
+                    version.number,
+                    version.error_message,
+                    exc_info=None if foreseen else exc,
+                )
                 continue
             version.error_code, version.error_message = 0, ""
             version.servable = servable

@@ -1,13 +1,18 @@
-"""Ports, and why one cannot be had."""
+"""Ports: why one cannot be had, and how many connections it may hold."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import resource
 import socket
 
 from ._errors import SetupError
 
 _BACKLOG = 128
+#: Descriptors that are not connections: files of models being loaded, the log, gRPC's own.
+_OTHER_DESCRIPTORS = 128
+_MAX_CONNECTIONS = 4096
 _REMEDIES = {
     errno.EACCES: "a port below 1024 needs the right to it (CAP_NET_BIND_SERVICE): choose one from 1024 on",
     errno.EADDRNOTAVAIL: "choose an address of this machine, or 0.0.0.0 for all of them",
@@ -33,3 +38,18 @@ def listen(address: str, protocol: str) -> socket.socket:
         remedy = _REMEDIES.get(getattr(exc, "errno", None) or 0, "choose another port, or 0 for any free one")
         raise SetupError(f"cannot listen on {address} for {protocol}: {reason}; {remedy}") from exc
     return listener
+
+
+def raise_descriptor_limit() -> None:
+    """Let this process have as many descriptors as it may: each connection is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def max_connections() -> int:
+    """Return how many connections one of the two ports may hold without starving the other."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    return min(_MAX_CONNECTIONS, max(1, (soft - _OTHER_DESCRIPTORS) // 2))

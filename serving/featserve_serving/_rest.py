@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from . import _calls, _errors, _examples, _json_answers, _json_requests, _servicers
+from ._connections import Connection
 from ._handlers import Handlers
 from ._manager import ModelRef
 from ._metrics import Metrics
@@ -130,12 +131,15 @@ class RestApi:
             seconds = -(-pool.retry_after_ms() // 1000)
             return _later(_errors.ResourceExhausted("The server is at its limit of requests."), seconds)
         try:
-            body = await self._body(request)
+            body = await asyncio.wait_for(self._body(request), self._options.timeout_s)
         except ClientDisconnect:
             return Response(status_code=499)
+        except asyncio.TimeoutError:
+            text = f"The request did not arrive within {self._options.timeout_s:g} s."
+            return _last(_json(_json_answers.error(text), 408))
         if body is None:
             text = f"The request is larger than {self._options.max_body_bytes} bytes."
-            return _json(_json_answers.error(text), 413)
+            return _last(_json(_json_answers.error(text), 413))
         call = _calls.Call(
             method=found["method"] if found else "",
             entrypoint=_ENTRYPOINT,
@@ -234,7 +238,7 @@ class RestServer:
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -284,6 +288,12 @@ def _failure(exc: _errors.RequestError) -> Response:
 def _later(exc: _errors.RequestError, seconds: int) -> Response:
     response = _failure(exc)
     response.headers["retry-after"] = str(seconds)
+    return response
+
+
+def _last(response: Response) -> Response:
+    """Close the connection after an answer to a request that was not read to its end."""
+    response.headers["connection"] = "close"
     return response
 
 

@@ -26,7 +26,7 @@ from ._interceptors import CallInterceptor
 from ._manager import ManagerOptions, ModelManager
 from ._metrics import Metrics
 from ._pools import BoundedPool
-from ._ports import listen
+from ._ports import listen, max_connections
 from ._rest import RestApi, RestOptions, RestServer
 from ._servicers import MODEL_SERVICE, PREDICTION_SERVICE, ModelServicer, PredictionServicer, method_handlers
 
@@ -38,6 +38,8 @@ _METRICS_PATH = "/monitoring/prometheus/metrics"
 _SPARE_CALLS = 256
 #: Calls at once on one connection.
 _MAX_STREAMS = 512
+#: Time that a connection may take to speak HTTP/2, TLS included.
+_HANDSHAKE_TIMEOUT_MS = 10_000
 #: A moment without a new call, and how long to wait for one before stopping regardless.
 _QUIET_S, _MAX_QUIET_WAIT_S = 0.02, 2.0
 
@@ -211,6 +213,8 @@ class Server:
                 ("grpc.max_send_message_length", -1),
                 # gRPC cancels calls at random once 1,000 wait to be accepted: a client holds back what is over this.
                 ("grpc.max_concurrent_streams", _MAX_STREAMS),
+                ("grpc.max_allowed_incoming_connections", max_connections()),
+                ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),
                 ("grpc.so_reuseport", 0),
                 *self._options.grpc_arguments,
             ),

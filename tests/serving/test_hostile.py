@@ -1,14 +1,16 @@
 """Requests made to hurt: the server lives on, tells nothing about itself, and touches no file for them."""
 
+import dataclasses
 import gc
 import http.client
+import socket
 import sys
 import threading
 
 import grpc
 import numpy as np
 import pytest
-from featserve_serving import create_server
+from featserve_serving import _connections, create_server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2
@@ -230,3 +232,46 @@ def test_labels_of_metrics_are_bounded(server, caller):
     _, page = post(server, "/monitoring/prometheus/metrics", b"", method="GET")
     assert "invented" not in page and 'model="(unknown)"' in page
     assert sys.getsizeof(page) < 1 << 20
+
+
+def connect(server):
+    return socket.create_connection(("127.0.0.1", server.rest_port), timeout=60)
+
+
+def test_http_callers_that_bring_no_request_are_let_go(server, monkeypatch):
+    monkeypatch.setattr(_connections, "HEADER_TIMEOUT_S", 0.2)
+    with connect(server) as silent, connect(server) as slow, connect(server) as kept:
+        slow.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n")
+        kept.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n\r\n")
+        answer = b""
+        while not answer.endswith(b"\n}\n"):
+            answer += kept.recv(1 << 16)
+        kept.sendall(b"GET /v1/")
+        for connection in (silent, slow, kept):
+            assert ended(connection)
+
+
+def test_a_body_that_does_not_come_is_not_waited_for(server, monkeypatch):
+    options = dataclasses.replace(server._rest_api._options, timeout_s=0.2)
+    monkeypatch.setattr(server._rest_api, "_options", options)
+    with connect(server) as slow:
+        slow.sendall(b"POST /v1/models/adder:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        answer = b""
+        while part := slow.recv(1 << 16):
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 0.2 s" in answer
+
+
+def test_http_connections_are_bounded(server, monkeypatch):
+    monkeypatch.setattr(_connections, "max_connections", lambda: 2)
+    with connect(server) as first, connect(server), connect(server) as third:
+        assert ended(third)
+        first.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert first.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
+def ended(connection):
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
