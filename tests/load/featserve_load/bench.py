@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import time
@@ -84,6 +85,7 @@ def main(argv: Sequence[str]) -> int:
             parser.error(f"expected models of {', '.join(tables.MODELS)}, received {', '.join(sorted(unknown))}")
     if options.rounds < 1 or not options.seconds > 0:
         parser.error("--rounds is at least 1 and --seconds above 0")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     failed, absent = [], []
     for name in names:
         heading, measure = SECTIONS[name]

@@ -253,12 +253,12 @@ class Generator:
         recent = samples[(samples["done"] > now - 2)]
         good = recent[recent["code"] == 0]
         took = (good["done"] - good["due"]) * 1e3
-        p50, p99 = np.percentile(took, [50, 99]) if len(took) else (np.nan, np.nan)
+        p50, p99 = [f"{ms:.1f}" for ms in np.percentile(took, [50, 99])] if len(took) else ("–", "–")
         failed = int(np.count_nonzero(samples["code"]))
         rate = len(good) * self._payload.images_per_request / 2
         print(
             f"\r\x1b[K{stage.name:>18}  {max(0.0, end - now):4.0f} s left  {rate:7.1f} images/s  "
-            f"p50 {p50:6.1f} ms  p99 {p99:6.1f} ms  errors {failed}",
+            f"p50 {p50:>6} ms  p99 {p99:>6} ms  errors {failed}",
             end="",
             file=sys.stderr,
             flush=True,

@@ -157,6 +157,8 @@ def main(argv: Sequence[str]) -> int:
         study.enqueue_trial(dataclasses.asdict(default))
         study.enqueue_trial(dataclasses.asdict(dataclasses.replace(default, largest=4)))
         study.enqueue_trial(dataclasses.asdict(dataclasses.replace(default, intra_op=1)))
+        for other in sorted(set(sources) - {precision}):
+            study.enqueue_trial(dataclasses.asdict(dataclasses.replace(default, precision=other)))
         try:
             study.optimize(objective, n_trials=options.trials)
         except KeyboardInterrupt:
@@ -179,9 +181,10 @@ def main(argv: Sequence[str]) -> int:
     config = options.out / f"{options.model}.batching.config"
     config.write_text(_table(options.model, budget, rows, winner) + winner.settings.config())
     flags = options.out / f"{options.model}.flags"
-    flags.write_text("\n".join(winner.settings.flags()) + "\n")
+    flags.write_text(" ".join(winner.settings.flags()) + "\n")
     version = deployment.export("--rebatch", str(sources[winner.settings.precision]), "--batching", str(config))
     print(f"{winner.best_known:.1f} images/s within p99 {budget:.0f} ms: {config}, {flags}, {version}")
+    print(f"serve it: featserve-serve --model_root {options.model_root} $(cat {flags})")
     return 0
 
 
