@@ -448,9 +448,9 @@ def _load(
         nonlocal length
         if length is None:
             images = generator.images_per_request
-            probe = _answered(generator, Stage(callers=callers, duration_s=1.5, timeout_s=120))
-            # The mean of an answer's time tells a speed even if hardly one came within the probe.
-            speed = callers * images / max(float(probe.latencies_s.mean()), 1e-6)
+            probe = _answered(generator, Stage(callers=callers, duration_s=1.5, warmup_s=0, timeout_s=120))
+            # Until the last answer: a slow model gives hardly one within the time.
+            speed = len(probe.samples) * images / float(probe.samples["done"].max())
             length = _Length(options.seconds, callers, images, speed)
         stage = Stage(callers=callers, duration_s=length.seconds, warmup_s=length.warmup_s, timeout_s=120)
         found = _answered(generator, stage)
