@@ -36,8 +36,10 @@ _HEALTH_SERVICES = ("", "ModelService", "PredictionService", MODEL_SERVICE, PRED
 _METRICS_PATH = "/monitoring/prometheus/metrics"
 #: Calls of all kinds together: beyond it gRPC itself refuses, before any Python runs.
 _SPARE_CALLS = 256
-#: Calls at once on one connection.
+#: Calls at once on one connection: a client holds back what is over it.
 _MAX_STREAMS = 512
+#: Calls that wait to be accepted or refused; each may hold 64 KiB that its client was allowed to send.
+_MAX_UNACCEPTED = 8192
 #: Time that a connection may take to speak HTTP/2, TLS included.
 _HANDSHAKE_TIMEOUT_MS = 10_000
 #: A moment without a new call, and how long to wait for one before stopping regardless.
@@ -211,7 +213,9 @@ class Server:
             options=(
                 ("grpc.max_receive_message_length", self._options.max_message_bytes),
                 ("grpc.max_send_message_length", -1),
-                # gRPC cancels calls at random once 1,000 wait to be accepted: a client holds back what is over this.
+                # By itself gRPC cancels calls at random once 1,000 wait to be accepted; no client retries CANCELLED.
+                ("grpc.server.max_pending_requests", _MAX_UNACCEPTED),
+                ("grpc.server.max_pending_requests_hard_limit", _MAX_UNACCEPTED),
                 ("grpc.max_concurrent_streams", _MAX_STREAMS),
                 ("grpc.max_allowed_incoming_connections", max_connections()),
                 ("grpc.server_handshake_timeout_ms", _HANDSHAKE_TIMEOUT_MS),

@@ -137,3 +137,13 @@ def test_a_request_over_the_limit_is_refused_and_costs_no_memory(publish, base_p
         urllib.request.urlopen(f"http://127.0.0.1:{rest_port}/v1/models/adder:predict", b" " * (8 << 20), timeout=60)
     assert psutil.Process(process.pid).memory_info().rss - before < 32 << 20
     assert client.predict(1.0) == (2, 1)
+
+
+def test_thousands_of_calls_at_once_are_refused_and_none_is_cancelled(small_server, caller, gate, occupy):
+    accepted = occupy(small_server, 6)
+    clients = [caller(small_server, options=[("grpc.use_local_subchannel_pool", 1)]) for _ in range(8)]
+    predict = [client.channel.unary_unary("/tensorflow.serving.PredictionService/Predict") for client in clients]
+    calls = [predict[number % len(predict)].future(b"", timeout=120) for number in range(3000)]
+    assert {call.code() for call in calls} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+    gate.set()
+    assert all(answer.result() for answer in accepted)
