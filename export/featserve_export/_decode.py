@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from featserve_export._crc32 import crc32
 from featserve_export._guards import check_image_bytes, first_problem, refuse, size_checks, text
+from featserve_export._lzw import codes_make_sense
 from featserve_export._resize import resize_images
 
 _T = TypeVar("_T")
@@ -384,7 +385,8 @@ def _four(name: bytes) -> int:
 def _gif(file: _File, max_pixels: int) -> tf.Tensor:
     """Keeps the first picture: TensorFlow would decode all of them, and lay out a canvas for the largest."""
     head = 13 + _color_table_size(file.read(10, 1)[0])
-    at, image, end = _walk_gif(file, head)
+    at, image, end, blocks = _walk_gif(file, head)
+    bits = file.read(image + 10 + _color_table_size(file.read(image + 9, 1)[0]), 1)[0]
     width, height = file.little(6, 2), file.little(8, 2)
     left, top = file.little(image + 1, 2), file.little(image + 3, 2)
     frame_width, frame_height = file.little(image + 5, 2), file.little(image + 7, 2)
@@ -396,6 +398,10 @@ def _gif(file: _File, max_pixels: int) -> tf.Tensor:
                 text("expected a whole GIF, received one that breaks at byte ", at, f": {_RESEND}"),
             ),
             *size_checks(height, width, max_pixels),
+            (
+                _any_of(bits, range(2, 9)) & codes_make_sense(_joined(file, blocks), tf.clip_by_value(bits, 2, 8)),
+                text(f"expected a GIF whose pixels decompress, received one that does not: {_RESEND}"),
+            ),
             (
                 tf.equal(left + top, 0) & tf.equal(frame_width, width) & tf.equal(frame_height, height),
                 text(
@@ -419,15 +425,26 @@ def _gif(file: _File, max_pixels: int) -> tf.Tensor:
     return tf.io.decode_gif(contents)[0]
 
 
+def _joined(file: _File, blocks: tf.Tensor) -> tf.Tensor:
+    """The bytes of sub-blocks, which each start with their length."""
+    lengths = tf.cast(tf.gather(file.padded, blocks), tf.int32)
+    before = tf.cumsum(lengths, exclusive=True)
+    total = tf.reduce_sum(lengths)
+    return tf.gather(file.padded, tf.range(total) + tf.repeat(blocks + 1 - before, lengths))
+
+
 def _color_table_size(flags: tf.Tensor) -> tf.Tensor:
     return tf.where(flags >= 128, 3 * tf.bitwise.left_shift(2, tf.bitwise.bitwise_and(flags, 7)), 0)
 
 
-def _walk_gif(file: _File, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Finds the first picture. `at` is where the walk ended, `end` is 0 where the file breaks off."""
+def _walk_gif(file: _File, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Finds the first picture and where its sub-blocks start.
+
+    `at` is where the walk ended, `end` is 0 where the file breaks off.
+    """
     max_steps = 64 + file.size // 128
 
-    def step(steps, at, image, inside, end, going):  # type: ignore[no-untyped-def]
+    def step(steps, at, image, inside, end, blocks, going):  # type: ignore[no-untyped-def]
         kind, *rest = file.read(at, 10)
         is_image = ~inside & tf.equal(kind, 0x2C)
         is_extension = ~inside & tf.equal(kind, 0x21)
@@ -443,18 +460,21 @@ def _walk_gif(file: _File, head: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Te
             tf.where(is_image & sound, at, image),
             is_image | is_extension | (inside & ~is_last),
             tf.where(done & sound, at + 1, end),
+            blocks.write(steps, tf.where(inside & sound & (image > 0), at, 0)),
             sound & ~done,
         )
 
-    def going(steps, at, image, inside, end, going):  # type: ignore[no-untyped-def]
-        del at, image, inside, end
+    def going(steps, at, image, inside, end, blocks, going):  # type: ignore[no-untyped-def]
+        del at, image, inside, end, blocks
         return going & (steps < max_steps)
 
     zero = tf.constant(0)
-    _, at, image, _, end, _ = tf.while_loop(
-        going, step, (zero, head, zero, tf.constant(False), zero, tf.constant(True)), parallel_iterations=1
+    blocks = tf.TensorArray(tf.int32, size=max_steps, element_shape=())
+    steps, at, image, _, end, blocks, _ = tf.while_loop(
+        going, step, (zero, head, zero, tf.constant(False), zero, blocks, tf.constant(True)), parallel_iterations=1
     )
-    return at, image, end
+    starts = blocks.stack()[:steps]
+    return at, image, end, tf.boolean_mask(starts, starts > 0)
 
 
 def _bmp(file: _File, max_pixels: int) -> tf.Tensor:

@@ -141,6 +141,20 @@ def test_only_the_first_picture_of_a_gif_is_read(decode):
     assert_equal_to_pillow(decode, still[:-1] + others + b";")
 
 
+def test_gif_codes_that_mean_nothing_yet_are_refused(decode):
+    gif = corpus.encode(Image.fromarray(corpus.photo(np.random.default_rng(0), 60, 60)).quantize(64), format="GIF")
+    rng = np.random.default_rng(1)
+    start = gif.index(b"\x2c\0\0\0\0\x3c\0\x3c\0") + 12
+    refused = 0
+    for _ in range(60):
+        damaged = bytearray(gif)
+        damaged[rng.integers(start, len(gif) - 2)] ^= 1 << rng.integers(8)
+        if corpus.pillow_pixels(bytes(damaged)) is None:
+            refusal(decode, bytes(damaged))
+            refused += 1
+    assert refused > 10
+
+
 def test_damaged_gif_data_is_refused(decode):
     gif = corpus.encode(Image.fromarray(corpus.photo(np.random.default_rng(0), 20, 20)).quantize(64), format="GIF")
     head = gif.index(b"\x2c\0\0\0\0\x14\0\x14\0") + 10

@@ -9,8 +9,8 @@ from . import corpus
 from .session import SavedFunction
 
 COUNT = 3000
-# giflib and libwebp pass over some damage in compressed data that Pillow reports.
-LENIENT = {"gif", "webp"}
+# libwebp passes over some damage in compressed data that Pillow reports.
+LENIENT = {"webp"}
 
 
 @pytest.fixture(scope="module")
