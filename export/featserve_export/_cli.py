@@ -91,6 +91,13 @@ def _parser() -> argparse.ArgumentParser:
         "--calibration-images", type=int, default=64, metavar="N", help="how many of them (default: %(default)s)"
     )
     parser.add_argument(
+        "--device",
+        default="cpu",
+        metavar="cpu|any",
+        help="where the backbone runs: cpu, for which servers then optimise it, or any, which lets a GPU take it "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--max-pixels", type=int, default=50_000_000, metavar="N", help="refuse larger images (default: %(default)s)"
     )
     parser.add_argument("--preprocess", metavar="NAME|none", help="for a model file: whose preprocess_input it wants")
@@ -143,6 +150,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
             preprocess=options.preprocess,
             calibrate=options.calibrate,
             calibration_images=options.calibration_images,
+            device=options.device,
             progress=progress,
         )
     if measured := report.manifest.get("precision_measured"):

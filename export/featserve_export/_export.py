@@ -12,7 +12,7 @@ from typing import Any
 from ._batching import Batching, default_batching
 from ._classifier import load_classifier
 from ._errors import InvalidOptionError
-from ._frozen import FrozenGraph, freeze
+from ._frozen import DEVICES, FrozenGraph, freeze
 from ._golden import Closeness, Golden, closeness_report, make_golden, verify
 from ._grouped import replace_grouped_convolutions
 from ._manifest import FORMAT, describe_signatures, dump_manifest, package_versions, write_manifest
@@ -64,6 +64,7 @@ def export_backbone(
     preprocess: str | None = None,
     calibrate: str | Path | None = None,
     calibration_images: int = 64,
+    device: str = "cpu",
     progress: Progress = silent,
 ) -> ExportReport:
     """Writes `<model_root>/<model_name>/<version>` and proves that it gives the live Keras model's activations.
@@ -86,6 +87,7 @@ def export_backbone(
         preprocess: for a model file: whose `preprocess_input` it wants, or `none`.
         calibrate: for `int8`, and for `auto` to try it: a directory or glob of photos like those to be served.
         calibration_images: how many of them are used.
+        device: `cpu`, for which servers then optimise the backbone, or `any`, which lets a GPU take it.
         progress: called with each stage's name, the steps done and the steps in all (0 where it has none).
 
     Returns:
@@ -97,7 +99,7 @@ def export_backbone(
         VerificationError: the export differs from the live model; nothing is left behind.
         ExportError: the model root cannot be written; nothing is left behind.
     """
-    _check_options(interpolation, precision, calibrate, model_name, version, max_pixels, image_size)
+    _check_options(interpolation, precision, calibrate, model_name, version, max_pixels, image_size, device)
     if version is not None and model_name is not None:
         check_free(Path(model_root) / model_name / str(version))
     progress(f"building {backbone}", 0, 0)
@@ -153,6 +155,7 @@ def export_backbone(
         },
         "pooling": pooling,
         "precision": chosen.precision,
+        "device": device,
         "batching": (batching or default_batching()).as_dict(),
         "versions": package_versions(),
         **chosen.notes,
@@ -182,7 +185,10 @@ def _check_options(
     version: int | None,
     max_pixels: int,
     image_size: tuple[int, int] | None,
+    device: str,
 ) -> None:
+    if device not in DEVICES:
+        raise InvalidOptionError(f"expected device {' or '.join(DEVICES)}, received {device!r}")
     if interpolation is not None and interpolation not in INTERPOLATIONS:
         raise InvalidOptionError(f"expected interpolation {', '.join(INTERPOLATIONS)}, received {interpolation!r}")
     if precision not in PRECISIONS:
@@ -211,7 +217,7 @@ def _write(
         progress("writing and proving the SavedModel", 0, 0)
         manifest["version"] = int(directory.name)
         prefix = f"{manifest['model']}/{manifest['version']}"
-        write_saved_model(staging, graphs, pixels, batching, dump_manifest(manifest), prefix)
+        write_saved_model(staging, graphs, pixels, batching, dump_manifest(manifest), prefix, manifest["device"])
         closeness = verify(staging, golden, manifest["precision"])
         manifest["closeness"] = closeness_report(closeness)
         rewrite(staging, dump_manifest(manifest), batching, prefix)

@@ -15,6 +15,8 @@ from tensorflow.python.grappler import tf_optimizer
 from ._fold import fold_affine_chains, producer
 
 INPUT_NAME = "images"
+#: Where the backbone may run, by the name of TensorFlow's device; None leaves it to the server.
+DEVICES = {"cpu": "/device:CPU:0", "any": None}
 # A server keeps several copies of a graph for each signature, and one of a variable. Convolutions gain from constant
 # kernels, which oneDNN rearranges once; dense layers gain nothing.
 _LARGE_KERNEL_BYTES = 8 << 20
@@ -60,18 +62,23 @@ class FrozenGraph:
             name: tf.make_ndarray(tensor) for name, tensor in tensors.items() if tensor.ByteSize() > _LARGE_KERNEL_BYTES
         }
 
-    def run_on(self, images: tf.Tensor, kernels: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
-        """Imports the graph over `images`, with `kernels` in place of constants, and returns the layers in order."""
+    def run_on(self, images: tf.Tensor, kernels: Mapping[str, tf.Tensor], device: str) -> list[tf.Tensor]:
+        """Imports the graph over `images`, with `kernels` in place of constants, and returns the layers in order.
+
+        On `cpu` a server's optimiser fuses biases, activations and sums into the convolutions before them. Inside a
+        batched function it does so only where the nodes say so themselves.
+        """
         graph_def = graph_pb2.GraphDef(versions=self.graph_def.versions, library=self.graph_def.library)
         graph_def.node.extend(node for node in self.graph_def.node if node.name not in kernels)
-        return list(
-            tf.graph_util.import_graph_def(
-                graph_def,
-                input_map={f"{name}:0": tensor for name, tensor in {INPUT_NAME: images, **kernels}.items()},
-                return_elements=[f"{node}:0" for node in self.outputs.values()],
-                name="backbone",
+        with tf.device(DEVICES[device]):
+            return list(
+                tf.graph_util.import_graph_def(
+                    graph_def,
+                    input_map={f"{name}:0": tensor for name, tensor in {INPUT_NAME: images, **kernels}.items()},
+                    return_elements=[f"{node}:0" for node in self.outputs.values()],
+                    name="backbone",
+                )
             )
-        )
 
 
 def _ancestors(graph_def: graph_pb2.GraphDef, names: Iterable[str]) -> set[str]:
@@ -162,6 +169,9 @@ def optimize(graph_def: graph_pb2.GraphDef, outputs: Sequence[str], *, bfloat16:
     rewrites.fail_on_optimizer_errors = True
     if bfloat16:
         rewrites.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
+    else:
+        # It moves a residual sum in front of the shift that is to be folded into the convolution.
+        rewrites.arithmetic_optimization = rewriter_config_pb2.RewriterConfig.OFF
     graph = tf.Graph()
     with graph.as_default():
         tf.graph_util.import_graph_def(graph_def, name="")

@@ -72,6 +72,7 @@ def write_saved_model(
     batching: Batching,
     manifest: str,
     queue_prefix: str,
+    device: str,
 ) -> None:
     """Writes every signature of a version as one graph.
 
@@ -82,6 +83,7 @@ def write_saved_model(
         batching: the queues' parameters.
         manifest: JSON text that the signature `manifest` answers.
         queue_prefix: the model's name and version.
+        device: where the backbone may run: `cpu` or `any`.
     """
     layers = tuple(graphs[0].outputs)
     served: saved_model.Signatures = {}
@@ -89,7 +91,7 @@ def write_saved_model(
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         limit = tf.constant(batching.max_request_images, name=REQUEST_LIMIT_NODE)
         for index, graph in enumerate(graphs):
-            features = _batched(graph, f"backbone_{index}", kernels)
+            features = _batched(graph, f"backbone_{index}", kernels, device)
             for suffix, wanted in layer_sets(layers).items():
                 if _cheapest(graphs, wanted) is graph:
                     served |= _base_signatures(suffix, wanted, features, pixels, limit)
@@ -143,11 +145,11 @@ def _base_signatures(
     return signatures
 
 
-def _batched(graph: FrozenGraph, name: str, kernels: _Kernels) -> _Features:
+def _batched(graph: FrozenGraph, name: str, kernels: _Kernels, device: str) -> _Features:
     large = graph.large_kernels()
 
     def backbone(images: tf.Tensor, *values: tf.Tensor) -> list[tf.Tensor]:
-        return graph.run_on(images, dict(zip(large, values, strict=True)))
+        return graph.run_on(images, dict(zip(large, values, strict=True)), device)
 
     backbone.__name__ = name
     function = tf.function(backbone, autograph=False).get_concrete_function(
