@@ -105,7 +105,7 @@ class Stream:
         self._in_flight = 0
         self._taken = 0
         self._given = 0
-        self._image_bytes = 0.0
+        self._image_bytes = READ_AHEAD_BYTES / 8  # little is read ahead before it is known how large they are
         self._most_rows = 2 * concurrency * planner.limits.max_request_images
         self._last_answer = time.monotonic()
         self.window = Window(concurrency)
@@ -115,9 +115,9 @@ class Stream:
     @property
     def room(self) -> int:
         """Inputs that may be read now: results that wait for their turn, or for the caller, count against it."""
-        if self.input_ended or len(self._pieces) > self.window.limit:
-            return 0
         ahead = max(1, min(READ_AHEAD, READ_AHEAD_BYTES // max(int(self._image_bytes), 1)))
+        if self.input_ended or len(self._pieces) > min(self.window.limit, ahead):
+            return 0
         return min(ahead, self._most_rows - (self._taken - self._given))
 
     @property

@@ -153,25 +153,28 @@ def test_errors_of_the_source_are_raised(small: FeatureClient, server: FakeServe
     asyncio.run(main())
 
 
-def test_closed_early_it_waits_for_nothing(small: FeatureClient, server: FakeServer) -> None:
+def test_ended_early_it_waits_for_no_answer(small: FeatureClient, server: FakeServer) -> None:
     hold, held = threading.Event(), threading.Event()
 
     def before(request: wire.PredictRequest, count: int) -> None:
-        if count > 1:
+        if count > 0:
             held.set()
             hold.wait(60)
 
+    def source() -> Iterator[bytes]:
+        for seed in range(12):
+            yield jpeg(seed)
+            held.wait(0.1)
+        raise ZeroDivisionError
+
     server.before = before
     try:
-        stream = small.extract_iter((jpeg(seed % 5) for seed in range(100)), concurrency=4)
-        next(stream)
-        assert held.wait(60)
-        stream.close()
+        with pytest.raises(ZeroDivisionError):
+            list(small.extract_iter(source(), concurrency=4))
         for thread in threading.enumerate():
             if thread.name.startswith("featserve"):
                 thread.join(30)
                 assert not thread.is_alive()
-        assert not hold.is_set()
     finally:
         hold.set()
 
