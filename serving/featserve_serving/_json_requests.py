@@ -23,6 +23,10 @@ from ._json_writer import Writer, quoted
 from ._servable import dtype_name
 
 _MAX_DEBUG_BYTES = 256
+#: Characters of one string in an error text; RapidJSON has no such bound.
+_MAX_DEBUG_STRING = 1024
+#: A number of a few bytes takes 10 times as much once it is an object, and time in which nothing else runs.
+MAX_VALUES = 4 << 20
 _INT32 = (types_pb2.DT_INT32, types_pb2.DT_INT16, types_pb2.DT_INT8, types_pb2.DT_UINT8)
 _INT_RANGES = {
     **dict.fromkeys(_INT32, (-(2**31), 2**31 - 1)),
@@ -45,8 +49,12 @@ def parse(body: bytes) -> JsonRequest:
     """Parse a request's body.
 
     Raises:
-        InvalidArgument: it is no JSON object, or its signature's name is no string.
+        InvalidArgument: it is no JSON object, has too many values, or its signature's name is no string.
     """
+    if body.count(b",") >= MAX_VALUES:
+        raise _errors.InvalidArgument(
+            f"The request has more than {MAX_VALUES} values: send fewer at once, or tensors by gRPC"
+        )
     if not body:
         raise _errors.InvalidArgument("JSON Parse error: The document is empty")
     try:
@@ -327,7 +335,7 @@ def _write_any(writer: Writer, value: Any) -> None:
     elif isinstance(value, float) and not math.isfinite(value):
         writer.cut()
     else:
-        writer.value(quoted(value) if isinstance(value, str) else _plain_text(value))
+        writer.value(quoted(value[:_MAX_DEBUG_STRING]) if isinstance(value, str) else _plain_text(value))
 
 
 def _plain_text(value: float | bool | None) -> str:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any
 
+#: Python writes these with small letters.
+_LETTERED = re.compile(r"[\x0b\x0e\x0f\x1a-\x1f]")
 _ESCAPES = {code: f"\\u{code:04X}" for code in range(0x20)} | {
     ord(char): f"\\{name}" for char, name in zip('"\\\b\f\n\r\t', '"\\bfnrt', strict=True)
 }
@@ -89,4 +93,4 @@ class Writer:
 
 def quoted(text: str) -> str:
     """Return a string as JSON."""
-    return f'"{text.translate(_ESCAPES)}"'
+    return f'"{text.translate(_ESCAPES)}"' if _LETTERED.search(text) else json.dumps(text, ensure_ascii=False)

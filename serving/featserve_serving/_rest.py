@@ -6,6 +6,7 @@ Reference: tensorflow_serving/model_servers/http_rest_api_handler.cc, http_rest_
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import ssl
 import threading
@@ -46,6 +47,7 @@ _METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 _NOT_FOUND = "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
 #: Another server may take the request at once; a second is the shortest that the header can say.
 _STOPPING_RETRY_S = 1
+_LARGE_BYTES = 1 << 20
 _CORS = {
     "access-control-allow-origin": "*",
     "access-control-allow-methods": "POST, GET",
@@ -88,6 +90,7 @@ class RestApi:
         self._compute, self._control = pools
         self._options = options
         self._draining = False
+        self._large = threading.Lock()
 
     def drain(self) -> None:
         """Refuse work from now on, in a way that makes clients try another server."""
@@ -196,14 +199,21 @@ class RestApi:
         return self._metadata(ref) if found["metadata"] == "metadata" else self._status(ref)
 
     def _predict(self, ref: ModelRef, body: bytes) -> bytes:
-        request = _json_requests.parse(body)
-        name = request.signature_name or DEFAULT_SIGNATURE
-        known = self._handlers.signatures(ref)
-        if name not in known.signatures:
-            raise _errors.InvalidArgument(f'Serving signature name: "{name}" not found in signature def')
-        arrays, by_row = _json_requests.inputs(request, known.signatures[name].inputs)
+        with self._alone(len(body)):
+            request = _json_requests.parse(body)
+            name = request.signature_name or DEFAULT_SIGNATURE
+            known = self._handlers.signatures(ref)
+            if name not in known.signatures:
+                raise _errors.InvalidArgument(f'Serving signature name: "{name}" not found in signature def')
+            arrays, by_row = _json_requests.inputs(request, known.signatures[name].inputs)
+            del request
         result = self._handlers.predict(ref, name, arrays)
-        return _json_answers.answer(result.outputs, by_row)
+        with self._alone(sum(array.nbytes for array in result.outputs.values())):
+            return _json_answers.answer(result.outputs, by_row)
+
+    def _alone(self, size_bytes: int) -> contextlib.AbstractContextManager[object]:
+        """Let one large text at a time become objects: together they gain no speed and take the memory of all."""
+        return self._large if size_bytes > _LARGE_BYTES else contextlib.nullcontext()
 
     def _refuse(self, ref: ModelRef, method: _examples.Method, body: bytes) -> NoReturn:
         request = _json_requests.parse(body)

@@ -3,6 +3,7 @@
 import dataclasses
 import gc
 import http.client
+import json
 import socket
 import sys
 import threading
@@ -275,3 +276,20 @@ def ended(connection):
         return connection.recv(1) == b""
     except ConnectionResetError:
         return True
+
+
+def test_json_of_too_many_values_is_refused_before_it_is_read(server):
+    status, text = post(server, "/v1/models/adder:predict", b'{"instances": [' + b"1," * (5 << 20) + b"1]}")
+    assert status == 400 and "more than 4194304 values: send fewer at once, or tensors by gRPC" in text
+
+
+def test_a_long_string_is_cut_in_an_error_text(server):
+    body = b'{"instances": ["' + b"a" * (1 << 20) + b'"]}'
+    status, text = post(server, "/v1/models/adder:predict", body)
+    assert status == 400 and "is not of expected type: float" in text and len(text) < 2000
+
+
+def test_large_json_is_answered(server):
+    status, text = post(server, "/v1/models/adder:predict", b'{"inputs": [' + b"1.5, " * 400_000 + b"1]}")
+    answer = json.loads(text)["outputs"]
+    assert status == 200 and len(answer) == 400_001 and set(answer) == {2.5, 2.0}
