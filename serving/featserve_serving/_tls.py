@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import ssl
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from . import _text_protos
 from ._config_pb2 import SSLConfig
 from ._errors import SetupError
 
+#: X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED.
+_TIME_CODES = (9, 10)
+
 
 def read_ssl_config(path: Path) -> SSLConfig:
     """Read and check an `SSLConfig` text proto.
@@ -23,7 +27,7 @@ def read_ssl_config(path: Path) -> SSLConfig:
         SetupError: the file is malformed, or its certificate and key do not belong together.
     """
     config = _text_protos.read(path, SSLConfig())
-    ssl_context(config, str(path))
+    _warn_of_time(ssl_context(config, str(path)), config, str(path))
     return config
 
 
@@ -41,7 +45,7 @@ def from_pem_files(cert: Path, key: Path, client_ca: Path | None) -> str:
     config = SSLConfig(server_key=_pem(key), server_cert=_pem(cert))
     if client_ca is not None:
         config.custom_ca, config.client_verify = _pem(client_ca), True
-    ssl_context(config, f"{cert}, {key}")
+    _warn_of_time(ssl_context(config, f"{cert}, {key}"), config, str(cert))
     return text_format.MessageToString(config)
 
 
@@ -87,6 +91,26 @@ def ssl_context(config: SSLConfig, source: str) -> ssl.SSLContext:
     if config.client_verify:
         context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _warn_of_time(context: ssl.SSLContext, config: SSLConfig, source: str) -> None:
+    """Say that clients will refuse a certificate whose time has passed or not come, as a client finds out."""
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname = False
+    client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client.load_verify_locations(cadata=config.server_cert)
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server_end = context.wrap_bio(to_server, to_client, server_side=True)
+    client_end = client.wrap_bio(to_client, to_server)
+    for end in (client_end, server_end, client_end):
+        try:
+            end.do_handshake()
+        except ssl.SSLCertVerificationError as exc:
+            if exc.verify_code in _TIME_CODES:
+                print(f"featserve-serve: {source}: clients will refuse it: {exc.verify_message}", file=sys.stderr)
+            return
+        except ssl.SSLError:
+            continue
 
 
 @contextlib.contextmanager

@@ -112,6 +112,25 @@ def test_certificates_that_do_not_fit_are_an_error(pems, capsys, arguments, text
     assert text in captured.err and not captured.out
 
 
+def test_a_certificate_whose_time_has_passed_is_told(pems, tmp_path, capsys):
+    config = tmp_path / "ca.config"
+    config.write_text(
+        "[ca]\ndefault_ca=own\n[own]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\npolicy=any\n"
+        "[any]\ncommonName=supplied\n"
+    )
+    (tmp_path / "index").touch()
+    (tmp_path / "serial").write_text("01\n")
+    subprocess.run(
+        ["openssl", "ca", "-batch", "-config", config, "-selfsign", "-keyfile", pems / "server.key", "-in",
+         pems / "server.csr", "-out", "old.pem", "-startdate", "20200101000000Z", "-enddate", "20200201000000Z"],
+        cwd=tmp_path, check=True, capture_output=True,
+    )  # fmt: skip
+    for cert, text in (("server.pem", ""), (tmp_path / "old.pem", "clients will refuse it: certificate has expired")):
+        assert main(["ssl-config", "--cert", str(pems / cert), "--key", str(pems / "server.key")]) == 0
+        captured = capsys.readouterr()
+        assert text in captured.err and bool(text) == bool(captured.err) and "server_key" in captured.out
+
+
 def test_a_malformed_ssl_config_names_line_and_field(publish, base_path, tmp_path):
     publish(1)
     path = tmp_path / "ssl.config"
