@@ -54,12 +54,23 @@ def draw_maps(photo: npt.NDArray[np.uint8], layers: Mapping[str, npt.NDArray[np.
     )
     figure.set_facecolor("white")
     inches = figure.get_figheight()
-    figure.text(0.012, 1 - 0.22 / inches, title, fontsize=12, fontweight="bold", color=_INK, va="center")
+    figure.text(
+        0.012,
+        1 - 0.22 / inches,
+        _plain(title),
+        fontsize=12,
+        fontweight="bold",
+        color=_INK,
+        va="center",
+        parse_math=False,
+    )
     for place, (name, values) in enumerate(layers.items()):
         top = 0.5 + place * ((height + 0.3) * 2 + 0.25)
         shape = " × ".join(map(str, values.shape))
         text = f"{name}   {shape}"
-        figure.text(0.012, 1 - top / inches, text, fontsize=9.5, color=_QUIET, fontweight="bold", va="center")
+        figure.text(
+            0.012, 1 - top / inches, text, fontsize=9.5, color=_QUIET, fontweight="bold", va="center", parse_math=False
+        )
         grid = figure.add_gridspec(
             2,
             _ACROSS,
@@ -101,15 +112,17 @@ def draw_sheet(query: str, names: Sequence[str], cosines: Sequence[float], title
         hspace=0.22,
     )
     top = 1 - 0.2 / figure.get_figheight()
-    figure.text(0.015, top, title, fontsize=12, fontweight="bold", color=_INK, va="center")
+    figure.text(0.015, top, _plain(title), fontsize=12, fontweight="bold", color=_INK, va="center", parse_math=False)
     first = _bare(figure.add_subplot(grid[0:2, 0:2]))
     first.imshow(_square(_photo_or_blank(query), 640))
-    first.set_title(f"query  {_short(query, 36)}", fontsize=9, color=_INK, loc="left", fontweight="bold")
+    first.set_title(
+        f"query  {_short(query, 36)}", fontsize=9, color=_INK, loc="left", fontweight="bold", parse_math=False
+    )
     for place, (name, cosine) in enumerate(zip(names, cosines, strict=True)):
         cell = _bare(figure.add_subplot(grid[place // across, 2 + place % across]))
         cell.imshow(_square(_photo_or_blank(name), 320))
         cell.set_title(f"{cosine:.3f}", fontsize=9, color=_INK, loc="left", fontweight="bold")
-        cell.set_title(_short(name, 20), fontsize=7, color=_QUIET, loc="right")
+        cell.set_title(_short(name, 20), fontsize=7, color=_QUIET, loc="right", parse_math=False)
     return figure
 
 
@@ -122,7 +135,7 @@ def page(query: str, names: Sequence[str], cosines: Sequence[float], title: str)
         out = io.BytesIO()
         Image.fromarray(_photo_or_blank(name, 320)).save(out, "JPEG", quality=85)
         data = base64.b64encode(out.getvalue()).decode()
-        text = html.escape(name, quote=True)
+        text = html.escape(_plain(name), quote=True)
         return (
             f'<figure><img src="data:image/jpeg;base64,{data}" alt="{text}">'
             f"<figcaption><b>{note}</b> {text}</figcaption></figure>"
@@ -137,8 +150,8 @@ def page(query: str, names: Sequence[str], cosines: Sequence[float], title: str)
         "header figure{width:320px;margin-bottom:24px}"
     )
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{style}</style><h1>{html.escape(title)}</h1><header>{card(query, 'query')}</header>"
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(_plain(title))}</title>'
+        f"<style>{style}</style><h1>{html.escape(_plain(title))}</h1><header>{card(query, 'query')}</header>"
         f"<main>{''.join(cards)}</main></html>\n"
     )
 
@@ -189,7 +202,7 @@ def _overlay(photo: npt.NDArray[np.uint8], heat: npt.NDArray[np.float64]) -> npt
     smooth = np.clip(smooth, 0, 1)
     colours = require("matplotlib", "pictures", "a picture").colormaps["inferno"](smooth)[..., :3]
     grey = photo.mean(axis=-1, keepdims=True) / 255
-    weight = 0.25 + 0.5 * smooth[..., np.newaxis]
+    weight = 0.2 + 0.45 * smooth[..., np.newaxis]
     mixed: npt.NDArray[np.float64] = grey * (1 - weight) + colours * weight
     return mixed
 
@@ -215,6 +228,7 @@ def _cell(figure: Any, place: Any, title: str, picture: npt.NDArray[Any]) -> Non
 
 
 def _bare(axes: Any) -> Any:
+    axes.set_anchor("NW")
     axes.set_xticks([])
     axes.set_yticks([])
     for spine in axes.spines.values():
@@ -222,6 +236,11 @@ def _bare(axes: Any) -> Any:
     return axes
 
 
+def _plain(text: str) -> str:
+    # What a font can draw: no line breaks, and odd bytes of a file name spelled out.
+    return text.encode("utf-8", "backslashreplace").decode().replace("\n", " ")
+
+
 def _short(path: str, length: int) -> str:
-    name = Path(path).name.replace("\n", " ").replace("$", r"\$")
+    name = _plain(Path(path).name)
     return name if len(name) <= length else f"{name[: length - 6]}…{name[-5:]}"

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import pathlib
 
 import numpy as np
@@ -53,6 +54,20 @@ def test_similar(
         assert output.read_text().count("<img") == 4
     else:
         assert np.asarray(Image.open(output)).std() > 10
+
+
+def test_names_are_drawn_as_they_are(
+    server: FakeServer, photos: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    # To matplotlib a formula that is none; a line break; no UTF-8.
+    for name in (r"a$\frac$b.jpg", "new\nline.jpg", os.fsdecode(b"bad \xff.jpg")):
+        (photos / name).write_bytes(jpeg(1))
+        assert run(server, "show", photos / name, "--output", photos / "maps.png") == 0
+        for kind in (".png", ".html"):
+            with open(1, "w", encoding="utf-8", closefd=False) as strict, monkeypatch.context() as patch:
+                patch.setattr("sys.stdout", strict)
+                assert run(server, "similar", photos / name, photos, "--output", photos / f"similar{kind}") == 0
+    assert "cannot" not in capfd.readouterr().err
 
 
 def test_nearest_is_exact_and_the_index_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
