@@ -128,7 +128,13 @@ def export_backbone(
     progress("freezing the graph", 0, 0)
     frozen = freeze(replace_grouped_convolutions(live.model), live.layers, live.preprocess, live.image_size)
     photos = (
-        read_photos(calibrate, live.image_size, count=calibration_images, interpolation=pixels.interpolation)
+        read_photos(
+            calibrate,
+            live.image_size,
+            count=calibration_images,
+            interpolation=pixels.interpolation,
+            crop_to_aspect_ratio=crop_to_aspect_ratio,
+        )
         if calibrate is not None
         else None
     )

@@ -130,7 +130,13 @@ def _in_int8(
 ) -> tuple[FrozenGraph, dict[str, Any]]:
     classify, reason = load_classifier()
     quantized = quantize_graph(
-        graph.graph_def, INPUT_NAME, graph.outputs, photos.images, classify=classify, progress=progress
+        graph.graph_def,
+        INPUT_NAME,
+        graph.outputs,
+        photos.images,
+        crops=photos.crops,
+        classify=classify,
+        progress=progress,
     )
     report = quantized.report.as_dict()
     report["skipped"] = len(photos.skipped)

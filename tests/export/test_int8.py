@@ -10,6 +10,7 @@ import tensorflow as tf
 from featserve_export.quantize import (
     QuantizationError,
     computes_eight_bits,
+    held_out_photos,
     quantize_graph,
     read_photos,
 )
@@ -240,6 +241,19 @@ def test_features_that_drift_are_refused_with_the_worst_layers_named():
 
 
 @needs_vnni
+def test_classes_that_change_are_refused():
+    graph_def, names = graph_of(inception)
+
+    def classify(features):  # any rounding changes half of these classes
+        return np.eye(2)[(1000 * features.sum((1, 2, 3))).astype(int) % 2]
+
+    sure = quantize_graph(graph_def, "images", {"x": names[0]}, IMAGES, crops=IMAGES, classify=lambda x: x.mean((1, 2)))
+    assert (sure.report.same_class, sure.report.same_class_of_all, sure.report.crops) == (1.0, 1.0, 16)
+    with pytest.raises(QuantizationError, match=r"same top class for 99% of crops, received .* the worst alone: "):
+        quantize_graph(graph_def, "images", {"x": names[0]}, IMAGES, crops=IMAGES, classify=classify)
+
+
+@needs_vnni
 def test_the_most_sensitive_layers_go_back_to_float_until_the_features_are_close():
     def build(x):
         # One channel a thousand times the others: the few bits left for those are what turns the features.
@@ -337,6 +351,25 @@ def test_corrupt_photos_are_skipped_and_counted(tmp_path):
     assert photos.warnings == ()
     again = read_photos(f"{tmp_path}/*.png", (16, 24), count=64)
     np.testing.assert_array_equal(photos.images, again.images)
+    assert photos.crops.shape == (300, 16, 24, 3)
+    np.testing.assert_array_equal(photos.crops, again.crops)
+
+
+def test_crops_are_of_photos_that_set_nothing(tmp_path):
+    for index in range(8):
+        Image.new("RGB", (60, 40), (index * 10, 0, 0)).save(tmp_path / f"{index}.png")
+    photos = read_photos(tmp_path, (8, 8), count=8)
+    assert set(photos.crops[..., 0].flat) == {30.0, 70.0}
+    np.testing.assert_array_equal(held_out_photos(photos.images), photos.images[[3, 7]])
+
+
+def test_photos_are_cropped_as_the_requests_will_be(tmp_path):
+    for index in range(8):
+        wide = Image.new("RGB", (64, 16), (200, 0, 0))
+        wide.paste((0, 100, 0), (24, 0, 40, 16))
+        wide.save(tmp_path / f"{index}.png")
+    photos = read_photos(tmp_path, (16, 16), count=8, crop_to_aspect_ratio=True)
+    assert (photos.images == (0, 100, 0)).all()
 
 
 def test_fewer_photos_than_there_are_spread_over_them(tmp_path):

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from ._errors import QuantizationError
 from ._graph import Array
 
 MIN_PHOTOS = 8
+_CROPS = 300
+_LEAST_SIDE = 0.4
+_HELD_OUT_EVERY = 4
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
 # Below this standard deviation of all pixels (0..255) the photos are one colour for all that ranges are concerned.
 _MIN_SPREAD = 4.0
@@ -24,17 +28,24 @@ class CalibrationPhotos:
 
     Attributes:
         images: `(count, height, width, 3)` float32 RGB, 0..255.
+        crops: `(300, height, width, 3)`, the same of squares of 40 to 100 % of the shorter side of those held out.
         skipped: files that could not be decoded.
         warnings: sentences about the set as a whole.
     """
 
     images: Array
+    crops: Array
     skipped: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
 def read_photos(
-    source: str | Path, image_size: tuple[int, int], *, count: int, interpolation: str = "nearest"
+    source: str | Path,
+    image_size: tuple[int, int],
+    *,
+    count: int,
+    interpolation: str = "nearest",
+    crop_to_aspect_ratio: bool = False,
 ) -> CalibrationPhotos:
     """Reads the first `count` photos, evenly spread over the sorted names, that can be decoded.
 
@@ -43,6 +54,7 @@ def read_photos(
         image_size: `(height, width)` of the network in pixels.
         count: how many photos are wanted, at least 8.
         interpolation: as for `keras.utils.load_img`.
+        crop_to_aspect_ratio: as its `keep_aspect_ratio`.
 
     Raises:
         QuantizationError: fewer than 8 photos can be read.
@@ -56,23 +68,36 @@ def read_photos(
             "give about 64 photos like those that will be served"
         )
     images: list[Array] = []
+    read: list[Path] = []
     skipped: list[str] = []
     for path in _spread(paths, count):
         if len(images) == count:
             break
         try:
-            photo = keras.utils.load_img(path, target_size=image_size, interpolation=interpolation)
+            photo = keras.utils.load_img(
+                path, target_size=image_size, interpolation=interpolation, keep_aspect_ratio=crop_to_aspect_ratio
+            )
         except (OSError, ValueError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError):
             skipped.append(str(path))
         else:
             images.append(np.asarray(photo, np.float32))
+            read.append(path)
     if len(images) < MIN_PHOTOS:
         raise QuantizationError(
             f"expected at least {MIN_PHOTOS} photos to calibrate with, "
             f"received {len(images)} from {source} ({len(skipped)} could not be decoded)"
         )
     stacked = np.stack(images)
-    return CalibrationPhotos(images=stacked, skipped=tuple(skipped), warnings=one_colour_warning(stacked))
+    crops = _crops(
+        [path for path, out in zip(read, held_out(len(read)), strict=True) if out], image_size, interpolation
+    )
+    return CalibrationPhotos(images=stacked, crops=crops, skipped=tuple(skipped), warnings=one_colour_warning(stacked))
+
+
+def held_out(count: int) -> npt.NDArray[np.bool_]:
+    """Which of so many photos prove the result and set nothing: every fourth."""
+    mask: npt.NDArray[np.bool_] = np.arange(count) % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
+    return mask
 
 
 def one_colour_warning(images: Array) -> tuple[str, ...]:
@@ -80,6 +105,21 @@ def one_colour_warning(images: Array) -> tuple[str, ...]:
     if float(images.std()) >= _MIN_SPREAD:
         return ()
     return ("the calibration photos are of one colour: ranges are degenerate, other photos will saturate",)
+
+
+def _crops(paths: Sequence[Path], image_size: tuple[int, int], interpolation: str) -> Array:
+    """Cuts squares out of photos in their own size, the same each time."""
+    rng = np.random.default_rng(0)
+    resample = Image.Resampling[interpolation.upper()]
+    crops: list[Array] = []
+    for index, path in enumerate(paths):
+        photo = keras.utils.load_img(path)
+        for _ in range(index, _CROPS, len(paths)):
+            side = max(round(min(photo.size) * rng.uniform(_LEAST_SIDE, 1)), 1)
+            left, top = (int(rng.integers(0, length - side + 1)) for length in photo.size)
+            crop = photo.crop((left, top, left + side, top + side)).resize(image_size[::-1], resample)
+            crops.append(np.asarray(crop, np.float32))
+    return np.stack(crops)
 
 
 def _paths(source: str | Path) -> list[Path]:

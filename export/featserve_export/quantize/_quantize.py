@@ -5,16 +5,15 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
 from .._progress import Progress, silent
-from ._classes import MIN_SAME, ClassCheck, draw_crops
+from ._classes import MIN_SAME, ClassCheck
 from ._errors import QuantizationError
 from ._graph import Array, FloatGraph
 from ._layers import Layer, find_layers
-from ._photos import MIN_PHOTOS, one_colour_warning
+from ._photos import MIN_PHOTOS, held_out, one_colour_warning
 from ._ranges import METHODS, calibrate
 from ._rewrite import quantize
 from ._rounding import Rounder, second_moments
@@ -26,7 +25,6 @@ _MARGIN = 0.2
 _MEAN_MARGIN = 0.5
 _MIN_INT8_SHARE = 0.5
 _MAX_FLOAT_SHARE = 0.25
-_HELD_OUT_EVERY = 4
 _SENSITIVITY_IMAGES = 4
 _BATCH = 4
 
@@ -62,8 +60,10 @@ class QuantizationReport:
         photos: used for ranges and weights.
         held_out: photos the closeness was measured on.
         cosine: output to `{"mean", "lowest"}` of the held-out photos.
-        same_class: share of crops of the held-out photos that keep their top class; None where there is no classifier.
+        same_class: share of crops of the held-out photos, with a lead of at least 0.01, that keep their top class; None
+            where there is no classifier.
         crops: how many were compared.
+        same_class_of_all: the same of all crops, whatever the lead.
         int8_share: of all multiplications.
         layers: in execution order.
         warnings: sentences.
@@ -76,6 +76,7 @@ class QuantizationReport:
     cosine: dict[str, dict[str, float]]
     same_class: float | None
     crops: int
+    same_class_of_all: float | None
     int8_share: float
     layers: tuple[LayerReport, ...]
     warnings: tuple[str, ...] = field(default=())
@@ -118,6 +119,7 @@ def quantize_graph(
     outputs: Mapping[str, str],
     images: Array,
     *,
+    crops: Array | None = None,
     classify: Callable[[Array], Array] | None = None,
     min_cosine: float = MIN_COSINE,
     progress: Progress = silent,
@@ -132,8 +134,9 @@ def quantize_graph(
         input_name: the placeholder.
         outputs: layer name to its node.
         images: `(count, height, width, 3)` float32 as the placeholder takes them, at least 8.
+        crops: the same of parts of the held-out photos.
         classify: activations of the last output to probabilities `(count, classes)`, where the network has a
-            classifier: of 200 crops of the held-out photos 97 % must keep their top class.
+            classifier: of 200 crops with a lead of 0.01 99 % must keep their top class.
         min_cosine: what each held-out photo's features must reach against float32.
         progress: called with the task, steps done and steps in all.
 
@@ -146,9 +149,9 @@ def quantize_graph(
     layers, refused = find_layers(graph)
     _check_share(graph, layers, refused)
 
-    held_out = _held_out(len(images))
-    batches = _batches(images[~held_out])
-    probes = _batches(images[held_out])
+    apart = held_out(len(images))
+    batches = _batches(images[~apart])
+    probes = _batches(images[apart])
     tensors = dict.fromkeys(
         name for layer in layers for name in (layer.input, layer.output, layer.residual) if name is not None
     )
@@ -157,10 +160,10 @@ def quantize_graph(
     expected = _run(graph_def, input_name, graph.outputs, probes)
 
     check = None
-    if classify is not None:
-        crops = _batches(draw_crops(images[held_out]))
+    if classify is not None and crops is not None:
+        parts = _batches(crops)
         check = ClassCheck(
-            classify, lambda rewritten: _run(rewritten, input_name, graph.outputs[-1:], crops)[0], graph_def
+            classify, lambda rewritten: _run(rewritten, input_name, graph.outputs[-1:], parts)[0], graph_def
         )
 
     def trial(method: str, keep_float: Sequence[str]) -> _Trial:
@@ -175,7 +178,7 @@ def quantize_graph(
         progress("methods", index + 1, len(METHODS))
     method = max(METHODS, key=lambda name: tried[name].mean)
     alone = sensitivity(
-        graph, layers, ranges, rounder, method, input_name, images[held_out][:_SENSITIVITY_IMAGES], progress
+        graph, layers, ranges, rounder, method, input_name, images[apart][:_SENSITIVITY_IMAGES], progress
     )
     worst = sorted(alone, key=lambda name: alone[name])
     best = tried[method]
@@ -197,21 +200,22 @@ def quantize_graph(
         raise QuantizationError(
             f"expected features of each held-out photo of cosine {wanted}, received {found} with {len(keep)} of "
             f"{len(layers)} layers in float32; the worst alone: {named}; "
-            "calibrate with more photos like those served, or export with --precision bfloat16"
+            "calibrate with more photos like those served, or export with --precision float32"
         )
     return QuantizedGraph(
         graph_def=best.graph_def,
         report=QuantizationReport(
             method=method,
             methods={name: each.mean for name, each in tried.items()},
-            photos=int((~held_out).sum()),
-            held_out=int(held_out.sum()),
+            photos=int((~apart).sum()),
+            held_out=int(apart.sum()),
             cosine={
                 layer: {"mean": float(cosine.mean()), "lowest": float(cosine.min())}
                 for layer, cosine in zip(outputs, best.cosines, strict=True)
             },
             same_class=best.same_class,
             crops=0 if check is None else check.count,
+            same_class_of_all=None if check is None else check.same_of_all(best.graph_def),
             int8_share=_share(layers, keep),
             layers=_layer_reports(graph, layers, refused, keep, alone),
             warnings=one_colour_warning(images),
@@ -221,13 +225,8 @@ def quantize_graph(
 
 def held_out_photos(images: Array) -> Array:
     """The photos of a calibration set that prove the result and set nothing."""
-    chosen: Array = images[_held_out(len(images))]
+    chosen: Array = images[held_out(len(images))]
     return chosen
-
-
-def _held_out(count: int) -> npt.NDArray[np.bool_]:
-    mask: npt.NDArray[np.bool_] = np.arange(count) % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
-    return mask
 
 
 def _check_share(graph: FloatGraph, layers: Sequence[Layer], refused: Mapping[str, str]) -> None:
