@@ -100,7 +100,7 @@ class RestApi:
         """Return the ASGI application."""
         routes = [Route("/{path:path}", self._answer, methods=_METHODS)]
         if self._options.metrics_path is not None:
-            routes.insert(0, Route(self._options.metrics_path, self._show_metrics, methods=["GET"]))
+            routes.insert(0, Route(self._options.metrics_path, self._show_metrics, methods=_METHODS))
         return Starlette(routes=routes)
 
     async def _show_metrics(self, _: Request) -> Response:

@@ -94,9 +94,9 @@ class Servable:
             if array.dtype != _numpy_dtype(dtype):
                 raise _type_error(position, dtype, array)
         fetches = tuple(signature.outputs[alias].name for alias in aliases)
-        with self._making:  # or callers who come at once would each make their own
-            run = self._callable(tuple(name for name, _, _ in feeds), fetches)
         try:
+            with self._making:  # or callers who come at once would each make their own
+                run = self._callable(tuple(name for name, _, _ in feeds), fetches)
             results = run(*(array for _, _, array in feeds))
         except tf.errors.OpError as exc:
             raise _request_error(exc) from exc

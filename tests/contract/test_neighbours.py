@@ -74,6 +74,12 @@ REFUSED = [
         "INVALID_ARGUMENT",
         "tensor parsing error: x",
     ),
+    (
+        "Predict",
+        tiny(signature_name="__saved_model_init_op"),
+        "OUT_OF_RANGE",
+        "Node 'NoOp' (type: 'NoOp', num of outputs: 0) does not have output 0",
+    ),
     ("Classify", tiny(signature_name="nope"), "INVALID_ARGUMENT", "No signature was found with the name: nope"),
     ("Classify", tiny(signature_name="__saved_model_init_op"), "INVALID_ARGUMENT", "Expected one input Tensor."),
     ("Classify", tiny(signature_name="two"), "INVALID_ARGUMENT", "No classification inputs found in SignatureDef: "),
