@@ -195,7 +195,7 @@ class _Folder:
         except (OSError, ValueError) as exc:
             self.close()
             raise OutputError(f"{path}: {exc}") from exc
-        except OutputError:
+        except BaseException:
             self.close()
             raise
 

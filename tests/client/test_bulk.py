@@ -1,11 +1,14 @@
 """featserve extract: formats, failures, and going on after a kill."""
 
+import itertools
 import json
 import os
 import pathlib
 import subprocess
 import sys
 import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
 import h5py
 import numpy as np
@@ -191,6 +194,49 @@ def test_a_run_that_has_not_begun_is_in_nobodys_way(
         patch.setattr("featserve_client._bulk._Folder._write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert run(server, photos, "--output", output) == 130
     assert run(server, photos, "--output", output, "--layers", "late") == 1
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_broken_off_before_any_step_it_goes_on(
+    server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, suffix: str
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    left = 0
+
+    def step(real: Callable[..., None]) -> Callable[..., None]:
+        def call(*arguments: Any, **options: Any) -> None:
+            nonlocal left
+            left -= 1
+            if left == 0:
+                raise Killed
+            real(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr("featserve_client._bulk._PART_IMAGES", 8)
+    command = [photos, "--layers", "late", "--quiet"]
+    (tmp_path / "whole").mkdir()
+    run(server, *command, "--output", tmp_path / "whole" / f"out{suffix}")
+    for name in ("replace", "unlink", "rmdir", "fsync"):
+        monkeypatch.setattr(os, name, step(getattr(os, name)))
+    wanted = read(tmp_path / "whole" / f"out{suffix}", "late")
+    for number in itertools.count(1, 4 if suffix == ".zarr" else 2):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        output, left = folder / f"out{suffix}", number
+        try:
+            run(server, *command, "--output", output)
+        except Killed:
+            assert run(server, *command, "--output", output, "--resume") == 1
+        paths, data, columns = read(output, "late")
+        assert (paths, columns) == (wanted[0], wanted[2])
+        np.testing.assert_array_equal(data, wanted[1])
+        assert {path.name for path in folder.iterdir()} == {path.name for path in (tmp_path / "whole").iterdir()}
+        if left > 0:
+            assert number > 15  # as many steps as there are, at least
+            return
 
 
 @pytest.mark.parametrize("change", ["version", "weights", "layers", "images"])
