@@ -82,7 +82,8 @@ class FeatureClient(BaseClient):
         """Return the activations of images.
 
         Args:
-            images: One or many, mixed as you like: paths, encoded bytes, binary files, PIL images, arrays
+            images: One or many, mixed as you like: paths, encoded bytes, binary files (from their beginning), PIL
+                images, arrays
                 `(H, W)`, `(H, W, C)` or `(N, H, W, C)` with 1, 3 (RGB) or 4 channels: uint8 of any size, or float
                 0..255 of the network's own size.
             layers: The layers wanted, all if None.
