@@ -45,9 +45,11 @@ _MODEL_METHODS: dict[str, _examples.Method | None] = {
 }
 _METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 _NOT_FOUND = "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
-#: Another server may take the request at once; a second is the shortest that the header can say.
-_STOPPING_RETRY_S = 1
+#: The shortest that the header can say.
+_SHORTEST_RETRY_S = 1
 _LARGE_BYTES = 1 << 20
+#: Large requests at once: they wait for each other, and must not hold every thread meanwhile.
+_MAX_LARGE = 8
 _CORS = {
     "access-control-allow-origin": "*",
     "access-control-allow-methods": "POST, GET",
@@ -91,6 +93,7 @@ class RestApi:
         self._options = options
         self._draining = False
         self._large = threading.Lock()
+        self._room = threading.BoundedSemaphore(_MAX_LARGE)
 
     def drain(self) -> None:
         """Refuse work from now on, in a way that makes clients try another server."""
@@ -128,7 +131,7 @@ class RestApi:
         found = _MODEL_CALL.fullmatch(path) if request.method == "POST" else None
         pool = self._compute if found else self._control
         if found and self._draining:
-            return _later(_errors.Unavailable("The server is stopping."), _STOPPING_RETRY_S)
+            return _later(_errors.Unavailable("The server is stopping."), _SHORTEST_RETRY_S)
         if pool.full:
             self._metrics.refused(_ENTRYPOINT)
             seconds = -(-pool.retry_after_ms() // 1000)
@@ -181,6 +184,8 @@ class RestApi:
     def _respond(self, call: _calls.Call, http_method: str, path: str, body: bytes) -> Response:
         try:
             return _json(self._recorder.run(call, lambda: self._work(call, http_method, path, body)))
+        except _errors.ResourceExhausted as exc:
+            return _later(exc, _SHORTEST_RETRY_S)
         except _errors.RequestError as exc:
             return _failure(exc)
 
@@ -199,6 +204,16 @@ class RestApi:
         return self._metadata(ref) if found["metadata"] == "metadata" else self._status(ref)
 
     def _predict(self, ref: ModelRef, body: bytes) -> bytes:
+        if len(body) <= _LARGE_BYTES:
+            return self._converted(ref, body)
+        if not self._room.acquire(blocking=False):
+            raise _errors.ResourceExhausted("The server is at its limit of large requests; gRPC takes more of them.")
+        try:
+            return self._converted(ref, body)
+        finally:
+            self._room.release()
+
+    def _converted(self, ref: ModelRef, body: bytes) -> bytes:
         with self._alone(len(body)):
             request = _json_requests.parse(body)
             name = request.signature_name or DEFAULT_SIGNATURE

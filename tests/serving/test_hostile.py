@@ -293,3 +293,13 @@ def test_large_json_is_answered(server):
     status, text = post(server, "/v1/models/adder:predict", b'{"inputs": [' + b"1.5, " * 400_000 + b"1]}")
     answer = json.loads(text)["outputs"]
     assert status == 200 and len(answer) == 400_001 and set(answer) == {2.5, 2.0}
+
+
+def test_large_requests_leave_threads_for_others(server, monkeypatch):
+    monkeypatch.setattr(server._rest_api, "_room", threading.BoundedSemaphore(1))
+    large = b'{"inputs": [' + b"1.5, " * 300_000 + b"1]}"
+    with server._rest_api._room:
+        status, text = post(server, "/v1/models/adder:predict", large)
+        assert status == 429 and "at its limit of large requests" in text
+        assert post(server, "/v1/models/adder:predict", b'{"instances": [1]}')[0] == 200
+    assert post(server, "/v1/models/adder:predict", large)[0] == 200
