@@ -208,15 +208,16 @@ def _similar(arguments: argparse.Namespace) -> int:
             names, layer, vectors = load_vectors(among, arguments.layers)
         else:
             layer = arguments.layers or (client.metadata().layers or ("",))[-1]
-            results = list(client.extract_iter(find_images([arguments.among]), layer, on_error="return"))
-            for result in results:
+            names, found = [], []
+            for result in client.extract_iter(find_images([arguments.among]), layer, on_error="return"):
                 if result.error is not None:
                     print(f"featserve: left out: {result.error}", file=sys.stderr)
-            good = [result for result in results if result.error is None]
-            if not good:
+                    continue
+                names.append(result.source)
+                found.append(embed(result.features[layer][np.newaxis]))
+            if not names:
                 raise InvalidImageError(arguments.among, "none of its images could be extracted")
-            names = [result.source for result in good]
-            vectors = np.concatenate([embed(result.features[layer][np.newaxis]) for result in good])
+            vectors = np.concatenate(found)
         query = embed(client.extract(arguments.query, layer)[layer])[0]
     if query.shape != vectors.shape[1:]:
         raise ConfigError(
@@ -225,11 +226,11 @@ def _similar(arguments: argparse.Namespace) -> int:
         )
     keep = [row for row, name in enumerate(names) if Path(name).absolute() != Path(arguments.query).absolute()]
     rows, cosines = nearest(vectors[keep], query, arguments.k)
-    found = [names[keep[row]] for row in rows]
+    most_like = [names[keep[row]] for row in rows]
     title = f"Most like {Path(arguments.query).name}  ·  {arguments.model}, {layer}, cosine"
     draw = page if output.suffix == ".html" else draw_sheet
-    save(output, draw(arguments.query, found, cosines.tolist(), title))
-    for name, cosine in zip(found, cosines, strict=True):
+    save(output, draw(arguments.query, most_like, cosines.tolist(), title))
+    for name, cosine in zip(most_like, cosines, strict=True):
         print(f"{cosine:.4f}  {name}")
     print(output)
     return 0

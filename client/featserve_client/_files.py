@@ -19,8 +19,8 @@ SUFFIXES = frozenset(
 def find_images(sources: Sequence[str]) -> list[str]:
     """Return the image files meant, each once, in the order of the arguments and sorted within each.
 
-    A source is a file, a directory (searched with all below it), a glob pattern, a list (`@FILE`: a path a line) or
-    `-` (the list on stdin; separated by NUL if it holds one, so that names may hold newlines).
+    A source is a file, a directory (searched with all below it, but not behind links), a glob pattern, a list (`@FILE`:
+    a path a line) or `-` (the list on stdin; separated by NUL if it holds one, so that names may hold newlines).
 
     Raises:
         InvalidImageError: A source means no image.
