@@ -6,6 +6,7 @@ Each graph is loaded the way a server loads it, and the two take turns; the rati
 from __future__ import annotations
 
 import argparse
+import collections
 import statistics
 import tempfile
 import time
@@ -18,6 +19,7 @@ import skimage
 import tensorflow as tf
 from featserve_export import ExportError, export_backbone
 from featserve_export._models import load_live_model
+from tensorflow.core.protobuf import config_pb2
 
 BACKBONES = ("efficientnet_lite0", "mobilenet", "resnet50", "inception_v3", "vgg16")
 PRECISIONS = ("float32", "bfloat16", "int8")
@@ -31,6 +33,7 @@ def main() -> None:
     parser.add_argument("--backbones", default=",".join(BACKBONES))
     parser.add_argument("--precisions", default=",".join(PRECISIONS))
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--profile", action="store_true", help="also print what both graphs spend their time on")
     options = parser.parse_args()
     print(
         "| backbone | precision | images/s at batch 1 | | at batch 16 | | cosine to Keras | max abs. difference "
@@ -39,10 +42,12 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|---|---|---|")
     for backbone in options.backbones.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            compare(backbone, Path(folder), options.precisions.split(","), options.rounds)
+            compare(backbone, Path(folder), options.precisions.split(","), options.rounds, options.profile)
+    if options.profile:
+        print(f"a product of matrices: {matrix_gflops():.0f} GFLOP/s")
 
 
-def compare(backbone: str, folder: Path, precisions: Sequence[str], rounds: int) -> None:
+def compare(backbone: str, folder: Path, precisions: Sequence[str], rounds: int, profiled: bool) -> None:
     """Prints one backbone's rows: what `model.export()` gives → what the exported version gives, and their ratio."""
     weights = "imagenet" if backbone in REAL_WEIGHTS else "random"
     alpha = 0.25 if backbone == "mobilenet" else None
@@ -85,6 +90,9 @@ def compare(backbone: str, folder: Path, precisions: Sequence[str], rounds: int)
             f"| {their_load_s:.1f} → {load_s:.1f} | {in_float} |",
             flush=True,
         )
+        if profiled:
+            print("model.export():", profile(folder / "keras", "serving_default"))
+            print(f"{precision}:", profile(report.path, "float_images"))
 
 
 Run = Callable[[np.ndarray], object]
@@ -102,6 +110,37 @@ def load(directory: Path, signature: str) -> tuple[Run, float]:
     sides = [dimension.size for dimension in feed.tensor_shape.dim][1:]
     run(np.zeros((1, *sides), np.float32))
     return run, time.perf_counter() - start
+
+
+def profile(directory: Path, signature: str) -> str:
+    """The shares of the time of kernels, at batch 16; kernels that run at once count each."""
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        meta_graph = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(directory))
+        definition = meta_graph.signature_def[signature]
+        (feed,) = definition.inputs.values()
+        fetches = [info.name for info in definition.outputs.values()]
+        feeds = {feed.name: np.ones((16, *(dimension.size for dimension in feed.tensor_shape.dim[1:])), np.float32)}
+        options = config_pb2.RunOptions(trace_level=config_pb2.RunOptions.SOFTWARE_TRACE)
+        metadata = config_pb2.RunMetadata()
+        session.run(fetches, feeds)
+        session.run(fetches, feeds, options=options, run_metadata=metadata)
+    seconds: collections.Counter[str] = collections.Counter()
+    for node in (node for device in metadata.step_stats.dev_stats for node in device.node_stats):
+        kernel = node.timeline_label.partition("=")[2].partition("(")[0].strip()
+        if kernel != "BatchFunction":
+            seconds[kernel] += node.op_end_rel_micros / 1e6
+    return ", ".join(f"{kernel} {100 * spent / seconds.total():.1f} %" for kernel, spent in seconds.most_common(8))
+
+
+def matrix_gflops(side: int = 4096) -> float:
+    """The fastest of five products of square matrices: what the processor can do at most."""
+    matrix = tf.ones((side, side))
+    times = []
+    for _ in range(5):
+        start = time.perf_counter()
+        tf.linalg.matmul(matrix, matrix).numpy()
+        times.append(time.perf_counter() - start)
+    return 2 * side**3 / min(times) / 1e9
 
 
 def race(ours: Run, theirs: Run, data: np.ndarray, rounds: int) -> tuple[float, tuple[float, float]]:

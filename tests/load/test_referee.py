@@ -79,3 +79,19 @@ def test_the_settings_file_outranks_what_is_measured(tmp_path):
     assert referee._sets(settings, "Server.target_qps")
     assert not referee._sets(settings, "Server.target_latency")
     assert not referee._sets(referee.SETTINGS, "Server.target_qps")
+
+
+@pytest.mark.parametrize(
+    ("ratios", "verdict"),
+    [
+        ([], None),
+        ([1.04], True),
+        ([1.2], None),
+        ([1.2, 1.2], False),
+        ([1.2, 1.0], None),
+        ([1.2, 1.0, 0.97], True),
+        ([1.2, 1.0, 0.9], False),
+    ],
+)
+def test_one_bad_moment_is_no_disagreement_and_two_are(ratios, verdict):
+    assert referee.settled(ratios) is verdict

@@ -27,7 +27,7 @@ SETTINGS = Path(__file__).with_name("loadgen.conf")
 #: Requests open at once under Offline, which issues everything in one query.
 CALLS_AT_ONCE = 16
 #: Of what a closed loop reaches: Server's rate where neither the settings nor --rate say one.
-SERVER_SHARE = 0.4
+SERVER_SHARE = 0.25
 #: Seconds that the generator measures before LoadGen does, and again after it.
 COMPARE_S = 6.0
 TOLERANCE = 0.05
@@ -44,6 +44,12 @@ class Verdict:
     reasons: list[str]
     figures: dict[str, float]
     log: Path
+
+    def __str__(self) -> str:
+        return (
+            f"{'VALID' if self.valid else 'INVALID'}, {self.per_s:.1f} images/s, mean {self.mean_ms:.1f} ms, failed "
+            f"{self.failed or 0}; {self.log}"
+        )
 
     @property
     def mean_ms(self) -> float:
@@ -71,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
     deployment.add_budget(parser)
     parser.add_argument("--scenarios", default=",".join(SCENARIOS), metavar="A,B", help="(default: %(default)s)")
     parser.add_argument("--settings", type=Path, default=SETTINGS, metavar="FILE", help="(default: %(default)s)")
-    parser.add_argument("--rate", type=float, metavar="R", help="of Server (default: 0.4 of 16 callers')")
+    parser.add_argument("--rate", type=float, metavar="R", help="of Server (default: 0.25 of 16 callers')")
     parser.add_argument("--duration", type=float, metavar="S", help="of a run, instead of the settings' min_duration")
     parser.add_argument("--out", type=Path, default=Path("build/load/loadgen"), metavar="DIR")
     options = parser.parse_args(argv)
@@ -97,34 +103,41 @@ def main(argv: Sequence[str]) -> int:
             for scenario in scenarios:
                 at = f" at {rate:.1f} requests/s" if scenario == "Server" and rate else ""
                 say(f"LoadGen, {scenario}{at}")
-                before = [generator.run(stage) for stage in _same_load(scenario)]
-                found = run(
-                    server.targets[0],
-                    payload.requests,
-                    scenario,
-                    options.settings,
-                    options.out,
-                    rate=rate,
-                    latency_ms=None if given else budget,
-                    # More than it will reach, or the one query that LoadGen makes of it ends too soon.
-                    expected_rate=1.3 * closed.images_per_s,
-                    duration_s=options.duration,
-                )
-                passed &= found.valid and not found.failed
-                print(
-                    f"measured with LoadGen, {scenario}: {'VALID' if found.valid else 'INVALID'}, "
-                    f"{found.per_s:.1f} images/s, mean {found.mean_ms:.1f} ms, failed {found.failed or 0}; {found.log}",
-                    flush=True,
-                )
-                if not found.valid:
-                    print("  " + "\n  ".join(found.reasons))
-                mine = before + [generator.run(stage) for stage in _same_load(scenario, found)]
-                if not mine:
-                    continue
-                ratio, what = agreement(scenario, mine, found)
-                passed &= abs(ratio - 1) <= TOLERANCE
-                print(f"  the generator at the same load: {what} {ratio:.3f} × LoadGen's", flush=True)
+                ratios: list[float] = []
+                while settled(ratios) is None:
+                    before = [generator.run(stage) for stage in _same_load(scenario)]
+                    found = run(
+                        server.targets[0],
+                        payload.requests,
+                        scenario,
+                        options.settings,
+                        options.out,
+                        rate=rate,
+                        latency_ms=None if given else budget,
+                        # More than it will reach, or the one query that LoadGen makes of it ends too soon.
+                        expected_rate=1.3 * closed.images_per_s,
+                        duration_s=options.duration,
+                    )
+                    passed &= found.valid and not found.failed
+                    print(f"measured with LoadGen, {scenario}: {found}", flush=True)
+                    if not found.valid:
+                        print("  " + "\n  ".join(found.reasons))
+                    mine = before + [generator.run(stage) for stage in _same_load(scenario, found)]
+                    if not mine:
+                        break
+                    ratio, what = agreement(scenario, mine, found)
+                    ratios.append(ratio)
+                    print(f"  the generator at the same load: {what} {ratio:.3f} × LoadGen's", flush=True)
+                passed &= settled(ratios) is not False
     return 0 if passed else 1
+
+
+def settled(ratios: Sequence[float]) -> bool | None:
+    """Return whether the two agree, at once or in two of three tries: a machine has bad moments. None: try again."""
+    near = [abs(ratio - 1) <= TOLERANCE for ratio in ratios]
+    if not near or (not near[0] and len(near) - sum(near) < 2 and sum(near) < 2):
+        return None
+    return near[0] or sum(near) >= 2
 
 
 def agreement(scenario: str, mine: Sequence[Measurement], found: Verdict) -> tuple[float, str]:
