@@ -59,7 +59,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--bulk-models", default="mobilenet,resnet50,vgg16", metavar="A,B", help="of `bulk` (default: %(default)s)"
     )
-    parser.add_argument("--bulk-images", type=int, default=200, metavar="N", help="(default: %(default)s)")
+    parser.add_argument("--bulk-images", type=int, default=2000, metavar="N", help="at most (default: %(default)s)")
     parser.add_argument(
         "--native",
         default="",
@@ -70,7 +70,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--seconds",
         type=float,
-        default=4.0,
+        default=3.0,
         metavar="S",
         help="of a figure, longer where requests are slow (default: %(default)s)",
     )
@@ -80,9 +80,14 @@ def main(argv: Sequence[str]) -> int:
     names = options.sections.split(",")
     if unknown := set(names) - set(SECTIONS):
         parser.error(f"expected sections of {', '.join(SECTIONS)}, received {', '.join(sorted(unknown))}")
-    for asked in (options.models, options.export_models):
-        if unknown := set(asked.split(",")) - set(tables.MODELS):
-            parser.error(f"expected models of {', '.join(tables.MODELS)}, received {', '.join(sorted(unknown))}")
+    for asked, known in (
+        (options.models, list(tables.MODELS)),
+        (options.export_models, list(tables.MODELS)),
+        (options.bulk_models, ["mobilenet", "resnet50", "vgg16"]),
+        (options.precisions, ["float32", "bfloat16", "int8"]),
+    ):
+        if unknown := set(asked.split(",")) - set(known):
+            parser.error(f"expected some of {', '.join(known)}, received {', '.join(sorted(unknown))}")
     if options.rounds < 1 or not options.seconds > 0:
         parser.error("--rounds is at least 1 and --seconds above 0")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -89,7 +89,7 @@ class _Length:
         wave_s = callers * images / images_per_s if images_per_s > 0 else seconds
         self.seconds = min(max(seconds, (2 if callers == 1 else 1) * REQUESTS * wave_s), 20 * seconds)
         # Past the first wave, which found the queue empty.
-        self.warmup_s = min(max(0.5, 1.5 * wave_s), 5 * seconds)
+        self.warmup_s = min(max(0.5, wave_s), 5 * seconds)
 
 
 def served(options: argparse.Namespace) -> list[str]:
@@ -151,6 +151,7 @@ def _compare_exports(options: argparse.Namespace, model: str, lines: list[str]) 
     plain = _plain(options, model)
     with contextlib.ExitStack() as stack:
         servers: dict[str, ServerProcess] = {}
+        rows: dict[str, list[str]] = {}
         for precision in options.precisions.split(","):
             name, extra = model, list[str]()
             if precision != "float32":
@@ -162,14 +163,12 @@ def _compare_exports(options: argparse.Namespace, model: str, lines: list[str]) 
                 base_path = _exported(options, model, name, extra)
             except LoadError as exc:  # a precision that the export refuses costs no other its rows
                 say(f"{model}, {precision}: {exc}")
-                lines.append(f"| {model} | {precision} | refused by the export | | | | |")
+                rows[precision] = [f"| {model} | {precision} | refused by the export | | | | |"]
                 continue
+            rows[precision] = []
             servers[precision] = stack.enter_context(ServerProcess(base_path, name))
-        if not servers:
-            return
         theirs = stack.enter_context(ServerProcess(plain, "plain"))
         size = network_size(describe(theirs.target, "plain"))
-        rows: dict[str, list[str]] = {precision: [] for precision in servers}
         for callers, count in ((1, 1), (CALLERS, 1), (1, 16)):
             load = f"{_plural(callers, 'caller')}, {_plural(count, 'image')}"
             say(f"{model}, {load}")
@@ -182,7 +181,7 @@ def _compare_exports(options: argparse.Namespace, model: str, lines: list[str]) 
                     payload = _floats(server, signature, size, count)
                     generator = generators.enter_context(Generator([server.target], payload, processes=1))
                     cases[name] = _load(generator, options, callers)
-                found = _turns(options.rounds, cases)
+                found = _turns_or_none(options.rounds, cases)
             for precision in servers:
                 with _row(rows[precision], f"| {model} | {precision} | {load} |", 4):
                     text = _pair(found, "model.export()", precision).text
@@ -216,7 +215,8 @@ def bulk(options: argparse.Namespace) -> list[str]:
     lines: list[str] = bench_bulk.table([]).splitlines()
     for model in options.bulk_models.split(","):
         with _row(lines, f"| {model} |", 6):
-            results = bench_bulk.measure([model], images=options.bulk_images, rounds=options.rounds)
+            images = min(options.bulk_images, bench_bulk.NETWORKS[model].most)
+            results = bench_bulk.measure([model], images=images, rounds=options.rounds)
             lines.append(bench_bulk.table(results).splitlines()[-1])
     return lines
 
@@ -422,6 +422,14 @@ def _turns(rounds: int, cases: Mapping[str, Callable[[], Figures]]) -> dict[str,
     return found
 
 
+def _turns_or_none(rounds: int, cases: Mapping[str, Callable[[], Figures]]) -> dict[str, list[Figures]]:
+    """Return the same, and nothing where all cases failed: each has said why."""
+    try:
+        return _turns(rounds, cases)
+    except LoadError:
+        return {}
+
+
 def _medians(rows: Sequence[Figures]) -> Figures:
     return tuple(statistics.median(column) for column in zip(*rows, strict=True))
 
@@ -483,10 +491,7 @@ def _plural(count: int, what: str) -> str:
 
 def _speeds(what: str, rounds: int, cases: Mapping[str, Callable[[], Figures]]) -> list[str]:
     say(what)
-    try:
-        found = _turns(rounds, cases)
-    except LoadError:  # each of its cases has said why
-        found = {}
+    found = _turns_or_none(rounds, cases)
     lines = [f"| {what} | images/s | p50 ms | p99 ms |", "|--:|--:|--:|--:|"]
     for name in cases:
         cells = [f"{figure:.1f}" for figure in _medians(found[name])[:3]] if name in found else ["not measured", "", ""]
