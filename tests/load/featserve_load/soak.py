@@ -133,7 +133,8 @@ def _watch(
             next_kill += 2 * swap_s
             team[0].be_reborn()
             outcome.kills += 1
-        seen = usage.look()
+        if not (seen := usage.look()):
+            continue  # it ended just now: said above
         times.append(now)
         outcome.rss_mib.append(seen["rss_mib"])
         outcome.threads.append(seen["threads"])
