@@ -393,7 +393,7 @@ def test_too_few_photos_are_refused(tmp_path, photos, count, sentence):
 
 def test_photos_of_one_colour_are_warned_about(tmp_path):
     for index in range(8):
-        Image.new("RGB", (20, 20), (90, 90, 90)).save(tmp_path / f"{index}.png")
+        Image.new("RGB", (20, 20), (90, 160, 30)).save(tmp_path / f"{index}.png")
     (warning,) = read_photos(tmp_path, (8, 8), count=8).warnings
     assert "one colour" in warning
     assert one_colour_warning(IMAGES) == ()

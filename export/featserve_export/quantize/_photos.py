@@ -18,7 +18,7 @@ _CROPS = 300
 _LEAST_SIDE = 0.4
 _HELD_OUT_EVERY = 4
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
-# Below this standard deviation of all pixels (0..255) the photos are one colour for all that ranges are concerned.
+# Below this standard deviation of each channel of all pixels (0..255) the photos are one colour for all that ranges are concerned.
 _MIN_SPREAD = 4.0
 
 
@@ -102,7 +102,7 @@ def held_out(count: int) -> npt.NDArray[np.bool_]:
 
 def one_colour_warning(images: Array) -> tuple[str, ...]:
     """Warns where all pixels are nearly the same: such photos say nothing about the ranges of others."""
-    if float(images.std()) >= _MIN_SPREAD:
+    if float(images.std(axis=(0, 1, 2)).max()) >= _MIN_SPREAD:
         return ()
     return ("the calibration photos are of one colour: ranges are degenerate, other photos will saturate",)
 
