@@ -18,7 +18,7 @@ _CROPS = 300
 _LEAST_SIDE = 0.4
 _HELD_OUT_EVERY = 4
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
-# Below this standard deviation of each channel of all pixels (0..255) the photos are one colour for all that ranges are concerned.
+# Where no channel has a greater standard deviation (0..255) the photos are one colour as far as ranges are concerned.
 _MIN_SPREAD = 4.0
 
 
