@@ -43,8 +43,6 @@ def main() -> None:
     for backbone in options.backbones.split(","):
         with tempfile.TemporaryDirectory() as folder:
             compare(backbone, Path(folder), options.precisions.split(","), options.rounds, options.profile)
-    if options.profile:
-        print(f"a product of matrices: {matrix_gflops():.0f} GFLOP/s")
 
 
 def compare(backbone: str, folder: Path, precisions: Sequence[str], rounds: int, profiled: bool) -> None:
@@ -68,7 +66,7 @@ def compare(backbone: str, folder: Path, precisions: Sequence[str], rounds: int,
                 model_name=precision,
             )
         except ExportError as error:
-            print(f"| {backbone} | {precision} | refused: {error} | | | | | | | | |", flush=True)
+            print(f"| {backbone} | {precision} | refused: {error} {'| ' * 9}", flush=True)
             continue
         ours, load_s = load(report.path, "float_images")
         cells = []
@@ -130,17 +128,6 @@ def profile(directory: Path, signature: str) -> str:
         if kernel != "BatchFunction":
             seconds[kernel] += node.op_end_rel_micros / 1e6
     return ", ".join(f"{kernel} {100 * spent / seconds.total():.1f} %" for kernel, spent in seconds.most_common(8))
-
-
-def matrix_gflops(side: int = 4096) -> float:
-    """The fastest of five products of square matrices: what the processor can do at most."""
-    matrix = tf.ones((side, side))
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        tf.linalg.matmul(matrix, matrix).numpy()
-        times.append(time.perf_counter() - start)
-    return 2 * side**3 / min(times) / 1e9
 
 
 def race(ours: Run, theirs: Run, data: np.ndarray, rounds: int) -> tuple[float, tuple[float, float]]:
