@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ._exceptions import OutputError
 from ._extras import require
 
-#: Rows beyond which an index is worth its building.
+#: Rows beyond which usearch searches; all of them too, since an index for one question takes far longer to build.
 _INDEX_ROWS = 100_000
 
 
@@ -28,7 +28,7 @@ def embed(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 def nearest(
     vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32], count: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Return the rows nearest to a query, best first, and their cosines; exact up to 100,000 rows.
+    """Return the rows nearest to a query, best first, and their cosines; exact.
 
     Args:
         vectors: `(rows, size)` float32 unit vectors.
@@ -40,11 +40,9 @@ def nearest(
     """
     count = min(count, len(vectors))
     if len(vectors) > _INDEX_ROWS:
-        index = require("usearch.index", "pictures", f"searching more than {_INDEX_ROWS:,} rows").Index(
-            ndim=vectors.shape[1], metric="ip", dtype="f32"
-        )
-        index.add(np.arange(len(vectors)), vectors)
-        rows = np.asarray(index.search(query, count).keys, np.intp)
+        usearch = require("usearch.index", "pictures", f"searching more than {_INDEX_ROWS:,} rows")
+        found = usearch.search(vectors, query, count, usearch.MetricKind.IP, exact=True)
+        rows = np.asarray(found.keys, np.intp)
     else:
         rows = np.argpartition(vectors @ query, len(vectors) - count)[len(vectors) - count :]
     cosines = vectors[rows] @ query
