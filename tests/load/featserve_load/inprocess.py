@@ -1,6 +1,6 @@
 """The model without a server: what the machine gives when nothing is sent.
 
-Reads lines with seconds of warm-up and seconds to measure; prints images per second.
+Reads lines with seconds of warm-up, seconds to measure, threads and images a call; prints images per second.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class InProcess:
     ) -> None:
         self._end()
 
-    def images_per_s(self, seconds: float, warmup_s: float = 0.5) -> float:
-        """Measure once."""
+    def images_per_s(self, seconds: float, warmup_s: float = 0.5, *, callers: int = 32, images: int = 1) -> float:
+        """Measure once: threads that call, and images in each of their calls."""
         assert self._process.stdin is not None
-        self._process.stdin.write(f"{warmup_s} {seconds}\n")
+        self._process.stdin.write(f"{warmup_s} {seconds} {callers} {images}\n")
         self._process.stdin.flush()
         return float(self._line(warmup_s + seconds + 120))
 
@@ -80,43 +80,42 @@ class InProcess:
         self._log.close()
 
 
-def main(directory: str, signature: str, height: str, width: str, callers: int = 32) -> None:
-    """Measure whenever a line with a number of seconds comes in; `height` and `width` are those of the network."""
+def main(directory: str, signature: str, height: str, width: str) -> None:
+    """Measure whenever a line comes in; `height` and `width` are those of the network."""
     import tensorflow as tf
 
     function = tf.saved_model.load(directory).signatures[signature]
     files = photos.files()
     [(name, spec)] = function.structured_input_signature[1].items()
-    if spec.dtype == tf.string:
-        inputs = [tf.constant([data]) for data in files]
-    else:
-        inputs = [tf.constant(np.stack([image])) for image in photos.pixels(files, (int(height), int(width)))]
-        inputs = [tf.cast(value, spec.dtype) for value in inputs]
+    items: list[Any] = files if spec.dtype == tf.string else photos.pixels(files, (int(height), int(width)))
 
-    def call_until(end: float, answered: list[float], index: int) -> None:
-        turn = index * len(inputs) // callers
+    def call_until(end: float, inputs: list[Any], turn: int, answered: list[float]) -> None:
         while time.monotonic() < end:
             function(**{name: inputs[turn % len(inputs)]})
             answered.append(time.monotonic())
             turn += 1
 
-    def measure(warmup_s: float, seconds: float) -> float:
+    def measure(warmup_s: float, seconds: float, callers: int, images: int) -> float:
+        batches = [[items[(start + place) % len(items)] for place in range(images)] for start in range(len(items))]
+        inputs = [tf.constant(batch if spec.dtype == tf.string else np.stack(batch), spec.dtype) for batch in batches]
         answered: list[list[float]] = [[] for _ in range(callers)]
         begin = time.monotonic() + warmup_s
         end = begin + seconds
         team: list[Any] = [
-            threading.Thread(target=call_until, args=(end, answered[index], index)) for index in range(callers)
+            threading.Thread(target=call_until, args=(end, inputs, index * len(inputs) // callers, answered[index]))
+            for index in range(callers)
         ]
         for thread in team:
             thread.start()
         for thread in team:
             thread.join()
-        return rate.steady(sorted(when for times in answered for when in times if begin <= when < end))
+        return images * rate.steady(sorted(when for times in answered for when in times if begin <= when < end))
 
-    measure(0.0, 1.0)
+    measure(0.0, 1.0, 32, 1)
     print("ready", flush=True)
     for line in sys.stdin:
-        print(measure(*map(float, line.split())), flush=True)
+        warmup_s, seconds, callers, images = line.split()
+        print(measure(float(warmup_s), float(seconds), int(callers), int(images)), flush=True)
 
 
 if __name__ == "__main__":

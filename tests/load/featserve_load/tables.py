@@ -47,6 +47,8 @@ MODELS: dict[str, list[str]] = {
 }
 DEFAULT = "efficientnet_lite0"
 CALLERS = 32
+#: Images a call of the callers in process that need no queue: the largest batch of the export.
+BATCH = 8
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
 SIDES = (64, 128, 256, 512, 1024, 2048)
 TEAMS = (1, 4, 16, 64, 256)
@@ -94,18 +96,20 @@ class _Length:
 
 def served(options: argparse.Namespace) -> list[str]:
     """Served against in process, 32 callers of one image each."""
+    cores = len(os.sched_getaffinity(0))
     lines = [
         f"{CALLERS} callers, one image a request; images/s. In process: {CALLERS} threads call the same signature of "
-        f"the same SavedModel. {RATIO} The last column adds the cores that the generator used to what served.",
+        f"the same SavedModel. {RATIO} `its cores returned` adds the cores that the generator used to what served. The "
+        f"last column has {cores} threads, each with {BATCH} images a call: batches that nobody had to wait for.",
         "",
-        "| model | input | in process | served | ÷ | rounds | generator, cores | ÷, its cores returned |",
-        "|---|---|--:|--:|--:|--:|--:|--:|",
+        "| model | input | in process | served | ÷ | rounds | generator, cores | ÷, its cores returned "
+        f"| in process, {BATCH} a call |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    cores = len(os.sched_getaffinity(0))
     kinds: tuple[Input, ...] = ("encoded", "uint8")
     for model in options.models.split(","):
         for kind in kinds:
-            with _row(lines, f"| {model} | {kind} |", 6):
+            with _row(lines, f"| {model} | {kind} |", 7):
                 lines.append(f"| {model} | {kind} | {_served(options, model, kind, cores)} |")
     return lines
 
@@ -121,15 +125,21 @@ def _served(options: argparse.Namespace, model: str, kind: Input, cores: int) ->
         ):
             length = _Length(options.seconds, CALLERS, 1, local.images_per_s(2.0, 1.0))
 
-            def alone() -> Figures:
-                return (local.images_per_s(length.seconds, length.warmup_s),)
+            def alone(callers: int, images: int) -> Callable[[], Figures]:
+                return lambda: (local.images_per_s(length.seconds, length.warmup_s, callers=callers, images=images),)
 
             rows = _turns(
-                options.rounds, {"in process": alone, "served": _load(generator, options, CALLERS, length=length)}
+                options.rounds,
+                {
+                    "in process": alone(CALLERS, 1),
+                    "served": _load(generator, options, CALLERS, length=length),
+                    "in process, batches": alone(cores, BATCH),
+                },
             )
     pair = _pair(rows, "in process", "served")
     used = statistics.median(row[3] for row in rows["served"])
-    return f"{pair.text} | {used:.2f} | {pair.ratio / max(1 - used / cores, 0.01):.2f}"
+    batches = f"{_medians(rows['in process, batches'])[0]:.1f}" if "in process, batches" in rows else "–"
+    return f"{pair.text} | {used:.2f} | {pair.ratio / max(1 - used / cores, 0.01):.2f} | {batches}"
 
 
 def export(options: argparse.Namespace) -> list[str]:
