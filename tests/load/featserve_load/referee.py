@@ -115,7 +115,7 @@ def main(argv: Sequence[str]) -> int:
                         rate=rate,
                         latency_ms=None if given else budget,
                         # More than it will reach, or the one query that LoadGen makes of it ends too soon.
-                        expected_rate=1.3 * closed.images_per_s,
+                        expected_rate=2 * max(each.images_per_s for each in (closed, *before)),
                         duration_s=options.duration,
                     )
                     passed &= found.valid and not found.failed
