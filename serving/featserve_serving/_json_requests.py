@@ -259,7 +259,7 @@ def _leaf(value: Any, dtype: int) -> Any:
             return value
     elif dtype == types_pb2.DT_STRING:
         if isinstance(value, str):
-            return value.encode("utf-8", "surrogateescape")
+            return value.encode()
     elif dtype == types_pb2.DT_BOOL:
         if isinstance(value, bool):
             return value

@@ -163,7 +163,7 @@ def post(server, path, body, method="POST"):
         (b'{"instances": [1,]}', "Invalid value. at offset: 17"),
         (b'{"instances"', "Missing a colon after a name of object member. at offset: 12"),
         (b'{"instances": [1]', "Missing a comma or '}' after an object member. at offset: 17"),
-        (b'"' + b"\xff" * 10, "Missing a closing quotation mark in string."),
+        (b'"' + b"\xff" * 10, "The text is not UTF-8. at offset: 1"),
         (b"[" * 200_000, "JSON Parse error"),
         (b'{"instances": ' + b"[" * 500 + b"1" + b"]" * 500 + b"}", ""),
         (b'{"instances": [1' + b"0" * 400 + b"]}", "Number too big to be stored in double. at offset: 15"),
