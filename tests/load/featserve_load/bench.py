@@ -23,6 +23,7 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "bulk": ("Bulk extraction against a Keras loop", tables.bulk),
     "native": ("Embedded server against tensorflow_model_server", tables.native),
     "wire": ("Ways to send an image", tables.wire),
+    "layers": ("One layer of several", tables.layers),
     "cold": ("Cold start", tables.cold),
     "growth": ("How cost grows", tables.growth),
 }

@@ -57,6 +57,8 @@ TEAMS = (1, 4, 16, 64, 256)
 REQUESTS = 3
 RATIO = "÷ is the median of the rounds' ratios, its figures are of that round; `rounds` is their range."
 
+_UNLIMITED = [("grpc.max_receive_message_length", -1)]
+
 Figures = tuple[float, ...]
 
 
@@ -301,7 +303,7 @@ def wire(options: argparse.Namespace) -> list[str]:
         metadata = describe(server.target, DEFAULT)
         files = photos.files()
         images = photos.pixels(files, network_size(metadata))
-        channel = stack.enter_context(grpc.insecure_channel(server.target, [("grpc.max_receive_message_length", -1)]))
+        channel = stack.enter_context(grpc.insecure_channel(server.target, _UNLIMITED))
         call = channel.unary_unary(PREDICT)
         grpc_kinds: dict[str, Input] = {"gRPC encoded": "encoded", "gRPC uint8": "uint8", "gRPC float": "float"}
         ways: dict[str, tuple[Callable[[], Callable[[bytes], int]], list[bytes]]] = {
@@ -324,6 +326,42 @@ def wire(options: argparse.Namespace) -> list[str]:
             continue
         answer, p50, speed = _medians(rows[what])
         lines.append(f"| {what} | {request:,} | {answer:,.0f} | {p50:.1f} | {speed:.1f} |")
+    return lines
+
+
+def layers(options: argparse.Namespace) -> list[str]:
+    """What a layer costs alone, and all of them together."""
+    names = ("block1_pool", "block5_pool")
+    base_path = _exported(
+        options, "vgg16", "vgg16_layers", ("--layers", ",".join(names), "--model-name", "vgg16_layers")
+    )
+    lines = [
+        f"vgg16 with {' and '.join(names)}, encoded photos, one a request.",
+        "",
+        "| asked for | answer, bytes | one caller, p50 ms | 8 callers, images/s |",
+        "|---|--:|--:|--:|",
+    ]
+    with (
+        ServerProcess(base_path, "vgg16_layers") as server,
+        grpc.insecure_channel(server.target, _UNLIMITED) as channel,
+    ):
+        call = channel.unary_unary(PREDICT)
+        metadata = describe(server.target, "vgg16_layers")
+        cases = {
+            layer or "both": _closed(
+                lambda: lambda body: len(call(body, timeout=120)),
+                make(metadata, "vgg16_layers", layer=layer).requests,
+                options.seconds,
+            )
+            for layer in (*names, None)
+        }
+        found = _turns(options.rounds, cases)
+    for what in cases:
+        with _row(lines, f"| {what} |", 3):
+            if what not in found:
+                raise LoadError("its requests failed")
+            answer, p50, speed = _medians(found[what])
+            lines.append(f"| {what} | {answer:,.0f} | {p50:.1f} | {speed:.1f} |")
     return lines
 
 
