@@ -103,6 +103,7 @@ def test_ten_times_the_capacity_for_a_minute(publish, base_path, server_process)
         f"refused {dict(collections.Counter(refused))}; RSS {memory[0]:.0f} MiB before, at most {max(memory):.0f}; "
         f"recovered within {recovery_s:.1f} s"
     )
-    assert set(refused) == {"RESOURCE_EXHAUSTED"}
+    # A connection with too many calls open refuses some by itself, with UNAVAILABLE; clients retry both.
+    assert "RESOURCE_EXHAUSTED" in refused and set(refused) <= {"RESOURCE_EXHAUSTED", "UNAVAILABLE"}
     assert p99_overloaded < 3 * p99
     assert max(memory) < memory[0] + 256
