@@ -12,20 +12,23 @@ from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 
-from . import deployment, tables
+from . import deployment
 from .errors import LoadError
+from .networks import MODELS
+from .sections import bulk, client, cold, export, growth, layers, native, served, wire
 from .server import ROOT
+from .turns import Unavailable
 
 SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
-    "served": ("Served against in process", tables.served),
-    "export": ("This export against model.export()", tables.export),
-    "client": ("This client against tensorflow-serving-api", tables.client),
-    "bulk": ("Bulk extraction against a Keras loop", tables.bulk),
-    "native": ("Embedded server against tensorflow_model_server", tables.native),
-    "wire": ("Ways to send an image", tables.wire),
-    "layers": ("One layer of several", tables.layers),
-    "cold": ("Cold start", tables.cold),
-    "growth": ("How cost grows", tables.growth),
+    "served": ("Served against in process", served.served),
+    "export": ("This export against model.export()", export.export),
+    "client": ("This client against tensorflow-serving-api", client.client),
+    "bulk": ("Bulk extraction against a Keras loop", bulk.bulk),
+    "native": ("Embedded server against tensorflow_model_server", native.native),
+    "wire": ("Ways to send an image", wire.wire),
+    "layers": ("One layer of several", layers.layers),
+    "cold": ("Cold start", cold.cold),
+    "growth": ("How cost grows", growth.growth),
 }
 #: What a section is measured with, beside rounds and seconds.
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -45,9 +48,7 @@ def main(argv: Sequence[str]) -> int:
     """Measure sections and write them; return 1 if one could not be measured."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--sections", default=",".join(SECTIONS), metavar="A,B", help="(default: %(default)s)")
-    parser.add_argument(
-        "--models", default=",".join(tables.MODELS), metavar="A,B", help="of `served` (default: %(default)s)"
-    )
+    parser.add_argument("--models", default=",".join(MODELS), metavar="A,B", help="of `served` (default: %(default)s)")
     parser.add_argument(
         "--export-models",
         default="efficientnet_lite0,resnet50,vgg16",
@@ -82,8 +83,8 @@ def main(argv: Sequence[str]) -> int:
     if unknown := set(names) - set(SECTIONS):
         parser.error(f"expected sections of {', '.join(SECTIONS)}, received {', '.join(sorted(unknown))}")
     for asked, known in (
-        (options.models, list(tables.MODELS)),
-        (options.export_models, list(tables.MODELS)),
+        (options.models, list(MODELS)),
+        (options.export_models, list(MODELS)),
         (options.bulk_models, ["mobilenet", "resnet50", "vgg16"]),
         (options.precisions, ["float32", "bfloat16", "int8"]),
     ):
@@ -99,7 +100,7 @@ def main(argv: Sequence[str]) -> int:
         deployment.say(f"== {heading}")
         try:
             lines = measure(options)
-        except tables.Unavailable as exc:
+        except Unavailable as exc:
             deployment.say(f"{name}: {exc}")
             absent.append(name)
             if f"## {heading}\n" not in _read(options.out):
