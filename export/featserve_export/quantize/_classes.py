@@ -2,17 +2,11 @@
 
 from collections.abc import Callable
 
-import numpy as np
 from tensorflow.core.framework import graph_pb2
 
 from ._graph import Array
 
-_CROPS = 200
-# Where a classifier leads by less than this any rounding changes the class.
-_MIN_LEAD = 0.01
-MIN_SAME = 0.99
-# Of all crops, those included; a network that keeps fewer changes its mind about other photos even more often.
-MIN_SAME_OF_ALL = 0.94
+MIN_SAME = 0.97
 
 
 class ClassCheck:
@@ -24,7 +18,7 @@ class ClassCheck:
         graph_def: the graph in float.
 
     Attributes:
-        count: crops whose class leads by 0.01, at most 200.
+        count: crops that are compared.
     """
 
     def __init__(
@@ -35,17 +29,13 @@ class ClassCheck:
     ) -> None:
         self._classify = classify
         self._activations = activations
-        probabilities = self._probabilities(graph_def)
-        ranked = np.sort(probabilities, axis=1)
-        decided = ranked[:, -1] - ranked[:, -2] >= _MIN_LEAD
-        self._chosen = decided & (np.cumsum(decided) <= _CROPS)
-        self._classes = probabilities.argmax(1)
-        self.count = int(self._chosen.sum())
+        self._classes = self._top(graph_def)
+        self.count = len(self._classes)
 
-    def same(self, graph_def: graph_pb2.GraphDef) -> tuple[float | None, float]:
-        """Shares that keep their class, 0..1: of those crops, None where there are none, and of all crops."""
-        kept = self._probabilities(graph_def).argmax(1) == self._classes
-        return float(kept[self._chosen].mean()) if self.count else None, float(kept.mean())
+    def same(self, graph_def: graph_pb2.GraphDef) -> float:
+        """Share of the crops that keep their top class, 0..1."""
+        return float((self._top(graph_def) == self._classes).mean())
 
-    def _probabilities(self, graph_def: graph_pb2.GraphDef) -> Array:
-        return self._classify(self._activations(graph_def))
+    def _top(self, graph_def: graph_pb2.GraphDef) -> Array:
+        top: Array = self._classify(self._activations(graph_def)).argmax(1)
+        return top

@@ -14,7 +14,7 @@ from ._errors import QuantizationError
 from ._graph import Array
 
 MIN_PHOTOS = 8
-_CROPS = 300
+_CROPS = 200
 _LEAST_SIDE = 0.4
 _HELD_OUT_EVERY = 4
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
@@ -28,7 +28,7 @@ class CalibrationPhotos:
 
     Attributes:
         images: `(count, height, width, 3)` float32 RGB, 0..255.
-        crops: `(300, height, width, 3)`, the same of squares of 40 to 100 % of the shorter side of those held out.
+        crops: `(200, height, width, 3)`, the same of squares of 40 to 100 % of the shorter side of those held out.
         skipped: files that could not be decoded.
         warnings: sentences about the set as a whole.
     """
