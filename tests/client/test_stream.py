@@ -172,7 +172,7 @@ def test_ended_early_it_waits_for_no_answer(small: FeatureClient, server: FakeSe
         with pytest.raises(ZeroDivisionError):
             list(small.extract_iter(source(), concurrency=4))
         for thread in threading.enumerate():
-            if thread.name.startswith("featserve"):
+            if thread.name.startswith(("featserve-read", "featserve-send")):
                 thread.join(30)
                 assert not thread.is_alive()
     finally:
