@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from ._errors import ExportError, InvalidOptionError, VerificationError, WeightsError
+from .errors import ExportError, InvalidOptionError, VerificationError, WeightsError
 
 if TYPE_CHECKING:
-    from ._backbones import Backbone, list_backbones
+    from .sources.backbones import Backbone, list_backbones
     from ._batching import Batching, read_batching
     from ._export import ExportReport, export_backbone
     from ._rebatch import rebatch
@@ -28,11 +28,11 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Backbone": "_backbones",
+    "Backbone": "sources.backbones",
     "Batching": "_batching",
     "ExportReport": "_export",
     "export_backbone": "_export",
-    "list_backbones": "_backbones",
+    "list_backbones": "sources.backbones",
     "read_batching": "_batching",
     "rebatch": "_rebatch",
 }

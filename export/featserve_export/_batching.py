@@ -8,7 +8,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from ._batching_pb2 import BatchingParameters
-from ._errors import InvalidOptionError
+from .errors import InvalidOptionError
 
 # The operation refuses larger ones, and counts them in 32 bits.
 MAX_REQUEST_IMAGES = 1 << 20

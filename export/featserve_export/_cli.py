@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError:
         parser.error("TensorFlow is not installed; pip install 'featserve[export]'")
     tf.get_logger().setLevel("ERROR")
-    from ._errors import ExportError
+    from .errors import ExportError
 
     try:
         # Keras prints its downloads' progress to stdout, where the result belongs.
@@ -119,7 +119,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
     from ._batching import read_batching
     from ._export import export_backbone
     from ._listing import describe_layers
-    from ._progress import on_stderr
+    from .progress import on_stderr
     from ._rebatch import rebatch
 
     batching = read_batching(options.batching) if options.batching else None

@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from ._batching import Batching, default_batching
-from ._classifier import load_classifier
-from ._errors import InvalidOptionError
+from .sources.classifier import load_classifier
+from .errors import InvalidOptionError
 from ._frozen import DEVICES, FrozenGraph, freeze
 from ._golden import Closeness, Golden, closeness_report, make_golden, verify
 from ._grouped import replace_grouped_convolutions
 from ._manifest import FORMAT, describe_signatures, dump_manifest, package_versions, write_manifest
-from ._models import load_live_model
+from .sources.models import load_live_model
 from ._precision import PRECISIONS, check_precision, choose_precision
-from ._progress import Progress, silent
+from .progress import Progress, silent
 from ._resize import INTERPOLATIONS
 from ._saved_model import rewrite
 from ._signatures import Pixels, write_saved_model

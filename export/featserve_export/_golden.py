@@ -15,8 +15,8 @@ import skimage
 import tensorflow as tf
 from PIL import Image
 
-from ._errors import VerificationError
-from ._models import LiveModel
+from .errors import VerificationError
+from .sources.models import LiveModel
 from ._saved_model import read_signatures
 from ._signatures import Pixels
 

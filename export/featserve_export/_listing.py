@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from ._backbones import find_backbone, list_backbones
+from .sources.backbones import find_backbone, list_backbones
 
 
 def describe_backbones(*, as_json: bool) -> str:
@@ -43,7 +43,7 @@ def describe_backbones(*, as_json: bool) -> str:
 
 def describe_layers(name: str, image_size: tuple[int, int] | None, alpha: float | None) -> str:
     """Every layer of a backbone, its classifier included, with output shape and parameters."""
-    from ._models import build_untrained
+    from .sources.models import build_untrained
 
     model = build_untrained(find_backbone(name), image_size, alpha)
     rows = []

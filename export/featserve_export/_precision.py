@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ._classifier import Classifier
-from ._errors import InvalidOptionError
+from .sources.classifier import Classifier
+from .errors import InvalidOptionError
 from ._frozen import INPUT_NAME, FrozenGraph, optimize
 from ._golden import MINIMUM_COSINE, Golden, compare
-from ._progress import Progress
+from .progress import Progress
 from .quantize import CalibrationPhotos, QuantizationError, computes_eight_bits, quantize_graph
 
 PRECISIONS = ("float32", "bfloat16", "int8", "auto")

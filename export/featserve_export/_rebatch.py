@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ._batching import Batching
-from ._errors import InvalidOptionError
+from .errors import InvalidOptionError
 from ._manifest import dump_manifest, read_manifest, write_manifest
 from ._saved_model import rewrite
 from ._version_directory import staged

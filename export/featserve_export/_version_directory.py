@@ -14,7 +14,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from ._errors import ExportError, InvalidOptionError
+from .errors import ExportError, InvalidOptionError
 
 _STAGING_PREFIX = ".staging-"
 

@@ -1,7 +1,7 @@
 import pytest
 from featserve_export import InvalidOptionError, list_backbones
-from featserve_export._backbones import find_backbone
-from featserve_export._models import build_untrained, load_live_model
+from featserve_export.sources.backbones import find_backbone
+from featserve_export.sources.models import build_untrained, load_live_model
 
 
 def test_names_are_unique_and_the_default_is_first():

@@ -8,7 +8,7 @@ from featserve_export import InvalidOptionError, VerificationError, WeightsError
 from featserve_export import _export as export_module
 from featserve_export._cli import main
 from featserve_export._golden import load_golden, verify
-from featserve_export._models import load_live_model
+from featserve_export.sources.models import load_live_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 

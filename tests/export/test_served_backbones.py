@@ -8,8 +8,8 @@ import pytest
 import skimage
 from featserve_client import FeatureClient
 from featserve_export import export_backbone
-from featserve_export._efficientnet_lite import _WEIGHTS_FILE
-from featserve_export._models import load_live_model
+from featserve_export.sources.efficientnet_lite import _WEIGHTS_FILE
+from featserve_export.sources.models import load_live_model
 from featserve_serving import create_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

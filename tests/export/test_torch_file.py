@@ -3,8 +3,8 @@ import pickle
 
 import pytest
 from featserve_export import WeightsError
-from featserve_export import _efficientnet_lite as lite
-from featserve_export._torch_file import read_torch_tensors
+from featserve_export.sources import efficientnet_lite as lite
+from featserve_export.sources.torch_checkpoint import read_torch_tensors
 
 
 class Evil:

@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from featserve_export._models import load_live_model
+from featserve_export.sources.models import load_live_model
 
 KERAS_HOME = Path(os.environ.get("KERAS_HOME", Path(__file__).parents[3] / "shared" / "keras-home"))
 FILES = ("mobilenet_2_5_224_tf.h5", "mobilenet_2_5_224_tf_no_top.h5")
 HASH = (
-    "from featserve_export._models import load_live_model; "
+    "from featserve_export.sources.models import load_live_model; "
     "print(load_live_model('mobilenet', alpha=0.25, image_size=(32, 32), weights='random').weights['sha256'])"
 )
 SERVED = """

@@ -18,7 +18,7 @@ import numpy as np
 import skimage
 import tensorflow as tf
 from featserve_export import ExportError, export_backbone
-from featserve_export._models import load_live_model
+from featserve_export.sources.models import load_live_model
 from tensorflow.core.protobuf import config_pb2
 
 BACKBONES = ("efficientnet_lite0", "mobilenet", "resnet50", "inception_v3", "vgg16")

@@ -1,4 +1,4 @@
-from .._errors import ExportError
+from ..errors import ExportError
 
 
 class QuantizationError(ExportError):

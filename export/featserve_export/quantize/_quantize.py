@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
-from .._progress import Progress, silent
+from ..progress import Progress, silent
 from ._classes import MIN_SAME, ClassCheck
 from ._errors import QuantizationError
 from ._graph import Array, FloatGraph

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
-from .._progress import Progress, silent
+from ..progress import Progress, silent
 from ._graph import Array
 from ._layers import Layer
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from .._progress import Progress, silent
+from ..progress import Progress, silent
 from ._graph import Array, FloatGraph
 from ._layers import Layer
 from ._ranges import Range

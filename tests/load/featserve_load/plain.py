@@ -8,7 +8,7 @@ import sys
 def main(backbone: str, weights: str, directory: str) -> None:
     """Write a SavedModel."""
     import keras
-    from featserve_export._models import load_live_model
+    from featserve_export.sources.models import load_live_model
 
     live = load_live_model(backbone, weights=weights)
     images = keras.Input((*live.image_size, 3))

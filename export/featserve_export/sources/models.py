@@ -13,8 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from ._backbones import BACKBONES, Backbone, closest, find_backbone
-from ._errors import InvalidOptionError, WeightsError
+from .backbones import BACKBONES, Backbone, closest, find_backbone
+from ..errors import InvalidOptionError, WeightsError
 
 POOLINGS = ("none", "avg", "max")
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
