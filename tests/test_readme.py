@@ -17,14 +17,14 @@ def test_help_blocks_are_what_the_commands_print() -> None:
 
 
 def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from featserve_export import export_backbone
+    from featserve_export import ExportOptions, export_backbone
     from featserve_serving import create_server
 
     (code,) = re.findall(r"```python\n(from featserve_client import FeatureClient\n.*?)```", _quickstart(), re.DOTALL)
     shutil.copy(PHOTOS / "rocket.jpg", tmp_path / "cat.jpg")
     shutil.copy(PHOTOS / "coffee.png", tmp_path / "dog.png")
     monkeypatch.chdir(tmp_path)
-    export_backbone("efficientnet_lite0", model_root=tmp_path / "models")
+    export_backbone(ExportOptions("efficientnet_lite0", model_root=tmp_path / "models"))
     with create_server(model_root=tmp_path / "models", address="127.0.0.1:0") as server:
         namespace: dict[str, object] = {}
         exec(code.replace("localhost:8500", f"127.0.0.1:{server.port}"), namespace)  # noqa: S102

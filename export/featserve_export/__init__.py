@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 from .errors import ExportError, InvalidOptionError, VerificationError, WeightsError
 
 if TYPE_CHECKING:
-    from .sources.backbones import Backbone, list_backbones
     from ._batching import Batching, read_batching
-    from ._export import ExportReport, export_backbone
     from ._rebatch import rebatch
+    from .options import ExportOptions
+    from .pipeline import ExportReport, export_backbone
+    from .sources.backbones import Backbone, list_backbones
 
 __all__ = [
     "Backbone",
     "Batching",
     "ExportError",
+    "ExportOptions",
     "ExportReport",
     "InvalidOptionError",
     "VerificationError",
@@ -30,8 +32,9 @@ __all__ = [
 _MODULES = {
     "Backbone": "sources.backbones",
     "Batching": "_batching",
-    "ExportReport": "_export",
-    "export_backbone": "_export",
+    "ExportOptions": "options",
+    "ExportReport": "pipeline",
+    "export_backbone": "pipeline",
     "list_backbones": "sources.backbones",
     "read_batching": "_batching",
     "rebatch": "_rebatch",

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keras
 import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2
@@ -94,14 +93,13 @@ def _ancestors(graph_def: graph_pb2.GraphDef, names: Iterable[str]) -> set[str]:
 
 
 def freeze(
-    model: keras.Model, layers: Sequence[str], preprocess: Callable[[Any], Any], image_size: tuple[int, int]
+    activations: Callable[[tf.Tensor], Sequence[tf.Tensor]], layers: Sequence[str], image_size: tuple[int, int]
 ) -> FrozenGraph:
-    """Traces `preprocess` and `model` and turns every variable into a constant.
+    """Traces a network and turns every variable into a constant.
 
     Args:
-        model: its outputs are the layers' tensors, in order.
-        layers: the outputs' names.
-        preprocess: what the network expects to be done to RGB float32 0..255.
+        activations: from RGB float32 0..255 to the float32 tensors of the layers, in order.
+        layers: their names.
         image_size: `(height, width)` in pixels.
 
     Returns:
@@ -110,11 +108,9 @@ def freeze(
     nodes = {layer: f"layer_{index}" for index, layer in enumerate(layers)}
 
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = model(preprocess(images), training=False)
-        outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
         return {
-            node: tf.identity(tf.cast(output, tf.float32), name=node)
-            for node, output in zip(nodes.values(), outputs, strict=True)
+            node: tf.identity(tensor, name=node)
+            for node, tensor in zip(nodes.values(), activations(images), strict=True)
         }
 
     images = tf.TensorSpec((None, *image_size, 3), tf.float32, name=INPUT_NAME)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,10 @@ import skimage
 import tensorflow as tf
 from PIL import Image
 
-from .errors import VerificationError
-from .sources.models import LiveModel
 from ._saved_model import read_signatures
 from ._signatures import Pixels
+from .errors import VerificationError
+from .sources.live_model import LiveModel
 
 GOLDEN_FILE = "assets.extra/golden.npz"
 MINIMUM_COSINE = {"float32": 0.99999, "bfloat16": 0.999, "int8": 0.99}
@@ -117,7 +117,7 @@ def make_golden(live: LiveModel, pixels: Pixels, photos: _Array | None = None) -
     loaded = np.stack([_load(data, pixels) for data in encoded])
     reloaded = np.stack([_load(_png(image), pixels) for image in images])
     expected = {
-        base: _predict(live, batch)
+        base: live.reference(batch)
         for base, batch in (("encoded", loaded), ("serving_default", reloaded), ("float_images", loaded))
     }
     return Golden(encoded=encoded, images=images, float_images=loaded, expected=expected)
@@ -154,12 +154,6 @@ def _load(data: bytes, pixels: Pixels) -> _Array:
         keep_aspect_ratio=pixels.crop_to_aspect_ratio,
     )
     return np.asarray(image, np.float32)
-
-
-def _predict(live: LiveModel, images: _Array) -> dict[str, _Array]:
-    outputs = live.model.predict(np.asarray(live.preprocess(images.copy())), verbose=0)
-    outputs = list(outputs) if isinstance(outputs, (list, tuple)) else [outputs]
-    return {layer: np.asarray(output, np.float32) for layer, output in zip(live.layers, outputs, strict=True)}
 
 
 def verify(directory: Path, golden: Golden, precision: str) -> dict[str, Closeness]:
@@ -246,8 +240,3 @@ def _norm_difference(a: _Array, b: _Array) -> float:
 def closeness_report(worst: Mapping[str, Closeness]) -> dict[str, dict[str, float]]:
     """Closeness as JSON values."""
     return {layer: vars(closeness) for layer, closeness in worst.items()}
-
-
-def golden_layers(golden: Golden) -> Sequence[str]:
-    """The layers that were compared."""
-    return tuple(golden.expected["encoded"])

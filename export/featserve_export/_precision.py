@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .sources.classifier import Classifier
-from .errors import InvalidOptionError
 from ._frozen import INPUT_NAME, FrozenGraph, optimize
 from ._golden import MINIMUM_COSINE, Golden, compare
+from .errors import InvalidOptionError
 from .progress import Progress
 from .quantize import CalibrationPhotos, QuantizationError, computes_eight_bits, quantize_graph
+from .sources.classifier import Classifier
 
-PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
 _MEASURED_ROUNDS = 5
 _MEASURED_BATCH = 8
@@ -86,7 +85,7 @@ def choose_precision(
     """Turns a float32 graph into one of the asked for precision; `auto` measures and keeps the fastest.
 
     Args:
-        precision: one of `PRECISIONS`.
+        precision: float32, bfloat16, int8 or auto.
         graph: in float32.
         golden: images and the live model's activations.
         photos: to calibrate int8 with.

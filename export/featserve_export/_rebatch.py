@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ._batching import Batching
-from .errors import InvalidOptionError
 from ._manifest import dump_manifest, read_manifest, write_manifest
 from ._saved_model import rewrite
-from ._version_directory import staged
 from ._warmup import write_warmup
+from .errors import InvalidOptionError
+from .version_directory import staged
 
 
 def rebatch(directory: str | Path, batching: Batching, version: int | None = None) -> Path:

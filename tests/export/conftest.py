@@ -8,17 +8,19 @@ import pytest
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory):
     """MobileNet at 64 pixels with random weights and two layers: the report of its export."""
-    from featserve_export import export_backbone
+    from featserve_export import ExportOptions, export_backbone
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return export_backbone(
-            "mobilenet",
-            alpha=0.25,
-            weights="random",
-            image_size=(64, 64),
-            layers=["conv_pw_1_relu", "conv_pw_13_relu"],
-            model_root=tmp_path_factory.mktemp("models"),
+            ExportOptions(
+                "mobilenet",
+                alpha=0.25,
+                weights="random",
+                image_size=(64, 64),
+                layers=["conv_pw_1_relu", "conv_pw_13_relu"],
+                model_root=tmp_path_factory.mktemp("models"),
+            )
         )
 
 

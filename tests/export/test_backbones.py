@@ -1,7 +1,9 @@
+import numpy as np
 import pytest
-from featserve_export import InvalidOptionError, list_backbones
+from featserve_export import ExportOptions, InvalidOptionError, list_backbones
+from featserve_export.sources.backbone import build_untrained
 from featserve_export.sources.backbones import find_backbone
-from featserve_export.sources.models import build_untrained, load_live_model
+from featserve_export.sources.load import load_live_model
 
 
 def test_names_are_unique_and_the_default_is_first():
@@ -31,7 +33,7 @@ def test_an_unknown_name_is_answered_with_the_closest(name, meant):
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet", "mobilenet_v2", "vgg16", "resnet50"])
 def test_the_table_tells_what_is_built(name):
     backbone = find_backbone(name)
-    live = load_live_model(name, weights="random")
+    live = load_live_model(ExportOptions(name, weights="random"))
     assert live.layers == (backbone.output,)
     assert live.model.output_shape[1:] == backbone.output_shape
     assert live.model.count_params() == backbone.parameters
@@ -54,14 +56,16 @@ def test_layer_names_do_not_depend_on_what_was_built_before():
 )
 def test_what_does_not_fit_is_refused(options, message):
     with pytest.raises(InvalidOptionError, match=message):
-        load_live_model("mobilenet", weights="random", **options)
+        load_live_model(ExportOptions("mobilenet", weights="random", **options))
 
 
 def test_alpha_is_for_the_mobilenets():
     with pytest.raises(InvalidOptionError, match="vgg16 has one width"):
-        load_live_model("vgg16", weights="random", alpha=0.5)
+        load_live_model(ExportOptions("vgg16", weights="random", alpha=0.5))
 
 
 def test_pooling_reduces_height_and_width():
-    live = load_live_model("mobilenet", weights="random", alpha=0.25, image_size=(32, 32), pooling="avg")
-    assert live.model.output_shape == (None, 256)
+    live = load_live_model(ExportOptions("mobilenet", weights="random", alpha=0.25, image_size=(32, 32), pooling="avg"))
+    images = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    features = live.model.predict(live.preprocess(images.copy()), verbose=0)
+    np.testing.assert_allclose(live.reference(images)["conv_pw_13_relu"], features.mean((1, 2)), rtol=1e-5)

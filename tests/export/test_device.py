@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from featserve_export import export_backbone
+from featserve_export import ExportOptions, export_backbone
 from featserve_export._errors import InvalidOptionError
 from tensorflow.core.protobuf import config_pb2
 
@@ -39,12 +39,12 @@ def model(tmp_path_factory):
 
 @pytest.mark.parametrize(("device", "fused"), [("cpu", True), ("any", False)])
 def test_activations_are_fused_on_a_cpu(model, tmp_path, device, fused):
-    report = export_backbone(str(model), preprocess="none", device=device, model_root=tmp_path)
+    report = export_backbone(ExportOptions(str(model), preprocess="none", device=device, model_root=tmp_path))
     assert report.manifest["device"] == device
     assert ("Relu" not in executed(report.path)) == fused
 
 
 def test_an_unknown_device(tmp_path):
     with pytest.raises(InvalidOptionError, match="expected device cpu or any, received 'gpu'"):
-        export_backbone("mobilenet", device="gpu", model_root=tmp_path)
+        export_backbone(ExportOptions("mobilenet", device="gpu", model_root=tmp_path))
     assert not list(tmp_path.iterdir())

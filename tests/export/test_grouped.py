@@ -1,7 +1,8 @@
 import keras
 import numpy as np
 import pytest
-from featserve_export._grouped import replace_grouped_convolutions
+import tensorflow as tf
+from featserve_export.grouped_convolutions import plain_grouped_convolutions
 
 
 def network(groups, filters, inputs=4):
@@ -25,24 +26,32 @@ def reference(model, value):
 
 
 @pytest.mark.parametrize(("groups", "filters"), [(4, 4), (4, 8), (2, 4), (2, 6)])
-def test_a_replaced_convolution_gives_the_same(groups, filters):
+def test_a_grouped_convolution_gives_the_same_by_plain_operations(groups, filters):
     value = np.random.default_rng(0).normal(size=(2, 9, 9, 4)).astype(np.float32)
     model = network(groups, filters)
-    replaced = replace_grouped_convolutions(model)
-    assert any(isinstance(layer, keras.layers.DepthwiseConv2D) for layer in replaced.layers) == (groups == 4)
-    np.testing.assert_allclose(replaced(value).numpy(), reference(model, value), rtol=1e-5, atol=1e-6)
+    expected = reference(model, value)
+    with plain_grouped_convolutions():
+        traced = tf.function(lambda images: model(images)).get_concrete_function(tf.TensorSpec((None, 9, 9, 4)))
+    operations = {node.op for node in traced.graph.as_graph_def().node}
+    assert "DepthwiseConv2dNative" in operations if groups == 4 else "Conv2D" in operations
+    assert not any("Call" in operation for operation in operations), operations
+    np.testing.assert_allclose(traced(tf.constant(value)).numpy(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_a_nested_convolution_is_replaced():
+def test_a_nested_convolution_is_meant_too():
     images = keras.Input((9, 9, 4))
     inner = network(4, 4)
     model = keras.Model(images, keras.layers.ReLU()(inner(images)))
-    replaced = replace_grouped_convolutions(model)
-    assert not any(getattr(layer, "groups", 1) > 1 for layer in replaced._flatten_layers())
     value = np.random.default_rng(0).normal(size=(2, 9, 9, 4)).astype(np.float32)
-    np.testing.assert_allclose(replaced(value).numpy(), reference(inner, value), rtol=1e-5, atol=1e-6)
+    with plain_grouped_convolutions():
+        received = model(value).numpy()
+    np.testing.assert_allclose(received, reference(inner, value), rtol=1e-5, atol=1e-6)
 
 
-def test_a_model_without_groups_is_left_as_it_is():
-    model = network(1, 4)
-    assert replace_grouped_convolutions(model) is model
+def test_convolutions_are_keras_own_again_afterwards():
+    model = network(2, 4)
+    value = np.zeros((1, 9, 9, 4), np.float32)
+    before = model(value).numpy()
+    with plain_grouped_convolutions():
+        pass
+    np.testing.assert_array_equal(model(value).numpy(), before)

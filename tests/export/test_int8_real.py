@@ -8,11 +8,11 @@ import keras
 import numpy as np
 import pytest
 import skimage.data
-from featserve_export.sources.efficientnet_lite import EfficientNetLite0, preprocess_input
 from featserve_export._frozen import INPUT_NAME, freeze
 from featserve_export.quantize import QuantizationError, computes_eight_bits, quantize_graph, read_photos
 from featserve_export.quantize._quantize import _run as run_batches
 from featserve_export.quantize._sensitivity import cosines
+from featserve_export.sources.efficientnet_lite import EfficientNetLite0, preprocess_input
 from PIL import Image
 
 pytestmark = pytest.mark.skipif(not computes_eight_bits(), reason="this CPU has no VNNI")
@@ -54,7 +54,7 @@ def quantised(build, images, parts):
     model, layer, preprocess = build()
     features = keras.Model(model.input, model.get_layer(layer).output)
     head = keras.Model(model.get_layer(layer).output, model.output)
-    frozen = freeze(features, [layer], preprocess, (224, 224))
+    frozen = freeze(lambda images: [features(preprocess(images), training=False)], [layer], (224, 224))
     quantized = quantize_graph(
         frozen.graph_def,
         INPUT_NAME,

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from featserve_client import FeatureClient, InvalidRequest
-from featserve_export import export_backbone
+from featserve_export import ExportOptions, export_backbone
 from featserve_serving import create_server
 
 from . import corpus
@@ -25,7 +25,11 @@ def server(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pixels")
     images = keras.Input((SIDE, SIDE, 3))
     keras.Model(images, keras.layers.Rescaling(1.0, name="pixels")(images)).save(folder / "pixels.keras")
-    export_backbone(str(folder / "pixels.keras"), preprocess="none", max_pixels=1_000_000, model_root=folder / "models")
+    export_backbone(
+        ExportOptions(
+            str(folder / "pixels.keras"), preprocess="none", max_pixels=1_000_000, model_root=folder / "models"
+        )
+    )
     with create_server(model_root=folder / "models", warmup=False) as server:
         yield f"127.0.0.1:{server.port}"
 

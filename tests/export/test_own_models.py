@@ -4,11 +4,11 @@ import sys
 
 import keras
 import pytest
-from featserve_export import InvalidOptionError, VerificationError, WeightsError, export_backbone
-from featserve_export import _export as export_module
-from featserve_export._cli import main
+from featserve_export import ExportOptions, InvalidOptionError, VerificationError, WeightsError, export_backbone
+from featserve_export import pipeline as export_module
 from featserve_export._golden import load_golden, verify
-from featserve_export.sources.models import load_live_model
+from featserve_export.cli import main
+from featserve_export.sources.load import load_live_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 
@@ -36,7 +36,7 @@ def test_a_model_of_ones_own_is_exported(network, tmp_path, capsys):
 
 def test_a_constant_factor_is_refused(network, tmp_path):
     """The cosine does not see it."""
-    report = export_backbone(str(network), preprocess="none", model_root=tmp_path)
+    report = export_backbone(ExportOptions(str(network), preprocess="none", model_root=tmp_path))
     golden = load_golden(report.path)
     assert report.closeness["features"].norm_difference < 1e-3
     for layers in golden.expected.values():
@@ -48,7 +48,7 @@ def test_a_constant_factor_is_refused(network, tmp_path):
 
 def test_the_list_needs_no_tensorflow():
     script = (
-        "import sys; from featserve_export._cli import main; status = main(['--list', '--json']); "
+        "import sys; from featserve_export.cli import main; status = main(['--list', '--json']); "
         "sys.exit(status or 'tensorflow' in sys.modules or 'keras' in sys.modules)"
     )
     finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
@@ -59,13 +59,12 @@ def test_the_list_needs_no_tensorflow():
 def test_a_graph_that_differs_is_refused(network, tmp_path, monkeypatch):
     right = export_module.freeze
 
-    def wrong(*arguments, **options):
-        model, layers, preprocess, size = arguments[:4]
-        return right(model, layers, lambda images: preprocess(images) * 1.01 + 3.0, size, *arguments[4:], **options)
+    def wrong(activations, *arguments):
+        return right(lambda images: activations(images * 1.01 + 3.0), *arguments)
 
     monkeypatch.setattr(export_module, "freeze", wrong)
     with pytest.raises(VerificationError, match="expected activations of features within"):
-        export_backbone(str(network), preprocess="none", model_root=tmp_path)
+        export_backbone(ExportOptions(str(network), preprocess="none", model_root=tmp_path))
     assert not list(tmp_path.iterdir())
 
 
@@ -85,7 +84,7 @@ def test_a_graph_that_differs_is_refused(network, tmp_path, monkeypatch):
 )
 def test_options_that_do_not_fit_are_refused(network, tmp_path, options, message):
     with pytest.raises(InvalidOptionError, match=message):
-        export_backbone(str(network), model_root=tmp_path, **options)
+        export_backbone(ExportOptions(str(network), model_root=tmp_path, **options))
     assert not list(tmp_path.iterdir())
 
 
@@ -105,7 +104,7 @@ def test_a_name_that_no_server_takes_is_refused(network, tmp_path):
     path = tmp_path / "my model.keras"
     path.write_bytes(network.read_bytes())
     with pytest.raises(InvalidOptionError, match="received 'my model'; choose one with --model-name"):
-        export_backbone(str(path), preprocess="none", model_root=tmp_path / "root")
+        export_backbone(ExportOptions(str(path), preprocess="none", model_root=tmp_path / "root"))
 
 
 @pytest.mark.parametrize("name", ["none.weights.h5", "garbage.weights.h5", "garbage.keras", "garbage.npz"])
@@ -114,7 +113,9 @@ def test_weights_that_cannot_be_read_are_refused(tmp_path, name):
     if name.startswith("garbage"):
         path.write_bytes(b"garbage")
     with pytest.raises(WeightsError):
-        export_backbone("mobilenet", alpha=0.25, image_size=(32, 32), weights=str(path), model_root=tmp_path / "root")
+        export_backbone(
+            ExportOptions("mobilenet", alpha=0.25, image_size=(32, 32), weights=str(path), model_root=tmp_path / "root")
+        )
     assert not (tmp_path / "root").exists()
 
 
@@ -125,7 +126,7 @@ def test_a_failed_download_names_the_file_and_the_ways_on(tmp_path, monkeypatch)
     monkeypatch.setattr("keras.src.applications.mobilenet.file_utils.get_file", unreachable)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     with pytest.raises(WeightsError, match=r"tf_no_top.h5: .*unreachable; put the file into .*random"):
-        export_backbone("mobilenet", alpha=0.25, weights="imagenet", model_root=tmp_path / "root")
+        export_backbone(ExportOptions("mobilenet", alpha=0.25, weights="imagenet", model_root=tmp_path / "root"))
     assert not list(tmp_path.iterdir())
 
 
@@ -134,11 +135,11 @@ def test_weights_come_from_a_file(tmp_path, suffix):
     source = keras.applications.MobileNet(alpha=0.25, input_shape=(32, 32, 3), weights=None, include_top=False)
     path = tmp_path / f"w{suffix}"
     (source.save_weights if suffix == ".weights.h5" else source.save)(path)
-    live = load_live_model("mobilenet", alpha=0.25, image_size=(32, 32), weights=str(path))
+    live = load_live_model(ExportOptions("mobilenet", alpha=0.25, image_size=(32, 32), weights=str(path)))
     for received, expected in zip(live.model.get_weights(), source.get_weights(), strict=True):
         assert (received == expected).all()
     with pytest.raises(WeightsError, match="another architecture or width cannot be used"):
-        load_live_model("mobilenet", alpha=0.5, image_size=(32, 32), weights=str(path))
+        load_live_model(ExportOptions("mobilenet", alpha=0.5, image_size=(32, 32), weights=str(path)))
 
 
 @pytest.mark.parametrize(

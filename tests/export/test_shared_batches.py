@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from featserve_client import FeatureClient, InvalidRequest
-from featserve_export import Batching, export_backbone
+from featserve_export import Batching, ExportOptions, export_backbone
 from featserve_export._golden import load_golden
 from featserve_serving import create_server
 
@@ -21,18 +21,20 @@ LAYER = "conv_pw_13_relu"
 def exported(tmp_path_factory):
     """A model whose batches wait for company for longer than a caller takes to come back, however slow the machine."""
     return export_backbone(
-        "mobilenet",
-        alpha=0.25,
-        weights="random",
-        image_size=(96, 96),
-        batching=Batching(
-            num_batch_threads=1,
-            max_batch_size=8,
-            batch_timeout_micros=500_000,
-            max_enqueued_batches=256,
-            allowed_batch_sizes=(1, 2, 4, 8),
-        ),
-        model_root=tmp_path_factory.mktemp("models"),
+        ExportOptions(
+            "mobilenet",
+            alpha=0.25,
+            weights="random",
+            image_size=(96, 96),
+            batching=Batching(
+                num_batch_threads=1,
+                max_batch_size=8,
+                batch_timeout_micros=500_000,
+                max_enqueued_batches=256,
+                allowed_batch_sizes=(1, 2, 4, 8),
+            ),
+            model_root=tmp_path_factory.mktemp("models"),
+        )
     )
 
 

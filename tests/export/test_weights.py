@@ -6,25 +6,34 @@ import sys
 from pathlib import Path
 
 import pytest
-from featserve_export.sources.models import load_live_model
+from featserve_export import ExportOptions
+from featserve_export.sources.load import load_live_model
 
 KERAS_HOME = Path(os.environ.get("KERAS_HOME", Path(__file__).parents[3] / "shared" / "keras-home"))
 FILES = ("mobilenet_2_5_224_tf.h5", "mobilenet_2_5_224_tf_no_top.h5")
 HASH = (
-    "from featserve_export.sources.models import load_live_model; "
-    "print(load_live_model('mobilenet', alpha=0.25, image_size=(32, 32), weights='random').weights['sha256'])"
+    "from featserve_export import ExportOptions; from featserve_export.sources.load import load_live_model; "
+    "options = ExportOptions('mobilenet', alpha=0.25, image_size=(32, 32), weights='random'); "
+    "print(load_live_model(options).weights['sha256'])"
 )
 SERVED = """
 import sys
 import keras, numpy as np
 from pathlib import Path
-from featserve_export import export_backbone
+from featserve_export import ExportOptions, export_backbone
 from featserve_export._golden import load_golden, verify
 
 root = Path(sys.argv[1])
-report = export_backbone("mobilenet", alpha=0.25, layers=["conv_pw_13_relu", "predictions"], model_root=root)
+report = export_backbone(
+    ExportOptions("mobilenet", alpha=0.25, layers=["conv_pw_13_relu", "predictions"], model_root=root)
+)
 assert report.manifest["weights"]["source"] == "imagenet"
-assert report.manifest["layers"] == {"conv_pw_13_relu": {"shape": [7, 7, 256]}, "predictions": {"shape": [1000]}}
+assert report.manifest["layers"] == {
+    "conv_pw_13_relu": {"shape": [7, 7, 256], "source": "layer conv_pw_13_relu"},
+    "predictions": {"shape": [1000], "source": "layer predictions"},
+}
+assert report.manifest["alpha"] == 0.25 and not report.manifest["warnings"]
+assert report.manifest["first_layer"] == {"name": "conv1", "low": -1.0, "high": 1.0}
 golden = load_golden(report.path)
 assert all(closeness.cosine > 0.99999 for closeness in verify(report.path, golden, "float32").values())
 keras_model = keras.applications.MobileNet(alpha=0.25, weights="imagenet")
@@ -48,7 +57,7 @@ def run(script, *arguments, **environment):
 
 
 def test_random_weights_are_the_same_in_every_process():
-    live = load_live_model("mobilenet", alpha=0.25, image_size=(32, 32), weights="random")
+    live = load_live_model(ExportOptions("mobilenet", alpha=0.25, image_size=(32, 32), weights="random"))
     assert run(HASH, PYTHONHASHSEED="1") == live.weights["sha256"]
 
 

@@ -87,7 +87,7 @@ def _measure(folder: Path, name: str, paths: Sequence[str], rounds: int) -> Resu
     say(f"{name}: exporting")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     import keras
-    from featserve_export import export_backbone
+    from featserve_export import ExportOptions, export_backbone
 
     network = NETWORKS[name]
     options: dict[str, Any] = {} if network.alpha is None else {"alpha": network.alpha}
@@ -96,7 +96,7 @@ def _measure(folder: Path, name: str, paths: Sequence[str], rounds: int) -> Resu
     preprocess = getattr(keras.applications, network.preprocessing).preprocess_input
     weights = folder / f"{name}.weights.h5"
     model.save_weights(weights)
-    export_backbone(name, pooling="avg", weights=str(weights), model_root=folder / "models", **options)
+    export_backbone(ExportOptions(name, pooling="avg", weights=str(weights), model_root=folder / "models", **options))
     listing = folder / f"{name}.list"
     output = folder / f"{name}.npz"
     height, width = model.input_shape[1:3] if model.input_shape[1] else (224, 224)

@@ -17,8 +17,8 @@ import keras
 import numpy as np
 import skimage
 import tensorflow as tf
-from featserve_export import ExportError, export_backbone
-from featserve_export.sources.models import load_live_model
+from featserve_export import ExportError, ExportOptions, export_backbone
+from featserve_export.sources.load import load_live_model
 from tensorflow.core.protobuf import config_pb2
 
 BACKBONES = ("efficientnet_lite0", "mobilenet", "resnet50", "inception_v3", "vgg16")
@@ -49,7 +49,7 @@ def compare(backbone: str, folder: Path, precisions: Sequence[str], rounds: int,
     """Prints one backbone's rows: what `model.export()` gives → what the exported version gives, and their ratio."""
     weights = "imagenet" if backbone in REAL_WEIGHTS else "random"
     alpha = 0.25 if backbone == "mobilenet" else None
-    live = load_live_model(backbone, weights=weights, alpha=alpha)
+    live = load_live_model(ExportOptions(backbone, weights=weights, alpha=alpha))
     images = keras.Input((*live.image_size, 3))
     keras.Model(images, live.model(live.preprocess(images))).export(folder / "keras", verbose=False)
     theirs, their_load_s = load(folder / "keras", "serving_default")
@@ -57,13 +57,15 @@ def compare(backbone: str, folder: Path, precisions: Sequence[str], rounds: int,
     for precision in precisions:
         try:
             report = export_backbone(
-                backbone,
-                weights=weights,
-                alpha=alpha,
-                precision=precision,
-                calibrate=PHOTOS if precision == "int8" else None,
-                model_root=folder,
-                model_name=precision,
+                ExportOptions(
+                    backbone,
+                    weights=weights,
+                    alpha=alpha,
+                    precision=precision,
+                    calibrate=PHOTOS if precision == "int8" else None,
+                    model_root=folder,
+                    model_name=precision,
+                )
             )
         except ExportError as error:
             print(f"| {backbone} | {precision} | refused: {error} {'| ' * 9}", flush=True)

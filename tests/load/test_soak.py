@@ -7,10 +7,14 @@ from featserve_load import soak
 
 @pytest.fixture(scope="module")
 def small_model(tmp_path_factory):
-    from featserve_export import export_backbone
+    from featserve_export import ExportOptions, export_backbone
 
     root = tmp_path_factory.mktemp("soak")
-    export_backbone("mobilenet", alpha=0.25, image_size=(64, 64), weights="random", model_name="small", model_root=root)
+    export_backbone(
+        ExportOptions(
+            "mobilenet", alpha=0.25, image_size=(64, 64), weights="random", model_name="small", model_root=root
+        )
+    )
     return Path(root) / "small"
 
 

@@ -341,6 +341,15 @@ def find_backbone(name: str) -> Backbone:
     )
 
 
+def is_backbone(name: str) -> bool:
+    """Whether there is a backbone of that name."""
+    try:
+        find_backbone(name)
+    except InvalidOptionError:
+        return False
+    return True
+
+
 def preprocessing_function(module: str) -> Callable[[Any], Any]:
     """The `preprocess_input` of a module."""
     function: Callable[[Any], Any] = importlib.import_module(module).preprocess_input

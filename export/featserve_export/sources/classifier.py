@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 import numpy.typing as npt
 
-from .backbones import find_backbone
 from ..errors import ExportError
-from .models import MODEL_SUFFIXES, build_with_classifier
+from .backbone import build_with_classifier
+from .backbones import find_backbone, is_backbone
 
 Classifier = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
 
@@ -38,7 +37,7 @@ def load_classifier(
     Returns:
         A function of activations, `(count, …)`, to probabilities `(count, classes)`; or None and why there is none.
     """
-    if Path(backbone).suffix in MODEL_SUFFIXES:
+    if not is_backbone(backbone):
         return None, "a model of one's own has no known classifier"
     if weights == "random":
         return None, "random weights know no classes"

@@ -8,9 +8,10 @@ import sys
 def main(backbone: str, weights: str, directory: str) -> None:
     """Write a SavedModel."""
     import keras
-    from featserve_export.sources.models import load_live_model
+    from featserve_export import ExportOptions
+    from featserve_export.sources.load import load_live_model
 
-    live = load_live_model(backbone, weights=weights)
+    live = load_live_model(ExportOptions(backbone, weights=weights))
     images = keras.Input((*live.image_size, 3))
     keras.Model(images, live.model(live.preprocess(images))).export(directory, verbose=False)
 

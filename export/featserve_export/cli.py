@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import csv
+import dataclasses
 import json
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .options import ExportOptions
 
 EPILOG = """\
-BACKBONE is a name from --list, or the path of a .keras or .h5 model of your own together with --preprocess.
+BACKBONE is a name from --list, or, together with --preprocess, a model of your own: the path of a .keras or .h5 file,
+or of a SavedModel's directory. A layer `inner` of a nested model `outer` is outer/inner, the second call of a layer
+that is called several times is layer#2; a name with a comma goes in double quotes, '"a,b",c'.
 The version's directory is printed on stdout; it appears there only when it is complete and proven.
 """
 
@@ -24,10 +32,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--rebatch copies the version {options.rebatch}, which has its backbone: leave BACKBONE out")
     if options.list:
         # Without TensorFlow, which takes seconds to import.
-        from ._listing import describe_backbones
+        from .listing import describe_backbones
 
         print(describe_backbones(as_json=options.json))
         return 0
+    from .errors import ExportError
+
+    try:
+        # What can be refused at once is refused before TensorFlow is imported.
+        asked = None if options.show_layers or options.rebatch else _export_options(parser, options)
+    except ExportError as error:
+        print(f"featserve-export: {error}", file=sys.stderr)
+        return 2
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
@@ -35,12 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError:
         parser.error("TensorFlow is not installed; pip install 'featserve[export]'")
     tf.get_logger().setLevel("ERROR")
-    from .errors import ExportError
-
     try:
         # Keras prints its downloads' progress to stdout, where the result belongs.
         with contextlib.redirect_stdout(sys.stderr):
-            result = _run(parser, options)
+            result = _describe_or_rebatch(parser, options) if asked is None else _export(asked)
     except ExportError as error:
         print(f"featserve-export: {error}", file=sys.stderr)
         return 2
@@ -59,7 +73,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("backbone", nargs="?", metavar="BACKBONE", help="what to export")
-    parser.add_argument("--layers", type=_names, metavar="A,B", help="layers to output (default: the last feature map)")
+    parser.add_argument(
+        "--layers",
+        type=_names,
+        metavar="A,B",
+        help="layers to output (default: the last feature map; of a model of your own: all its outputs)",
+    )
     parser.add_argument("--pooling", default="none", choices=("none", "avg", "max"), help="pool 4-D outputs")
     parser.add_argument(
         "--weights",
@@ -101,6 +120,17 @@ def _parser() -> argparse.ArgumentParser:
         "--max-pixels", type=int, default=50_000_000, metavar="N", help="refuse larger images (default: %(default)s)"
     )
     parser.add_argument("--preprocess", metavar="NAME|none", help="for a model file: whose preprocess_input it wants")
+    parser.add_argument(
+        "--custom-objects",
+        type=Path,
+        metavar="FILE.py",
+        help="for a model file: defines its custom layers and functions; the file's code runs",
+    )
+    parser.add_argument(
+        "--allow-lambda",
+        action="store_true",
+        help="for a model file that you trust: load its Lambda layers; the code that it holds runs",
+    )
     parser.add_argument("--batching", type=Path, metavar="FILE", help="BatchingParameters text proto")
     parser.add_argument("--model-name", metavar="NAME", help="the servable's name (default: the backbone's)")
     parser.add_argument(
@@ -110,49 +140,52 @@ def _parser() -> argparse.ArgumentParser:
     actions = parser.add_argument_group("instead of exporting")
     actions.add_argument("--list", action="store_true", help="list the backbones")
     actions.add_argument("--json", action="store_true", help="with --list: as JSON")
-    actions.add_argument("--show-layers", metavar="BACKBONE", help="list a backbone's layers")
+    actions.add_argument("--show-layers", metavar="BACKBONE", help="list all layers, nested ones included")
     actions.add_argument("--rebatch", type=Path, metavar="DIR", help="copy a version with the queues of --batching")
     return parser
 
 
-def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+def _export_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ExportOptions:
     from ._batching import read_batching
-    from ._export import export_backbone
-    from ._listing import describe_layers
-    from .progress import on_stderr
-    from ._rebatch import rebatch
+    from .options import ExportOptions
 
-    batching = read_batching(options.batching) if options.batching else None
-    if options.show_layers:
-        return describe_layers(options.show_layers, options.image_size, options.alpha)
-    if options.rebatch:
-        if batching is None:
-            parser.error("--rebatch needs --batching FILE")
-        return str(rebatch(options.rebatch, batching, options.version))
     if options.backbone is None:
         parser.error("expected a BACKBONE, for example vgg16; --list names them all")
-    with on_stderr() as progress:
-        report = export_backbone(
-            options.backbone,
-            layers=options.layers,
-            pooling=options.pooling,
-            weights=options.weights,
-            alpha=options.alpha,
+    values = {field.name: getattr(options, field.name) for field in dataclasses.fields(ExportOptions)}
+    values["batching"] = read_batching(options.batching) if options.batching else None
+    asked = ExportOptions(**values)
+    asked.check_version_is_free()
+    return asked
+
+
+def _describe_or_rebatch(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
+    from ._batching import read_batching
+    from ._rebatch import rebatch
+    from .listing import describe_layers
+
+    if options.show_layers:
+        return describe_layers(
+            options.show_layers,
             image_size=options.image_size,
-            interpolation=options.interpolation,
-            crop_to_aspect_ratio=options.crop_to_aspect_ratio,
-            precision=options.precision,
-            batching=batching,
-            model_name=options.model_name,
-            model_root=options.model_root,
-            version=options.version,
-            max_pixels=options.max_pixels,
-            preprocess=options.preprocess,
-            calibrate=options.calibrate,
-            calibration_images=options.calibration_images,
-            device=options.device,
-            progress=progress,
+            alpha=options.alpha,
+            custom_objects=options.custom_objects,
+            allow_lambda=options.allow_lambda,
         )
+    if options.batching is None:
+        parser.error("--rebatch needs --batching FILE")
+    return str(rebatch(options.rebatch, read_batching(options.batching), options.version))
+
+
+def _export(options: ExportOptions) -> str:
+    from .pipeline import export_backbone
+    from .progress import on_stderr
+
+    with on_stderr() as progress:
+        report = export_backbone(options, progress=progress)
+    for warning in report.manifest["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
+    if first := report.manifest["first_layer"]:
+        print(f"pixels arrive at {first['name']} as {first['low']:.4g}…{first['high']:.4g}", file=sys.stderr)
     if measured := report.manifest.get("precision_measured"):
         print(f"measured {json.dumps(measured)}: keeping {report.manifest['precision']}", file=sys.stderr)
     if quantization := report.manifest.get("quantization"):
@@ -171,8 +204,8 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
 
 
 def _names(text: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")]
-    if not all(names):
+    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+    if not names or not all(names):
         raise argparse.ArgumentTypeError(f"expected layer names separated by commas, received {text!r}")
     return names
 
