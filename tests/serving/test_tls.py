@@ -1,37 +1,42 @@
 """TLS and mutual TLS, and certificates that do not fit."""
 
-import shutil
+import datetime
 import ssl
-import subprocess
 import urllib.error
 import urllib.request
 
 import grpc
 import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
 from featserve_serving import SetupError, create_server
 from featserve_serving._cli import main
-
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl to make certificates")
 
 
 @pytest.fixture(scope="module")
 def pems(tmp_path_factory):
-    """Certificates of one authority for `server` and `client`, and of another for `stranger`."""
+    """Certificates of one authority for `server` and `client`, one of its that is `old`, and a `stranger`'s."""
     folder = tmp_path_factory.mktemp("pems")
-
-    def openssl(*arguments):
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    for authority in ("ca", "otherca"):
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{authority}.key", "-out",
-                f"{authority}.pem", "-days", "2", "-subj", f"/CN={authority}")  # fmt: skip
-    openssl("rsa", "-aes256", "-passout", "pass:x", "-in", "ca.key", "-out", "encrypted.key")
-    for name, authority in (("server", "ca"), ("client", "ca"), ("stranger", "otherca")):
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr",
-                "-subj", f"/CN={name}")  # fmt: skip
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key",
-                "-CAcreateserial", "-days", "2", "-extfile", "names", "-out", f"{name}.pem")  # fmt: skip
+    ours, other = trustme.CA(), trustme.CA()
+    past = datetime.datetime(2020, 2, 1, tzinfo=datetime.timezone.utc)
+    certificates = {
+        "server": ours.issue_cert("127.0.0.1", "localhost"),
+        "client": ours.issue_cert("client"),
+        "old": ours.issue_cert("127.0.0.1", not_before=past - datetime.timedelta(days=30), not_after=past),
+        "stranger": other.issue_cert("stranger"),
+    }
+    ours.cert_pem.write_to_path(folder / "ca.pem")
+    for name, certificate in certificates.items():
+        certificate.private_key_pem.write_to_path(folder / f"{name}.key")
+        certificate.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
+    key = serialization.load_pem_private_key(certificates["server"].private_key_pem.bytes(), None)
+    (folder / "encrypted.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"x"),
+        )
+    )
     return folder
 
 
@@ -102,7 +107,7 @@ def test_mutual_tls_gives_nothing_to_others(publish, base_path, caller, pems, ss
         (("server.pem", "client.key"), "the key is not the certificate's"),
         (("server.key", "server.key"), "not PEM text of a certificate and its key"),
         (("missing.pem", "server.key"), "missing.pem: No such file or directory"),
-        (("ca.pem", "encrypted.key"), "expected a key without a passphrase, received an encrypted one"),
+        (("server.pem", "encrypted.key"), "expected a key without a passphrase, received an encrypted one"),
     ],
 )
 def test_certificates_that_do_not_fit_are_an_error(pems, capsys, arguments, text):
@@ -112,23 +117,11 @@ def test_certificates_that_do_not_fit_are_an_error(pems, capsys, arguments, text
     assert text in captured.err and not captured.out
 
 
-def test_a_certificate_whose_time_has_passed_is_told(pems, tmp_path, capsys):
-    config = tmp_path / "ca.config"
-    config.write_text(
-        "[ca]\ndefault_ca=own\n[own]\ndatabase=index\nserial=serial\nnew_certs_dir=.\ndefault_md=sha256\npolicy=any\n"
-        "[any]\ncommonName=supplied\n"
-    )
-    (tmp_path / "index").touch()
-    (tmp_path / "serial").write_text("01\n")
-    subprocess.run(
-        ["openssl", "ca", "-batch", "-config", config, "-selfsign", "-keyfile", pems / "server.key", "-in",
-         pems / "server.csr", "-out", "old.pem", "-startdate", "20200101000000Z", "-enddate", "20200201000000Z"],
-        cwd=tmp_path, check=True, capture_output=True,
-    )  # fmt: skip
-    for cert, text in (("server.pem", ""), (tmp_path / "old.pem", "clients will refuse it: certificate has expired")):
-        assert main(["ssl-config", "--cert", str(pems / cert), "--key", str(pems / "server.key")]) == 0
-        captured = capsys.readouterr()
-        assert text in captured.err and bool(text) == bool(captured.err) and "server_key" in captured.out
+@pytest.mark.parametrize(("name", "text"), [("server", ""), ("old", "clients will refuse it: certificate has expired")])
+def test_a_certificate_whose_time_has_passed_is_told(pems, capsys, name, text):
+    assert main(["ssl-config", "--cert", str(pems / f"{name}.pem"), "--key", str(pems / f"{name}.key")]) == 0
+    captured = capsys.readouterr()
+    assert text in captured.err and bool(text) == bool(captured.err) and "server_key" in captured.out
 
 
 def test_a_malformed_ssl_config_names_line_and_field(publish, base_path, tmp_path):
