@@ -1,9 +1,10 @@
 """Serve SavedModels with TensorFlow Serving, or with an embedded server that speaks the same API.
 
-from featserve_serving import create_server
-
-with create_server(model_root="build/models") as server:
-print(server.port)
+Example:
+    >>> from featserve_serving import create_server
+    >>> with create_server(model_root="build/models") as server:
+    ...     print(server.models())
+    {'vgg16': [1]}
 """
 
 from __future__ import annotations

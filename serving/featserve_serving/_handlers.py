@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 
-from . import _calls, _errors, _examples
+from . import _calls, _errors
 from ._manager import ModelManager, ModelRef, VersionStatus
 from ._servable import DEFAULT_SIGNATURE, Servable
+
+#: Methods of signatures that take examples, as a SavedModel names them.
+CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,39 +75,41 @@ class Handlers:
         _note(model=name)
         return self._manager.statuses(name, version)
 
-    def refuse_examples(self, ref: ModelRef, signature_name: str, method: _examples.Method) -> NoReturn:
-        """Refuse Classify or Regress, as the real server does for a signature that is made for Predict.
+    def refuse_examples(self, ref: ModelRef, signature_name: str, method: str) -> NoReturn:
+        """Refuse Classify or Regress with the code of the real server: the kit's signatures are made for Predict.
 
         Args:
             ref: the model asked for.
             signature_name: key of the signature; empty means the default one.
-            method: what is asked for.
+            method: `CLASSIFY` or `REGRESS`.
 
         Raises:
             InvalidArgument: the signature does not exist, or is not made for the method.
-            Unimplemented: it is.
+            Unimplemented: the signature is made for it, or the method is unknown.
         """
-        with self._acquire(ref, signature_name) as (_, servable):
-            name = signature_name or DEFAULT_SIGNATURE
-            if name not in servable.signatures:
-                raise _errors.InvalidArgument(f"No signature was found with the name: {name}")
-            _examples.check(servable.signatures[name], method)
-        raise _errors.Unimplemented(f"The embedded server does not offer {method.name}: call Predict.")
+        self.refuse_multi_inference(ref, [(signature_name, method)])
 
-    def refuse_multi_inference(self, ref: ModelRef, tasks: Sequence[tuple[str, str, str]]) -> NoReturn:
-        """Refuse MultiInference, which needs signatures for Classify or Regress.
+    def refuse_multi_inference(self, ref: ModelRef, tasks: Iterable[tuple[str, str]]) -> NoReturn:
+        """Refuse MultiInference likewise.
 
         Args:
             ref: the model of the first task.
-            tasks: model, signature and method of each.
+            tasks: signature and method of each.
 
         Raises:
-            InvalidArgument: the tasks contradict each other, or a signature is not made for its method.
-            Unimplemented: every signature is, or a method is unknown.
+            InvalidArgument: a signature does not exist, or is not made for its method.
+            Unimplemented: every signature is made for its method, or a method is unknown.
         """
         with self._acquire(ref) as (_, servable):
-            _examples.check_tasks(servable.signatures, tasks)
-        raise _errors.Unimplemented("The embedded server does not offer MultiInference: call Predict.")
+            for signature_name, method in tasks:
+                name = signature_name or DEFAULT_SIGNATURE
+                if method not in (CLASSIFY, REGRESS):
+                    raise _errors.Unimplemented(f"Unsupported signature method_name: {method}")
+                if name not in servable.signatures:
+                    raise _errors.InvalidArgument(f"No signature was found with the name: {name}")
+                if (made_for := servable.signatures[name].method_name) != method:
+                    raise _errors.InvalidArgument(f"Signature {name} is made for {made_for}, not for {method}.")
+        raise _errors.Unimplemented("The embedded server takes no examples: call Predict.")
 
     def reload(self, config: Any) -> None:
         """Change to the model set of a `ModelServerConfig`."""

@@ -11,7 +11,7 @@ import grpc
 from . import _calls, _errors
 from ._metrics import Metrics
 from ._pools import BoundedPool
-from ._status import GRPC_CODES
+from ._recorder import Recorder
 
 #: gRPC's own name for "try again after this many milliseconds"; its clients obey it.
 RETRY_HINT = "grpc-retry-pushback-ms"
@@ -33,7 +33,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
     """
 
     def __init__(
-        self, recorder: _calls.Recorder, metrics: Metrics, pools: dict[str, BoundedPool], default: BoundedPool
+        self, recorder: Recorder, metrics: Metrics, pools: dict[str, BoundedPool], default: BoundedPool
     ) -> None:
         self._recorder = recorder
         self._metrics = metrics
@@ -90,7 +90,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
                 response: bytes = self._recorder.run(call, lambda: handler.unary_unary(raw, context))
             except _errors.RequestError as exc:
                 self._metrics.transferred(_ENTRYPOINT, len(raw), 0)
-                raise context.abort(GRPC_CODES[type(exc)], _fit(str(exc))) from exc
+                raise context.abort(grpc.StatusCode[exc.status], _fit(str(exc))) from exc
             self._metrics.transferred(_ENTRYPOINT, len(raw), len(response))
             return response
 

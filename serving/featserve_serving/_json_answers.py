@@ -1,4 +1,6 @@
-"""Outputs, and errors, as TensorFlow Serving's REST API words them.
+"""Outputs and errors as the JSON of TensorFlow Serving's REST API.
+
+The values are the same; line breaks are not.
 
 Reference: tensorflow_serving/util/json_tensor.cc.
 """
@@ -6,136 +8,91 @@ Reference: tensorflow_serving/util/json_tensor.cc.
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import rapidjson
 import tensorflow as tf
 
 from . import _errors
-from ._json_writer import Writer, quoted
 from ._servable import dtype_name
 
 
 def answer(outputs: Mapping[str, np.ndarray[Any, Any]], by_row: bool) -> bytes:
     """Return the outputs as JSON text.
 
+    Args:
+        outputs: arrays by output alias.
+        by_row: one object, or one value, for each row, as `instances` are answered; else one array for each output.
+
     Raises:
-        InvalidArgument: rows of different number, or a type that JSON has no form for.
+        InvalidArgument: the outputs differ in their number of rows, or one has a type that JSON has no form for.
     """
     if not outputs:
         raise _errors.InvalidArgument("Cannot convert empty tensor map to JSON")
-    writer = Writer()
-    writer.start("{")
     if by_row:
-        _write_rows(writer, outputs)
-    else:
-        _write_columns(writer, outputs)
-    writer.end("}")
-    return writer.text().encode("utf-8", "surrogateescape")
+        _check_rows(outputs)
+    values = {alias: _values(alias, array) for alias, array in outputs.items()}
+    only = next(iter(values.values())) if len(values) == 1 else None
+    if not by_row:
+        return _dumps({"outputs": values if only is None else only})
+    rows = (
+        only
+        if only is not None
+        else [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+    )
+    return _dumps({"predictions": rows})
 
 
 def error(text: str) -> bytes:
     """Return an error's text as JSON."""
-    writer = Writer()
-    writer.start("{")
-    writer.value(quoted("error"))
-    writer.value(quoted(text))
-    writer.end("}")
-    return writer.text().encode("utf-8", "surrogateescape")
+    return _dumps({"error": text})
 
 
-def _write_rows(writer: Writer, outputs: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    count = -1
-    for name, array in outputs.items():
+def _check_rows(outputs: Mapping[str, np.ndarray[Any, Any]]) -> None:
+    count = None
+    for alias, array in outputs.items():
         if not array.ndim:
-            raise _errors.InvalidArgument(f"Tensor name: {name} has no shape information ")
-        if count not in (-1, len(array)):
+            raise _errors.InvalidArgument(f"Tensor name: {alias} has no shape information ")
+        count = len(array) if count is None else count
+        if count != len(array):
             raise _errors.InvalidArgument(
-                f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {count}"
+                f"Tensor name: {alias} has inconsistent batch size: {len(array)} expecting: {count}"
             )
-        count = len(array)
-    texts = {name: _texts(name, array) for name, array in outputs.items()}
-    writer.value(quoted("predictions"))
-    writer.start("[")
-    for row in range(count):
-        if len(outputs) > 1:
-            writer.start("{")
-        writer.single_line = True
-        for name, array in outputs.items():
-            if len(outputs) > 1:
-                writer.value(quoted(name))
-            _write_tensor(writer, texts[name], array.shape[1:], row * math.prod(array.shape[1:]))
-        writer.single_line = False
-        if len(outputs) > 1:
-            writer.end("}")
-    writer.end("]")
 
 
-def _write_columns(writer: Writer, outputs: Mapping[str, np.ndarray[Any, Any]]) -> None:
-    writer.value(quoted("outputs"))
-    if len(outputs) > 1:
-        writer.start("{")
-    for name, array in outputs.items():
-        if len(outputs) > 1:
-            writer.value(quoted(name))
-        _write_tensor(writer, _texts(name, array), array.shape, 0)
-    if len(outputs) > 1:
-        writer.end("}")
-
-
-def _write_tensor(writer: Writer, texts: list[str], shape: tuple[int, ...], start: int) -> None:
-    if not shape:
-        writer.value(texts[start])
-    elif len(shape) == 1:
-        writer.row(texts[start : start + shape[0]])
-    else:
-        writer.start("[")
-        stride = math.prod(shape[1:])
-        for position in range(shape[0]):
-            _write_tensor(writer, texts, shape[1:], start + position * stride)
-        writer.end("]")
-
-
-def _texts(name: str, array: np.ndarray[Any, Any]) -> list[str]:
-    """Return each value of an array as JSON."""
-    flat = array.reshape(-1)
+def _values(alias: str, array: np.ndarray[Any, Any]) -> Any:
+    """Return an array as nested lists of what JSON knows."""
     kind = array.dtype.kind
     if kind == "O":
-        if name.endswith("_bytes"):
-            return [_bytes_text(value) for value in flat]
-        return [quoted(value.decode("utf-8", "surrogateescape")) for value in flat]
-    if array.dtype in (np.float32, np.float64):
-        return _decimals(flat)
-    if kind == "b":
-        return ["true" if value else "false" for value in flat.tolist()]
-    if kind in "iu" and array.dtype != np.uint16:
-        return [str(value) for value in flat.tolist()]
+        as_text = _base64 if alias.endswith("_bytes") else bytes.decode
+        try:
+            return np.frompyfunc(as_text, 1, 1)(array).tolist() if array.ndim else as_text(array.item())
+        except UnicodeDecodeError as exc:
+            raise _errors.InvalidArgument(
+                f"Output {alias} holds bytes that are no UTF-8 text: JSON carries them only where the output's name "
+                "ends in _bytes, gRPC always"
+            ) from exc
+    if array.dtype == np.float32:
+        # By way of the shortest text that gives the float32 back: widened as it is, 0.1 reads 0.10000000149011612.
+        return array.astype("S16").astype(np.float64).tolist()
+    if array.dtype == np.float64 or kind == "b" or (kind in "iu" and array.dtype != np.uint16):
+        return array.tolist()
     raise _errors.InvalidArgument(
         f"Failed to write JSON value for tensor type: {dtype_name(tf.dtypes.as_dtype(array.dtype).as_datatype_enum)}"
     )
 
 
-def _bytes_text(value: bytes) -> str:
-    writer = Writer(single_line=True)
-    writer.start("{")
-    writer.value(quoted("b64"))
-    writer.value(quoted(base64.b64encode(value).decode("ascii")))
-    writer.end("}")
-    return writer.text()
+def _base64(value: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(value).decode("ascii")}
 
 
-def _decimals(flat: np.ndarray[Any, Any]) -> list[str]:
-    """Return the shorter of six digits and as many as bring the number back."""
-    values = flat.tolist()
-    texts = [f"{value:g}" for value in values]
-    with np.errstate(over="ignore"):
-        exact = np.array([float(text) for text in texts], np.float64).astype(flat.dtype) == flat
-    digits = 9 if flat.dtype == np.float32 else 17
-    for position in np.flatnonzero(~exact):
-        texts[position] = f"{values[position]:.{digits}g}"
-    for position in np.flatnonzero(~np.isfinite(flat)):
-        value = values[position]
-        texts[position] = "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
-    return [text if set(text) & set(".eNI") else text + ".0" for text in texts]
+def _dumps(value: Any) -> bytes:
+    text: str = rapidjson.dumps(
+        value,
+        ensure_ascii=False,
+        number_mode=rapidjson.NM_NATIVE | rapidjson.NM_NAN,
+        write_mode=rapidjson.WM_SINGLE_LINE_ARRAY,
+    )
+    return text.encode()

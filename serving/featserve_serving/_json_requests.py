@@ -9,24 +9,24 @@ import base64
 import binascii
 import itertools
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
 
 import numpy as np
+import rapidjson
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
 
-from . import _errors, _json_reader, _status
-from ._json_writer import Writer, quoted
+from . import _errors
 from ._servable import dtype_name
 
-_MAX_DEBUG_BYTES = 256
-#: Characters of one string in an error text; RapidJSON has no such bound.
-_MAX_DEBUG_STRING = 1024
+_MAX_SHOWN_CHARS = 256
 #: A number of a few bytes takes 10 times as much once it is an object, and time in which nothing else runs.
 MAX_VALUES = 4 << 20
+_BOM = b"\xef\xbb\xbf"
+_MORE = re.compile(r"Parse error at offset (\d+): The document root must not be followed by other values")
 _INT32 = (types_pb2.DT_INT32, types_pb2.DT_INT16, types_pb2.DT_INT8, types_pb2.DT_UINT8)
 _INT_RANGES = {
     **dict.fromkeys(_INT32, (-(2**31), 2**31 - 1)),
@@ -57,16 +57,42 @@ def parse(body: bytes) -> JsonRequest:
         )
     if not body:
         raise _errors.InvalidArgument("JSON Parse error: The document is empty")
-    try:
-        document = _json_reader.loads(body)
-    except _json_reader.JsonSyntaxError as exc:
-        raise _errors.InvalidArgument(f"JSON Parse error: {exc.reason} at offset: {exc.offset}") from exc
+    document = _loads(body)
     if not isinstance(document, dict):
-        raise format_error(document, "Is not object")
+        raise _errors.InvalidArgument(f"The request is no JSON object but JSON {_type_name(document)}")
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise format_error(document, "not formatted correctly. 'signature_name' key must be a string value.")
+        raise _errors.InvalidArgument("'signature_name' key must be a string value.")
     return JsonRequest(document=document, signature_name=name)
+
+
+class _Decoder(rapidjson.Decoder):
+    """Reads objects as TensorFlow Serving does: of members of one name the first counts."""
+
+    def start_object(self) -> list[tuple[str, Any]]:
+        return []
+
+    def end_object(self, members: list[tuple[str, Any]]) -> dict[str, Any]:
+        return dict(reversed(members))
+
+
+_DECODER = _Decoder(number_mode=rapidjson.NM_NATIVE | rapidjson.NM_NAN)
+
+
+def _loads(body: bytes) -> Any:
+    """Read the first value of a UTF-8 text; what follows it does not matter."""
+    text = body.removeprefix(_BOM)
+    try:
+        try:
+            return _DECODER(text)
+        except rapidjson.JSONDecodeError as exc:
+            if (more := _MORE.match(str(exc))) is None:
+                raise
+            return _DECODER(text[: int(more[1])])
+    except (rapidjson.JSONDecodeError, RecursionError) as exc:
+        raise _errors.InvalidArgument(f"JSON {exc}") from exc
+    except UnicodeDecodeError as exc:
+        raise _errors.InvalidArgument("JSON Parse error: The text is not UTF-8.") from exc
 
 
 def inputs(request: JsonRequest, infos: Mapping[str, Any]) -> tuple[dict[str, np.ndarray[Any, Any]], bool]:
@@ -81,15 +107,12 @@ def inputs(request: JsonRequest, infos: Mapping[str, Any]) -> tuple[dict[str, np
     document = request.document
     if "instances" in document:
         if "inputs" in document:
-            raise format_error(
-                document,
-                "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ",
-            )
+            raise _errors.InvalidArgument("Expecting only one of 'inputs' or 'instances' keys to exist")
         instances = document["instances"]
         if not isinstance(instances, list):
-            raise format_error(document, "Expecting 'instances' to be an list/array")
+            raise _errors.InvalidArgument("Expecting 'instances' to be an list/array")
         if not instances:
-            raise format_error(document, "No values in 'instances' array")
+            raise _errors.InvalidArgument("No values in 'instances' array")
         return _numbers(_from_rows, instances, infos), True
     if "inputs" in document:
         return _numbers(_from_columns, document["inputs"], infos), False
@@ -126,8 +149,8 @@ def _from_rows(instances: list[Any], infos: Mapping[str, Any]) -> dict[str, np.n
                 _add_row(position, name, value, infos, values, shapes, f" key: {name}")
             if set(item) != set(infos):
                 raise _errors.InvalidArgument(
-                    f"Failed to process element: {position} of 'instances' list. JSON object: {_debug(item)} keys "
-                    f"must be equal to: {','.join(sorted(infos))}"
+                    f"Failed to process element: {position} of 'instances' list. JSON object keys must be equal to: "
+                    f"{','.join(sorted(infos))}"
                 )
         else:
             if _is_object(item):
@@ -159,7 +182,7 @@ def _add_row(
         values.setdefault(name, []).extend(leaves)
     except _errors.RequestError as exc:
         raise _errors.InvalidArgument(
-            f"Failed to process element: {position}{key} of 'instances' list. Error: {_status.status_name(exc)}: {exc}"
+            f"Failed to process element: {position}{key} of 'instances' list. Error: {exc.status}: {exc}"
         ) from exc
 
 
@@ -231,7 +254,7 @@ def _collect(value: Any, level: int, shape: tuple[int, ...], dtype: int, leaves:
     if not isinstance(value, list):
         if level != len(shape):
             raise _errors.InvalidArgument(
-                f"JSON Value: {_debug(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+                f"JSON Value: {_shown(value)} found at incorrect level: {level + 1} in the JSON DOM. "
                 f"Expected at level: {len(shape)}"
             )
         leaves.append(_leaf(value, dtype))
@@ -249,7 +272,7 @@ def _collect(value: Any, level: int, shape: tuple[int, ...], dtype: int, leaves:
 def _leaf(value: Any, dtype: int) -> Any:
     if isinstance(value, dict):
         if dtype == types_pb2.DT_STRING:
-            return decode_base64(value)
+            return _decode_base64(value)
     elif dtype in _FLOATS:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return value
@@ -264,15 +287,15 @@ def _leaf(value: Any, dtype: int) -> Any:
         if isinstance(value, bool):
             return value
     else:
-        raise _errors.Unimplemented(f"Conversion of JSON Value: {_debug(value)} to type: {dtype_name(dtype)}")
+        raise _errors.Unimplemented(f"Conversion of JSON Value: {_shown(value)} to type: {dtype_name(dtype)}")
     raise _errors.InvalidArgument(
-        f"JSON Value: {_debug(value)} Type: {type_name(value)} is not of expected type: {dtype_name(dtype)}"
+        f"JSON Value: {_shown(value)} Type: {_type_name(value)} is not of expected type: {dtype_name(dtype)}"
     )
 
 
-def decode_base64(value: dict[str, Any]) -> bytes:
-    if not is_base64(value):
-        raise _errors.InvalidArgument(f"JSON Value: {_debug(value)} not formatted correctly for base64 data")
+def _decode_base64(value: dict[str, Any]) -> bytes:
+    if not _is_base64(value):
+        raise _errors.InvalidArgument(f"JSON Value: {_shown(value)} not formatted correctly for base64 data")
     text = "".join(value["b64"].split())
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4) if "=" not in text else text, validate=True)
@@ -280,12 +303,12 @@ def decode_base64(value: dict[str, Any]) -> bytes:
         raise _errors.InvalidArgument("Unable to base64 decode") from exc
 
 
-def is_base64(value: Any) -> bool:
+def _is_base64(value: Any) -> bool:
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
 def _is_object(value: Any) -> bool:
-    return isinstance(value, dict) and not is_base64(value)
+    return isinstance(value, dict) and not _is_base64(value)
 
 
 def _dense_shape(value: Any) -> tuple[int, ...]:
@@ -302,61 +325,16 @@ def _shape_text(shape: tuple[int, ...]) -> str:
     return "[" + ",".join(map(str, shape)) + "]"
 
 
-def format_error(value: Any, text: str) -> _errors.InvalidArgument:
-    return _errors.InvalidArgument(f"JSON Value: {_debug(value)} {text}")
-
-
-def type_name(value: Any) -> str:
+def _type_name(value: Any) -> str:
     if isinstance(value, bool):
         return str(value)
     names = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
     return names[type(value)]
 
 
-def _debug(value: Any) -> str:
-    """Return a value as JSON, cut where it gets long."""
-    writer = Writer(single_line=True, max_chars=_MAX_DEBUG_BYTES)
-    _write_any(writer, value)
-    return writer.text()
-
-
-def _write_any(writer: Writer, value: Any) -> None:
+def _shown(value: Any) -> str:
+    """Return a value for an error text, cut: callers choose how long it is."""
     if isinstance(value, (dict, list)):
-        opening, closing = "{}" if isinstance(value, dict) else "[]"
-        writer.start(opening)
-        for entry in value:
-            if isinstance(value, dict):
-                writer.value(quoted(entry))
-            if not writer.is_full():
-                _write_any(writer, value[entry] if isinstance(value, dict) else entry)
-            if writer.is_full():
-                return
-        writer.end(closing)
-    elif isinstance(value, float) and not math.isfinite(value):
-        writer.cut()
-    else:
-        writer.value(quoted(value[:_MAX_DEBUG_STRING]) if isinstance(value, str) else _plain_text(value))
-
-
-def _plain_text(value: float | bool | None) -> str:
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, int) and -(2**63) <= value < 2**64:
-        return str(value)
-    return _double_text(float(value))
-
-
-def _double_text(value: float) -> str:
-    """Return the fewest digits that bring the number back, in the layout of RapidJSON."""
-    sign, digits, exponent = Decimal(repr(value)).as_tuple()
-    text = "".join(map(str, digits)).rstrip("0") or "0"
-    point = len(digits) + int(exponent) if value else 1
-    if len(text) <= point <= 21:
-        text = text.ljust(point, "0") + ".0"
-    elif 0 < point <= 21:
-        text = f"{text[:point]}.{text[point:]}"
-    elif -6 < point <= 0:
-        text = f"0.{text.rjust(len(text) - point, '0')}"
-    else:
-        text = f"{text[0]}{'.' if text[1:] else ''}{text[1:]}e{point - 1}"
-    return "-" * sign + text
+        return "{...}" if isinstance(value, dict) else "[...]"
+    text: str = rapidjson.dumps(value[:_MAX_SHOWN_CHARS] if isinstance(value, str) else value, ensure_ascii=False)
+    return text[:_MAX_SHOWN_CHARS]

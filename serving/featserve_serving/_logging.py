@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-from datetime import datetime, timezone
+from typing import Any
+
+from pythonjsonlogger import json
 
 from . import _calls
 
 FORMATS = ("json", "text")
+_FACTS = ("request_id", "entrypoint", "model", "version", "signature")
 
 
-class JsonFormatter(logging.Formatter):
-    """Formats a record as JSON."""
+class JsonFormatter(json.JsonFormatter):
+    """Formats a record as JSON, with what is known about the call that it belongs to."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        """Return the record as one line."""
-        line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        call = _calls.current()
-        if call is not None:
-            line["request_id"] = call.request_id
-            line["entrypoint"] = call.entrypoint
-            if call.model:
-                line["model"] = call.model
-            if call.version is not None:
-                line["version"] = call.version
-            if call.signature:
-                line["signature"] = call.signature
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line)
+    def __init__(self) -> None:
+        names = {"levelname": "level", "name": "logger", "exc_info": "exception"}
+        super().__init__("%(levelname)s %(name)s %(message)s", rename_fields=names, timestamp="time")
+
+    def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
+        """Add the call's identity, as far as it is known."""
+        super().add_fields(log_data, record, message_dict)
+        if call := _calls.current():
+            facts = {
+                name: getattr(call, name) for name in ("request_id", "entrypoint", "model", "version", "signature")
+            }
+            log_data.update((name, value) for name, value in facts.items() if value not in ("", None))
 
 
 class _StderrHandler(logging.Handler):

@@ -6,18 +6,15 @@ Reference: tensorflow_serving/servables/tensorflow/util.cc for names, labels and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import prometheus_client
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from ._calls import Call
 from ._errors import RequestError
 from ._pools import BoundedPool
-from ._status import status_name
-
-if TYPE_CHECKING:
-    from ._calls import Call
 
 _TF_COUNTER = ":tensorflow:serving:request_count"
 #: Microseconds, to about 20 minutes.
@@ -37,6 +34,7 @@ class Metrics:
     """
 
     def __init__(self, pool: BoundedPool, known_models: Callable[[], Iterable[str]]) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = prometheus_client.CollectorRegistry()
         self._known_models = known_models
         self._tf_requests = self._counter(_TF_COUNTER, "Requests by model and status.", "model_name", "status")
@@ -69,7 +67,7 @@ class Metrics:
 
     def observe(self, call: Call, error: RequestError | None, seconds: float) -> None:
         """Record a call that ended."""
-        status = status_name(error)
+        status = error.status if error else "OK"
         model = call.model if not call.model or call.model in self._known_models() else "(unknown)"
         if call.method in _MODEL_METHODS or call.entrypoint == "REST":
             self._tf_requests.labels(model, status).inc()
@@ -102,11 +100,8 @@ class Metrics:
     def page(self) -> bytes:
         """Return everything in Prometheus' text format."""
         text = prometheus_client.generate_latest(self.registry).decode()
-        # The library adds a suffix to every counter, where TensorFlow Serving has none, and times of creation.
-        lines = (
-            line for line in text.replace(f"{_TF_COUNTER}_total", _TF_COUNTER).splitlines() if "_created" not in line
-        )
-        return ("\n".join(lines) + "\n").encode()
+        # The library adds a suffix to every counter, where TensorFlow Serving has none.
+        return text.replace(f"{_TF_COUNTER}_total", _TF_COUNTER).encode()
 
     def _counter(self, name: str, text: str, *labels: str) -> Any:
         return prometheus_client.Counter(name, text, labels, registry=self.registry)

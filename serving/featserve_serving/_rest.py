@@ -22,27 +22,23 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from . import _calls, _errors, _examples, _json_answers, _json_requests, _servicers
+from . import _calls, _errors, _json_answers, _json_requests, _messages
 from ._connections import Connection
-from ._handlers import Handlers
+from ._handlers import CLASSIFY, REGRESS, Handlers
 from ._manager import ModelRef
 from ._metrics import Metrics
 from ._pools import BoundedPool
 from ._ports import listen
+from ._recorder import Recorder
 from ._servable import DEFAULT_SIGNATURE
-from ._status import HTTP_CODES
 
 _ENTRYPOINT = "REST"
 _CHOICE = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
 _MODEL_CALL = re.compile(rf"/v1/models/(?P<name>[^/:]+){_CHOICE}:(?P<method>classify|regress|predict)", re.I | re.A)
 _MODEL_VIEW = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_CHOICE}(?:/(?P<metadata>metadata))?", re.I | re.A)
 _API = re.compile(r"/v1/.*", re.I | re.S)
-#: Methods of models as they must be spelled, and which of them take examples.
-_MODEL_METHODS: dict[str, _examples.Method | None] = {
-    "predict": None,
-    "classify": _examples.CLASSIFY,
-    "regress": _examples.REGRESS,
-}
+#: Methods of models as they must be spelled; those with a name in the SavedModel take examples.
+_MODEL_METHODS = {"predict": "", "classify": CLASSIFY, "regress": REGRESS}
 _METHODS = ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"]
 _NOT_FOUND = "<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n"
 #: The shortest that the header can say.
@@ -50,6 +46,20 @@ _SHORTEST_RETRY_S = 1
 _LARGE_BYTES = 1 << 20
 #: Large requests at once: they wait for each other, and must not hold every thread meanwhile.
 _MAX_LARGE = 8
+#: HTTP's codes for the canonical status; any other is 500.
+#: Reference: tensorflow_serving/model_servers/http_server.cc.
+_HTTP_CODES = {
+    "INVALID_ARGUMENT": 400,
+    "FAILED_PRECONDITION": 400,
+    "OUT_OF_RANGE": 400,
+    "PERMISSION_DENIED": 403,
+    "NOT_FOUND": 404,
+    "ABORTED": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "UNIMPLEMENTED": 501,
+    "UNAVAILABLE": 503,
+    "DEADLINE_EXCEEDED": 504,
+}
 _CORS = {
     "access-control-allow-origin": "*",
     "access-control-allow-methods": "POST, GET",
@@ -81,7 +91,7 @@ class RestApi:
     def __init__(
         self,
         handlers: Handlers,
-        recorder: _calls.Recorder,
+        recorder: Recorder,
         metrics: Metrics,
         pools: tuple[BoundedPool, BoundedPool],
         options: RestOptions,
@@ -230,20 +240,18 @@ class RestApi:
         """Let one large text at a time become objects: together they gain no speed and take the memory of all."""
         return self._large if size_bytes > _LARGE_BYTES else contextlib.nullcontext()
 
-    def _refuse(self, ref: ModelRef, method: _examples.Method, body: bytes) -> NoReturn:
-        request = _json_requests.parse(body)
-        _examples.check_json(request.document)
-        self._handlers.refuse_examples(ref, request.signature_name, method)
+    def _refuse(self, ref: ModelRef, method: str, body: bytes) -> NoReturn:
+        self._handlers.refuse_examples(ref, _json_requests.parse(body).signature_name, method)
 
     def _status(self, ref: ModelRef) -> bytes:
-        response = _servicers.status_response(self._handlers.statuses(ref.name, ref.version))
+        response = _messages.status_response(self._handlers.statuses(ref.name, ref.version))
         return (_proto_json(response, proto_names=False)).encode()
 
     def _metadata(self, ref: ModelRef) -> bytes:
-        spec, signatures = _servicers.metadata_parts(self._handlers.signatures(ref))
-        return (
-            f'{{\n"model_spec":{_proto_json(spec)},\n"metadata": {{"signature_def": {_proto_json(signatures)}}}\n}}\n'
-        ).encode()
+        known = self._handlers.signatures(ref)
+        spec = _proto_json(_messages.model_spec(known.model, known.version, ""))
+        signatures = _proto_json(_messages.signature_def_map(known))
+        return f'{{\n"model_spec":{spec},\n"metadata": {{"signature_def": {signatures}}}\n}}\n'.encode()
 
 
 class RestServer:
@@ -307,7 +315,7 @@ def _preflight(origin: str) -> Response:
 
 
 def _failure(exc: _errors.RequestError) -> Response:
-    return _json(_json_answers.error(str(exc)), HTTP_CODES[type(exc)])
+    return _json(_json_answers.error(str(exc)), _HTTP_CODES.get(exc.status, 500))
 
 
 def _later(exc: _errors.RequestError, seconds: int) -> Response:

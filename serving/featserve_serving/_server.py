@@ -19,7 +19,6 @@ from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401  (reflection describes them)
 
 from . import _errors, _models_config, _text_protos, _tls, _tracing
-from ._calls import Recorder
 from ._config_pb2 import MonitoringConfig
 from ._handlers import Handlers
 from ._interceptors import CallInterceptor
@@ -27,6 +26,7 @@ from ._manager import ManagerOptions, ModelManager
 from ._metrics import Metrics
 from ._pools import BoundedPool
 from ._ports import listen, max_connections
+from ._recorder import Recorder
 from ._rest import RestApi, RestOptions, RestServer
 from ._servicers import MODEL_SERVICE, PREDICTION_SERVICE, ModelServicer, PredictionServicer, method_handlers
 

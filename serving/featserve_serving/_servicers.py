@@ -13,16 +13,14 @@ from tensorflow_serving.apis import (
     get_model_status_pb2,
     inference_pb2,
     model_management_pb2,
-    model_pb2,
     predict_pb2,
     regression_pb2,
 )
 
-from . import _errors
+from . import _errors, _messages
 from ._converters import TensorMap, predict_response_bytes
-from ._examples import CLASSIFY, REGRESS
-from ._handlers import Handlers, Signatures
-from ._manager import ModelRef, VersionStatus
+from ._handlers import CLASSIFY, REGRESS, Handlers, Signatures
+from ._manager import ModelRef
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
@@ -42,7 +40,7 @@ class PredictionServicer:
         result = self._handlers.predict(
             _present_ref(request), request.model_spec.signature_name, TensorMap(request.inputs), request.output_filter
         )
-        spec = _model_spec(result.model, result.version, result.signature_name)
+        spec = _messages.model_spec(result.model, result.version, result.signature_name)
         return predict_response_bytes(spec.SerializeToString(), result.outputs, as_content=self._as_content)
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
@@ -59,7 +57,7 @@ class PredictionServicer:
         first = request.tasks[0] if request.tasks else inference_pb2.InferenceTask()
         self._handlers.refuse_multi_inference(
             model_ref(first),
-            [(task.model_spec.name, task.model_spec.signature_name, task.method_name) for task in request.tasks],
+            [(task.model_spec.signature_name, task.method_name) for task in request.tasks],
         )
 
     def methods(self) -> Iterable[Method]:
@@ -81,7 +79,7 @@ class ModelServicer:
 
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
         ref = _present_ref(request)
-        return status_response(self._handlers.statuses(ref.name, ref.version))
+        return _messages.status_response(self._handlers.statuses(ref.name, ref.version))
 
     def HandleReloadConfigRequest(self, request: Any, context: grpc.ServicerContext) -> Any:  # noqa: D102, N802
         self._handlers.reload(request.config)
@@ -146,32 +144,9 @@ def _check_metadata_request(request: Any) -> None:
             raise _errors.InvalidArgument(f"Metadata field {metadata_field} is not supported")
 
 
-def metadata_parts(result: Signatures) -> tuple[Any, Any]:
-    """Encode a model's signatures: its `ModelSpec` and a `SignatureDefMap`."""
-    signatures = get_model_metadata_pb2.SignatureDefMap()
-    for name, signature in result.signatures.items():
-        signatures.signature_def[name].CopyFrom(signature)
-    return _model_spec(result.model, result.version, ""), signatures
-
-
 def _metadata_response(result: Signatures) -> Any:
-    spec, signatures = metadata_parts(result)
     packed = any_pb2.Any()
-    packed.Pack(signatures)
-    return get_model_metadata_pb2.GetModelMetadataResponse(model_spec=spec, metadata={_METADATA_FIELD: packed})
-
-
-def status_response(statuses: Iterable[VersionStatus]) -> Any:
-    """Encode the states of a model's versions."""
-    response = get_model_status_pb2.GetModelStatusResponse()
-    for status in statuses:
-        line = response.model_version_status.add(version=status.version, state=int(status.state))
-        line.status.error_code = status.error_code
-        line.status.error_message = status.error_message
-    return response
-
-
-def _model_spec(name: str, version: int, signature_name: str) -> Any:
-    spec = model_pb2.ModelSpec(name=name, signature_name=signature_name)
-    spec.version.value = version
-    return spec
+    packed.Pack(_messages.signature_def_map(result))
+    return get_model_metadata_pb2.GetModelMetadataResponse(
+        model_spec=_messages.model_spec(result.model, result.version, ""), metadata={_METADATA_FIELD: packed}
+    )

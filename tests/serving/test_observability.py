@@ -7,6 +7,7 @@ import logging
 import sys
 import urllib.error
 import urllib.request
+from datetime import datetime, timedelta
 
 import grpc
 import numpy as np
@@ -65,6 +66,17 @@ def test_metrics_tell_what_happened(server, caller, eventually):
     assert value(text, "featserve_model_version_state", model="adder", version="1") == 30
     assert value(text, "featserve_queue_depth") == 0
     eventually(lambda: value(page(server), "featserve_in_flight") == 0)  # a thread outlasts its answer a little
+
+
+def test_a_model_may_be_called_anything(publish, tmp_path, caller):
+    publish(1, model="just_created")
+    with create_server(
+        model_base_path=tmp_path / "models" / "just_created", model_name="just_created", rest_address="127.0.0.1:0"
+    ) as server:
+        caller(server).predict(1, model="just_created")
+        text = page(server)
+    assert value(text, "featserve_requests_total", model="just_created") == 1
+    assert "_created{" not in text and "_created " not in text
 
 
 def test_the_metrics_path_is_the_configuration_files(publish, base_path, tmp_path):
@@ -152,15 +164,14 @@ def test_a_log_line_is_json_with_the_request():
         raise ValueError("why\nnot")
     except ValueError:
         record = logging.LogRecord("n", logging.ERROR, "", 0, "it %s", ("failed",), sys.exc_info())
-    token = _calls._CURRENT.set(call)
-    try:
+    with _calls.working_on(call):
         text = _logging.JsonFormatter().format(record)
-    finally:
-        _calls._CURRENT.reset(token)
     line = json.loads(text)
     assert "\n" not in text
     assert (line["message"], line["request_id"], line["model"], line["version"]) == ("it failed", "id1", "m", 3)
-    assert "ValueError: why" in line["exception"]
+    assert (line["level"], line["logger"], line["entrypoint"]) == ("ERROR", "n", "GRPC")
+    assert "ValueError: why" in line["exception"] and "signature" not in line
+    assert datetime.fromisoformat(line["time"]).utcoffset() == timedelta(0)
 
 
 def test_a_call_is_a_span_below_its_callers(publish, base_path, caller, monkeypatch):
@@ -172,7 +183,7 @@ def test_a_call_is_a_span_below_its_callers(publish, base_path, caller, monkeypa
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(_tracing, "create_tracer", lambda: _tracing.OtelTracer(provider))
+    monkeypatch.setattr(_tracing, "create_tracer", lambda: _tracing.Tracer(provider))
     publish(1)
     parent = "0af7651916cd43dd8448eb211c80319c"
     with create_server(model_base_path=base_path, model_name="adder") as server:
@@ -190,4 +201,4 @@ def test_a_call_is_a_span_below_its_callers(publish, base_path, caller, monkeypa
 def test_no_endpoint_no_tracing(monkeypatch):
     for name in _tracing._ENDPOINT_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    assert isinstance(_tracing.create_tracer(), _tracing._NoTracer)
+    assert _tracing.create_tracer()._provider is None
