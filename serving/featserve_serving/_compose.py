@@ -12,7 +12,7 @@ from pathlib import Path
 from . import _external
 from ._errors import SetupError
 from ._external import Plan
-from ._flags import Settings
+from ._flags import Flags
 
 #: Where the compose file mounts the models, and the files that flags name.
 _MODELS, _ETC = "/models", "/etc/featserve"
@@ -31,7 +31,7 @@ def reason() -> str | None:
     return None
 
 
-def plan(settings: Settings, folder: Path) -> Plan:
+def plan(flags: Flags, folder: Path) -> Plan:
     """Return the command; what the compose file does not say by itself is written into `folder`.
 
     The tuning flags are those of `server.flags`, which the image holds; a flag that is given wins.
@@ -39,30 +39,30 @@ def plan(settings: Settings, folder: Path) -> Plan:
     Raises:
         SetupError: the models or a file are not there, or REST is turned off.
     """
-    if settings.whole("rest_api_port") < 0:
+    if flags.rest_api_port < 0:
         raise SetupError("--rest_api_port -1: the containers need REST, for the health check and Prometheus")
-    files = _external.given_files(settings)
+    files = _external.given_files(flags)
     config_file = files.pop("model_config_file", None)
-    root = settings.path("model_root") or settings.path("model_base_path") or folder
-    models = _external.models(settings, inside=_MODELS)
+    root = flags.model_root or flags.model_base_path or folder
+    models = _external.models(flags, inside=_MODELS)
     if config_file is None:
         config_file = _external.write_models(folder, models)
     volumes = [_mount(path, f"{_ETC}/{name}") for name, path in files.items()]
     for base_path in sorted({model.base_path for model in models.model_config_list.config}):
         if Path(base_path).is_absolute() and not Path(base_path).is_relative_to(_MODELS):
             volumes.append(_mount(Path(base_path), base_path))
-    flags = {**_external.given_flags(settings), **{name: f"{_ETC}/{name}" for name in files}}
+    passed = {**_external.given_flags(flags), **{name: f"{_ETC}/{name}" for name in files}}
     # In the foreground the end of the server is the end of all; the caller's own user may read the caller's own files.
     services: dict[str, dict[str, object]] = {name: {"restart": "no"} for name in _SERVICES}
     services["server"] |= {
         "user": f"{os.getuid()}:{os.getgid()}",
-        "command": [f"--{name}={value}" for name, value in sorted(flags.items())],
+        "command": [f"--{name}={value}" for name, value in sorted(passed.items())],
         "volumes": volumes,
     }
     override = folder / "compose.json"
     override.write_text(json.dumps({"services": services}, indent=1))
-    port, rest_port = _external.ports(settings)
-    host = settings.text("host")
+    port, rest_port = _external.ports(flags)
+    host = flags.host
     compose = ["docker", "compose", "-f", str(_kit() / _COMPOSE), "-f", str(override)]
     return Plan(
         command=[*compose, "up", "--build", "--exit-code-from", "server"],
@@ -75,7 +75,7 @@ def plan(settings: Settings, folder: Path) -> Plan:
             "REST_PORT": str(rest_port),
             "MODEL_ROOT": str(root.absolute()),
             "MODELS_CONFIG": str(config_file.absolute()),
-            "SERVING_TAG": settings.text("serving_tag"),
+            "SERVING_TAG": flags.serving_tag,
         },
         host=host,
         port=port,

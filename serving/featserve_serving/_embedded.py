@@ -4,70 +4,67 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
-from . import _logging, _ports
+from . import _ports
 from ._errors import SetupError
-from ._flags import FLAGS, For, Settings
+from ._flags import Flags, For, names
 
 
-def serve(settings: Settings) -> int:
+def serve(flags: Flags) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status.
 
     Raises:
         SetupError: it cannot start as asked.
     """
-    _warn_of_ignored(settings)
+    _warn_of_ignored(flags)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        from . import _server
-        from ._manager import ManagerOptions
-        from ._servable import SessionOptions
-    except ModuleNotFoundError as exc:
-        raise SetupError(f"the embedded server needs {exc.name}: pip install 'featserve[serving]'") from exc
-    if settings.text("log_format") not in _logging.FORMATS:
-        raise SetupError(f"--log_format expects {' or '.join(_logging.FORMATS)}")
-    _logging.configure(settings.text("log_format"))
+    from . import _logging, _server
+    from ._manager import ManagerOptions
+    from ._servable import SessionOptions
+
+    _logging.configure(flags.log_format)
     _ports.raise_descriptor_limit()
-    both = settings.whole("tensorflow_session_parallelism")
+    both = flags.tensorflow_session_parallelism
     session = SessionOptions(
-        tags=tuple(settings.text("saved_model_tags").split(",")),
-        intra_op_threads=settings.whole("tensorflow_intra_op_parallelism") or both,
-        inter_op_threads=settings.whole("tensorflow_inter_op_parallelism") or both,
+        tags=tuple(flags.saved_model_tags.split(",")),
+        intra_op_threads=flags.tensorflow_intra_op_parallelism or both,
+        inter_op_threads=flags.tensorflow_inter_op_parallelism or both,
     )
-    arguments = _grpc_arguments(settings.text("grpc_channel_arguments"))
-    limit = arguments.pop("grpc.max_receive_message_length", settings.whole("max_message_mb") << 20)
-    host = settings.text("host")
-    polled = "model_config_file_poll_wait_seconds" if settings.text("model_config_file") else None
+    arguments = _grpc_arguments(flags.grpc_channel_arguments)
+    limit = arguments.pop("grpc.max_receive_message_length", flags.max_message_mb << 20)
+    host = flags.host
+    polled_s = flags.file_system_poll_wait_seconds
+    if flags.model_config_file is not None:
+        polled_s = flags.model_config_file_poll_wait_seconds
     options = _server.ServerOptions(
-        address=_address(host, settings.port("port")),
-        rest_address=_address(host, settings.port("rest_api_port")) if settings.whole("rest_api_port") >= 0 else None,
-        ssl_config_file=settings.path("ssl_config_file"),
-        monitoring_config_file=settings.path("monitoring_config_file"),
-        max_threads=settings.whole("grpc_max_threads") or _server.ServerOptions.max_threads,
-        max_queued_requests=settings.whole("max_queued_requests"),
+        address=_address(host, flags.port),
+        rest_address=_address(host, flags.rest_api_port) if flags.rest_api_port >= 0 else None,
+        ssl_config_file=flags.ssl_config_file,
+        monitoring_config_file=flags.monitoring_config_file,
+        max_threads=flags.grpc_max_threads or _server.ServerOptions.max_threads,
+        max_queued_requests=flags.max_queued_requests,
         max_message_bytes=int(limit),
         grpc_arguments=tuple(arguments.items()),
-        rest_timeout_s=settings.whole("rest_api_timeout_in_ms") / 1e3,
-        rest_cors=settings.on("rest_api_enable_cors_support"),
-        enable_reload_rpc=settings.on("enable_reload_rpc"),
-        tensor_content_responses=settings.on("enable_serialization_as_tensor_content"),
-        config_poll_interval_s=settings.whole(polled or "file_system_poll_wait_seconds"),
+        rest_timeout_s=flags.rest_api_timeout_in_ms / 1e3,
+        rest_cors=flags.rest_api_enable_cors_support,
+        enable_reload_rpc=flags.enable_reload_rpc,
+        tensor_content_responses=flags.enable_serialization_as_tensor_content,
+        config_poll_interval_s=polled_s,
         manager=ManagerOptions(
             session=session,
-            poll_interval_s=settings.whole("file_system_poll_wait_seconds"),
-            max_load_retries=settings.whole("max_num_load_retries"),
-            load_retry_interval_s=settings.whole("load_retry_interval_micros") / 1e6,
-            warmup=settings.on("enable_model_warmup"),
-            warmup_iterations=max(1, settings.whole("num_request_iterations_for_warmup")),
-            allow_labels_for_unavailable=settings.on("allow_version_labels_for_unavailable_models"),
+            poll_interval_s=flags.file_system_poll_wait_seconds,
+            max_load_retries=flags.max_num_load_retries,
+            load_retry_interval_s=flags.load_retry_interval_micros / 1e6,
+            warmup=flags.enable_model_warmup,
+            warmup_iterations=max(1, flags.num_request_iterations_for_warmup),
+            allow_labels_for_unavailable=flags.allow_version_labels_for_unavailable_models,
         ),
     )
     server = _server.create_server(
-        model_root=settings.path("model_root"),
-        model_base_path=settings.path("model_base_path"),
-        model_name=settings.text("model_name"),
-        model_config_file=settings.path("model_config_file"),
+        model_root=flags.model_root,
+        model_base_path=flags.model_base_path,
+        model_name=flags.model_name,
+        model_config_file=flags.model_config_file,
         options=options,
     )
     asked = server.catch_signals()
@@ -80,15 +77,14 @@ def serve(settings: Settings) -> int:
         sys.stdout.flush()
         asked.wait()
     finally:
-        server.stop(settings.number("stop_grace_seconds"))
+        server.stop(flags.stop_grace_seconds)
     return 0
 
 
-def _warn_of_ignored(settings: Settings) -> None:
-    ignored = [flag.name for flag in FLAGS if flag.meant_for is For.NATIVE and flag.name in settings.given]
-    if ignored:
-        names = ", ".join(f"--{name}" for name in ignored)
-        print(f"featserve-serve: ignored, the embedded server has no use for it: {names}", file=sys.stderr)
+def _warn_of_ignored(flags: Flags) -> None:
+    if ignored := sorted(names(For.NATIVE) & flags.given):
+        text = ", ".join(f"--{name}" for name in ignored)
+        print(f"featserve-serve: ignored, the embedded server has no use for it: {text}", file=sys.stderr)
 
 
 def _grpc_arguments(text: str) -> dict[str, str | int]:
@@ -103,17 +99,3 @@ def _grpc_arguments(text: str) -> dict[str, str | int]:
 
 def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def require_models(settings: Settings) -> Path:
-    """Return the one path that says what to serve.
-
-    Raises:
-        SetupError: none is given, or more than one.
-    """
-    names = ("model_root", "model_base_path", "model_config_file")
-    given = [path for path in map(settings.path, names) if path is not None]
-    if len(given) != 1:
-        flags = ", ".join(f"--{name}" for name in names)
-        raise SetupError(f"give exactly one of {flags}; received {len(given)}")
-    return given[0]

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import _flags
 from ._errors import SetupError
-from ._flags import FLAGS, For, Settings
+from ._flags import Flags, For
 
 BINARY = "tensorflow_model_server"
 #: What hurts when it is left at TensorFlow Serving's own default; a flag that is given wins.
@@ -27,9 +28,9 @@ _BETTER_DEFAULTS = {
     "allow_version_labels_for_unavailable_models": "true",  # or a file with labels is refused at start
 }
 _MONITORING = 'prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }\n'
-_FILE_FLAGS = tuple(flag.name for flag in FLAGS if flag.name.endswith("_file"))
+_FILE_FLAGS = tuple(sorted(name for name in _flags.names() if name.endswith("_file")))
 #: These are built anew: the ports from what is free, the models from what is to be served.
-_OWN_FLAGS = ("port", "rest_api_port", "model_base_path", "model_name", *_FILE_FLAGS)
+_OWN_FLAGS = {"port", "rest_api_port", "model_base_path", "model_name", *_FILE_FLAGS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,31 +54,31 @@ def native_reason() -> str | None:
     return None if shutil.which(BINARY) else f"{BINARY} is not on PATH"
 
 
-def serve(settings: Settings, plan_of: Callable[[Settings, Path], Plan]) -> int:
+def serve(flags: Flags, plan_of: Callable[[Flags, Path], Plan]) -> int:
     """Run what is planned until it ends or is asked to; return the exit status."""
     with tempfile.TemporaryDirectory(prefix="featserve-") as folder:
-        return _run(plan_of(settings, Path(folder)))
+        return _run(plan_of(flags, Path(folder)))
 
 
-def plan(settings: Settings, folder: Path) -> Plan:
+def plan(flags: Flags, folder: Path) -> Plan:
     """Return the command; configuration files that it needs are written into `folder`.
 
     Raises:
         SetupError: the models or a file are not there.
     """
-    served = models(settings)
-    files = given_files(settings)
+    served = models(flags)
+    files = given_files(flags)
     if "model_config_file" not in files:
         files["model_config_file"] = write_models(folder, served)
-    port, rest_port = ports(settings)
+    port, rest_port = ports(flags)
     if rest_port is not None and "monitoring_config_file" not in files:
         files["monitoring_config_file"] = folder / "monitoring.config"
         files["monitoring_config_file"].write_text(_MONITORING)
-    flags = {**_BETTER_DEFAULTS, **given_flags(settings)}
-    flags |= {name: str(path.absolute()) for name, path in files.items()}
-    flags |= {"port": str(port), "rest_api_port": str(rest_port or 0)}
+    passed = {**_BETTER_DEFAULTS, **given_flags(flags)}
+    passed |= {name: str(path.absolute()) for name, path in files.items()}
+    passed |= {"port": str(port), "rest_api_port": str(rest_port or 0)}
     return Plan(
-        command=[BINARY, *(f"--{name}={value}" for name, value in sorted(flags.items()))],
+        command=[BINARY, *(f"--{name}={value}" for name, value in sorted(passed.items()))],
         host="0.0.0.0",
         port=port,
         rest_port=rest_port,
@@ -86,27 +87,25 @@ def plan(settings: Settings, folder: Path) -> Plan:
     )
 
 
-def models(settings: Settings, inside: str | None = None) -> Any:
+def models(flags: Flags, inside: str | None = None) -> Any:
     """Return the `ModelServerConfig` of what the flags name.
 
     Args:
-        settings: the flags.
+        flags: what the command line says.
         inside: where the server sees the model root, or the one model, if not at the same path.
 
     Raises:
         SetupError: it is not there.
     """
-    try:
-        from . import _models_config
-    except ModuleNotFoundError as exc:
-        raise SetupError(f"reading model configuration needs {exc.name}: pip install 'featserve[serving]'") from exc
-    if root := settings.path("model_root"):
-        return _models_config.from_model_root(root, inside)
-    if base_path := settings.path("model_base_path"):
+    from . import _models_config
+
+    if flags.model_root is not None:
+        return _models_config.from_model_root(flags.model_root, inside)
+    if (base_path := flags.model_base_path) is not None:
         if not base_path.is_dir():
             raise SetupError(f"--model_base_path: {base_path}: no such directory")
-        return _models_config.of_one_model(settings.text("model_name"), Path(inside or base_path))
-    return _models_config.read(Path(settings.text("model_config_file")))
+        return _models_config.of_one_model(flags.model_name, Path(inside or base_path))
+    return _models_config.read(given_files(flags)["model_config_file"])
 
 
 def names(config: Any) -> tuple[str, ...]:
@@ -123,29 +122,29 @@ def write_models(folder: Path, config: Any) -> Path:
     return path
 
 
-def given_files(settings: Settings) -> dict[str, Path]:
+def given_files(flags: Flags) -> dict[str, Path]:
     """Return the files that flags name.
 
     Raises:
         SetupError: one is not there.
     """
-    files = {name: path for name in _FILE_FLAGS if (path := settings.path(name)) is not None}
+    files: dict[str, Path] = {name: path for name in _FILE_FLAGS if (path := getattr(flags, name)) is not None}
     for name, path in files.items():
         if not path.is_file():
             raise SetupError(f"--{name}: {path}: no such file")
     return files
 
 
-def given_flags(settings: Settings) -> dict[str, str]:
+def given_flags(flags: Flags) -> dict[str, str]:
     """Return the flags that are passed on as they are."""
-    passed = {flag.name for flag in FLAGS if flag.meant_for in (For.ALL, For.NATIVE) and flag.name not in _OWN_FLAGS}
-    return {name: settings.plain(name) for name in settings.given & passed}
+    passed = _flags.names(For.ALL, For.NATIVE) - _OWN_FLAGS
+    return {name: _flags.plain(getattr(flags, name)) for name in flags.given & passed}
 
 
-def ports(settings: Settings) -> tuple[int, int | None]:
+def ports(flags: Flags) -> tuple[int, int | None]:
     """Return the ports of gRPC and REST: the ones asked for, or free ones."""
-    rest = (settings.port("rest_api_port") or _free_port()) if settings.whole("rest_api_port") >= 0 else None
-    return settings.port("port") or _free_port(), rest
+    rest = (flags.rest_api_port or _free_port()) if flags.rest_api_port >= 0 else None
+    return flags.port or _free_port(), rest
 
 
 def _free_port() -> int:

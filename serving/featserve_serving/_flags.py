@@ -1,251 +1,223 @@
-"""The command line, with TensorFlow Serving's own flag names.
+"""The flags of `featserve-serve`, with TensorFlow Serving's own names, as one typed object.
 
 Reference: tensorflow_serving/model_servers/main.cc.
 """
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import enum
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
 
-from . import _errors
+from ._errors import SetupError
 
 
 class For(enum.Enum):
-    """Which servers a flag means something to."""
+    """Which servers a flag means something to, with the title of its group in the help."""
 
-    ALL = "every runtime"
-    NATIVE = "docker and native"
-    EMBEDDED = "embedded"
-    LAUNCHER = "the launcher"
-
-
-Value = str | int | float | bool
+    LAUNCHER = "what to run"
+    ALL = "every runtime (TensorFlow Serving's names)"
+    EMBEDDED = "embedded server"
+    NATIVE = "docker and native (passed through)"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Flag:
-    """One flag: its default tells its type."""
-
-    name: str
-    default: Value
-    help: str
-    meant_for: For = For.ALL
-    choices: tuple[str, ...] = ()
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false", "1", "0"):
+        raise argparse.ArgumentTypeError(f"expects true or false; received {text!r}")
+    return text.lower() in ("true", "1")
 
 
-def _native(name: str, default: Value, text: str) -> Flag:
-    return Flag(name=name, default=default, help=text, meant_for=For.NATIVE)
-
-
-def _embedded(name: str, default: Value, text: str) -> Flag:
-    return Flag(name=name, default=default, help=text, meant_for=For.EMBEDDED)
-
-
-FLAGS: tuple[Flag, ...] = (
-    Flag(
-        name="runtime",
-        default="auto",
-        help="server to run; auto takes a reachable Docker engine, else tensorflow_model_server on PATH, else embedded",
-        meant_for=For.LAUNCHER,
-        choices=("auto", "docker", "native", "embedded"),
-    ),
-    Flag(
-        name="model_root",
-        default="",
-        help="directory of MODEL/VERSION/ directories: serve every model in it",
-        meant_for=For.LAUNCHER,
-    ),
-    Flag(
-        name="serving_tag",
-        default="2.20.0",
-        help="tag of tensorflow/serving for --runtime docker, such as 2.20.0-gpu",
-        meant_for=For.LAUNCHER,
-    ),
-    _embedded("host", "127.0.0.1", "address to listen on; 0.0.0.0 for every interface"),
-    Flag(name="port", default=8500, help="gRPC port; 0 means any free one (embedded)"),
-    Flag(name="rest_api_port", default=8501, help="REST port; 0 means any free one (embedded), -1 means no REST"),
-    Flag(name="model_name", default="default", help="name for --model_base_path"),
-    Flag(name="model_base_path", default="", help="directory of VERSION/ directories: serve this one model"),
-    Flag(name="model_config_file", default="", help="ModelServerConfig text proto: serve the models in it"),
-    Flag(
-        name="model_config_file_poll_wait_seconds",
-        default=0,
-        help="seconds between two readings of --model_config_file; 0 means once",
-    ),
-    Flag(
-        name="file_system_poll_wait_seconds",
-        default=1,
-        help="seconds between two looks for new versions; 0 means once",
-    ),
-    Flag(
-        name="allow_version_labels_for_unavailable_models",
-        default=False,
-        help="let a label that is not in use name a version that is not loaded",
-    ),
-    Flag(name="monitoring_config_file", default="", help="MonitoringConfig text proto: Prometheus on or off, its path"),
-    Flag(name="ssl_config_file", default="", help="SSLConfig text proto: serve gRPC with TLS"),
-    Flag(name="grpc_channel_arguments", default="", help="comma-separated KEY=VALUE arguments of the gRPC server"),
-    Flag(name="grpc_max_threads", default=0, help="requests computed at once; 0 means the runtime's own default"),
-    Flag(name="max_num_load_retries", default=0, help="further tries after a version failed to load"),
-    Flag(name="load_retry_interval_micros", default=60_000_000, help="microseconds between two such tries"),
-    Flag(name="tensorflow_session_parallelism", default=0, help="threads for both of the next two"),
-    Flag(name="tensorflow_intra_op_parallelism", default=0, help="threads of one operation; 0 means one per core"),
-    Flag(name="tensorflow_inter_op_parallelism", default=0, help="operations at once; 0 means one per core"),
-    Flag(name="saved_model_tags", default="serve", help="comma-separated tags of the graph to load"),
-    Flag(name="enable_model_warmup", default=True, help="replay the model's warm-up requests before it takes others"),
-    Flag(name="num_request_iterations_for_warmup", default=1, help="times that each warm-up request is replayed"),
-    Flag(
-        name="enable_serialization_as_tensor_content",
-        default=False,
-        help="answer in tensor_content (TensorFlow Serving's REST API then answers with garbage)",
-    ),
-    Flag(name="enable_grpc_healthcheck_service", default=True, help="answer gRPC health checks (embedded: always)"),
-    _embedded("enable_reload_rpc", False, "let callers change the model set; on loopback they may anyway"),
-    _embedded("max_message_mb", 256, "largest request in MiB"),
-    _embedded("max_queued_requests", 16, "requests that may wait for a thread; more are refused at once"),
-    _embedded("stop_grace_seconds", 10.0, "seconds that running requests may take after SIGTERM"),
-    _embedded("log_format", "json", "json or text, on stderr"),
-    Flag(name="rest_api_num_threads", default=0, help="threads of the REST API; 0 means the runtime's own default"),
-    Flag(name="rest_api_timeout_in_ms", default=30_000, help="time that a REST request may take"),
-    Flag(name="rest_api_enable_cors_support", default=False, help="send CORS headers"),
-    _native("grpc_socket_path", "", "UNIX socket to listen on as well"),
-    _native("enable_batching", False, "batch whole requests in the server (the kit's models batch in their graph)"),
-    _native("batching_parameters_file", "", "BatchingParameters text proto for --enable_batching"),
-    _native("enable_per_model_batching_parameters", False, "read batching_params.pbtxt beside each SavedModel"),
-    _native("num_load_threads", 0, "threads that load models"),
-    _native("num_unload_threads", 0, "threads that unload models"),
-    _native("flush_filesystem_caches", True, "drop the file cache after loading"),
-    _native("tensorflow_session_config_file", "", "ConfigProto text proto"),
-    _native("use_alts_credentials", False, "use Google ALTS credentials"),
-    _native("platform_config_file", "", "PlatformConfigMap text proto"),
-    _native("per_process_gpu_memory_fraction", 0.0, "share of the GPU's memory; 0 lets TensorFlow choose"),
-    _native("remove_unused_fields_from_bundle_metagraph", True, "keep less of the graph in memory"),
-    _native("prefer_tflite_model", False, "use model.tflite where a SavedModel has one"),
-    _native("num_tflite_pools", 1, "TensorFlow Lite interpreter pools"),
-    _native("num_tflite_interpreters_per_pool", 1, "interpreters in each pool"),
-    _native("enable_signature_method_name_check", False, "check the signatures' method names"),
-    _native("xla_cpu_compilation_enabled", False, "compile with XLA on CPU"),
-    _native("xla_gpu_compilation_enabled", False, "compile with XLA on CPU and GPU"),
-    _native("enable_profiler", True, "offer the profiler service"),
-    _native("thread_pool_factory_config_file", "", "ThreadPoolFactoryConfig text proto"),
-    _native("mixed_precision", "", "mixed precision mode, such as bfloat16"),
-    _native("skip_initialize_tpu", False, "leave the TPU alone"),
-)
-_BY_NAME = {flag.name: flag for flag in FLAGS}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The values of all flags, and which of them were given."""
-
-    values: dict[str, Value]
-    given: frozenset[str]
-
-    def text(self, name: str) -> str:
-        return str(self.values[name])
-
-    def plain(self, name: str) -> str:
-        """Return the value as a command line has it."""
-        value = self.values[name]
-        return str(value).lower() if isinstance(value, bool) else str(value)
-
-    def path(self, name: str) -> Path | None:
-        """Return a path, or `None` where the flag is empty."""
-        return Path(self.text(name)) if self.text(name) else None
-
-    def whole(self, name: str) -> int:
-        return int(self.values[name])
-
-    def port(self, name: str) -> int:
-        """Return a port; -1, no port, comes back as 0."""
-        port = self.whole(name)
-        if not -1 <= port <= 65535:
-            raise _errors.SetupError(f"--{name} expects a port from 0 to 65535; received {port}")
-        return max(0, port)
-
-    def number(self, name: str) -> float:
-        return float(self.values[name])
-
-    def on(self, name: str) -> bool:
-        return bool(self.values[name])
-
-
-def parse(arguments: Sequence[str]) -> Settings:
-    """Read `--flag=value` and `--flag value`; a truth value may stand alone.
-
-    Raises:
-        SetupError: an unknown flag, or a value of the wrong type.
-    """
-    values: dict[str, Value] = {flag.name: flag.default for flag in FLAGS}
-    given = set()
-    rest = list(arguments)
-    while rest:
-        argument = rest.pop(0)
-        if not argument.startswith("--"):
-            raise _errors.SetupError(f"expected a flag such as --port=8500, received {argument!r}")
-        name, equals, value = argument[2:].partition("=")
-        name = name.replace("-", "_")
-        flag = _BY_NAME.get(name)
-        if flag is None:
-            raise _errors.SetupError(_unknown(name))
-        if not equals:
-            if isinstance(flag.default, bool) and (not rest or rest[0].startswith("--")):
-                value = "true"
-            elif rest:
-                value = rest.pop(0)
-            else:
-                raise _errors.SetupError(f"--{name} expects a value")
-        values[name] = _typed(flag, value)
-        given.add(name)
-    return Settings(values=values, given=frozenset(given))
-
-
-def _typed(flag: Flag, text: str) -> Value:
-    if flag.choices and text not in flag.choices:
-        raise _errors.SetupError(f"--{flag.name} expects one of {', '.join(flag.choices)}; received {text!r}")
-    if isinstance(flag.default, bool):
-        lowered = text.lower()
-        if lowered not in ("true", "false", "1", "0"):
-            raise _errors.SetupError(f"--{flag.name} expects true or false; received {text!r}")
-        return lowered in ("true", "1")
-    kind = type(flag.default)
+def _whole(text: str) -> int:
     try:
-        return kind(text)
+        return int(text)
     except ValueError as exc:
-        names = {int: "a whole number", float: "a number"}
-        raise _errors.SetupError(f"--{flag.name} expects {names[kind]}; received {text!r}") from exc
+        raise argparse.ArgumentTypeError(f"expects a whole number; received {text!r}") from exc
 
 
-def _unknown(name: str) -> str:
-    close = difflib.get_close_matches(name, _BY_NAME, n=3)
-    hint = f"did you mean {' or '.join('--' + other for other in close)}? " if close else ""
-    return f"unknown flag --{name}; {hint}known flags: {' '.join(sorted('--' + known for known in _BY_NAME))}"
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as exc:
+        raise argparse.ArgumentTypeError(f"expects a number; received {text!r}") from exc
 
 
-def usage() -> str:
-    """Return the text of `--help`."""
-    lines = [
-        "usage: featserve-serve [--FLAG=VALUE | --FLAG VALUE]...",
-        "       featserve-serve ssl-config --cert FILE --key FILE [--client-ca FILE]",
-        "       featserve-serve models-config --model_root DIR [--served_from DIR]",
-        "",
-        "Serve SavedModels over gRPC and REST. Give one of --model_root, --model_base_path, --model_config_file.",
-    ]
-    titles = {
-        For.LAUNCHER: "What to run",
-        For.ALL: "Every runtime (TensorFlow Serving's names)",
-        For.EMBEDDED: "Embedded server",
-        For.NATIVE: "Docker and native (passed through)",
-    }
-    for group, title in titles.items():
-        lines += ["", f"{title}:"]
-        for flag in FLAGS:
-            if flag.meant_for is group:
-                choices = f" ({'|'.join(flag.choices)})" if flag.choices else ""
-                default = f" [{str(flag.default).lower() if isinstance(flag.default, bool) else flag.default}]"
-                lines.append(f"  --{flag.name}{choices}: {flag.help}{default if flag.default != '' else ''}")
-    return "\n".join(lines)
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _port(text: str) -> int:
+    port = _whole(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError(f"expects a port from 0 to 65535; received {port}")
+    return port
+
+
+def _port_or_none(text: str) -> int:
+    return -1 if text == "-1" else _port(text)
+
+
+#: How a flag is read, and what the help calls its value, by the type of its default.
+_KINDS: dict[type, tuple[Callable[[str], Any], str]] = {
+    bool: (_truth, "BOOL"),
+    int: (_whole, "N"),
+    float: (_number, "X"),
+    str: (str, "TEXT"),
+    type(None): (_path, "PATH"),
+}
+
+
+def _flag(
+    default: Any,
+    text: str,
+    group: For = For.ALL,
+    *,
+    choices: tuple[str, ...] | None = None,
+    kind: Callable[[str], Any] | None = None,
+) -> Any:
+    return field(default=default, metadata={"help": text, "group": group, "choices": choices, "kind": kind})
+
+
+def _native(default: Any, text: str) -> Any:
+    return _flag(default, text, For.NATIVE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """The value of each flag.
+
+    Attributes:
+        given: names of the flags that the command line had.
+    """
+
+    given: frozenset[str] = frozenset()
+    runtime: str = _flag(
+        "auto",
+        "server to run; auto takes a reachable Docker engine, else tensorflow_model_server on PATH, else embedded",
+        For.LAUNCHER,
+        choices=("auto", "docker", "native", "embedded"),
+    )
+    model_root: Path | None = _flag(
+        None, "directory of MODEL/VERSION/ directories: serve every model in it", For.LAUNCHER
+    )
+    serving_tag: str = _flag(
+        "2.20.0", "tag of tensorflow/serving for --runtime docker, such as 2.20.0-gpu", For.LAUNCHER
+    )
+    port: int = _flag(8500, "gRPC port; 0 means any free one (embedded)", kind=_port)
+    rest_api_port: int = _flag(8501, "REST port; 0 means any free one (embedded), -1 means no REST", kind=_port_or_none)
+    model_name: str = _flag("default", "name for --model_base_path")
+    model_base_path: Path | None = _flag(None, "directory of VERSION/ directories: serve this one model")
+    model_config_file: Path | None = _flag(None, "ModelServerConfig text proto: serve the models in it")
+    model_config_file_poll_wait_seconds: int = _flag(
+        0, "seconds between two readings of --model_config_file; 0 means once", For.ALL
+    )
+    file_system_poll_wait_seconds: int = _flag(1, "seconds between two looks for new versions; 0 means once")
+    allow_version_labels_for_unavailable_models: bool = _flag(
+        False, "let a label that is not in use name a version that is not loaded", For.ALL
+    )
+    monitoring_config_file: Path | None = _flag(
+        None, "MonitoringConfig text proto: Prometheus on or off, its path", For.ALL
+    )
+    ssl_config_file: Path | None = _flag(None, "SSLConfig text proto: serve gRPC with TLS")
+    grpc_channel_arguments: str = _flag("", "comma-separated KEY=VALUE arguments of the gRPC server")
+    grpc_max_threads: int = _flag(0, "requests computed at once; 0 means the runtime's own default")
+    max_num_load_retries: int = _flag(0, "further tries after a version failed to load")
+    load_retry_interval_micros: int = _flag(60_000_000, "microseconds between two such tries")
+    tensorflow_session_parallelism: int = _flag(0, "threads for both of the next two")
+    tensorflow_intra_op_parallelism: int = _flag(0, "threads of one operation; 0 means one per core")
+    tensorflow_inter_op_parallelism: int = _flag(0, "operations at once; 0 means one per core")
+    saved_model_tags: str = _flag("serve", "comma-separated tags of the graph to load")
+    enable_model_warmup: bool = _flag(True, "replay the model's warm-up requests before it takes others")
+    num_request_iterations_for_warmup: int = _flag(1, "times that each warm-up request is replayed")
+    enable_serialization_as_tensor_content: bool = _flag(
+        False, "answer in tensor_content (TensorFlow Serving's REST API then answers with garbage)", For.ALL
+    )
+    enable_grpc_healthcheck_service: bool = _flag(True, "answer gRPC health checks (embedded: always)")
+    rest_api_num_threads: int = _flag(0, "threads of the REST API; 0 means the runtime's own default")
+    rest_api_timeout_in_ms: int = _flag(30_000, "time that a REST request may take")
+    rest_api_enable_cors_support: bool = _flag(False, "send CORS headers")
+    host: str = _flag("127.0.0.1", "address to listen on; 0.0.0.0 for every interface", For.EMBEDDED)
+    enable_reload_rpc: bool = _flag(
+        False, "let callers change the model set; on loopback they may anyway", For.EMBEDDED
+    )
+    max_message_mb: int = _flag(256, "largest request in MiB", For.EMBEDDED)
+    max_queued_requests: int = _flag(16, "requests that may wait for a thread; more are refused at once", For.EMBEDDED)
+    stop_grace_seconds: float = _flag(10.0, "seconds that running requests may take after SIGTERM", For.EMBEDDED)
+    log_format: str = _flag("json", "format of the log on stderr", For.EMBEDDED, choices=("json", "text"))
+    grpc_socket_path: str = _native("", "UNIX socket to listen on as well")
+    enable_batching: bool = _native(False, "batch whole requests in the server (the kit's models batch in their graph)")
+    batching_parameters_file: Path | None = _native(None, "BatchingParameters text proto for --enable_batching")
+    enable_per_model_batching_parameters: bool = _native(False, "read batching_params.pbtxt beside each SavedModel")
+    num_load_threads: int = _native(0, "threads that load models")
+    num_unload_threads: int = _native(0, "threads that unload models")
+    flush_filesystem_caches: bool = _native(True, "drop the file cache after loading")
+    tensorflow_session_config_file: Path | None = _native(None, "ConfigProto text proto")
+    use_alts_credentials: bool = _native(False, "use Google ALTS credentials")
+    platform_config_file: Path | None = _native(None, "PlatformConfigMap text proto")
+    per_process_gpu_memory_fraction: float = _native(0.0, "share of the GPU's memory; 0 lets TensorFlow choose")
+    remove_unused_fields_from_bundle_metagraph: bool = _native(True, "keep less of the graph in memory")
+    prefer_tflite_model: bool = _native(False, "use model.tflite where a SavedModel has one")
+    num_tflite_pools: int = _native(1, "TensorFlow Lite interpreter pools")
+    num_tflite_interpreters_per_pool: int = _native(1, "interpreters in each pool")
+    enable_signature_method_name_check: bool = _native(False, "check the signatures' method names")
+    xla_cpu_compilation_enabled: bool = _native(False, "compile with XLA on CPU")
+    xla_gpu_compilation_enabled: bool = _native(False, "compile with XLA on CPU and GPU")
+    enable_profiler: bool = _native(True, "offer the profiler service")
+    thread_pool_factory_config_file: Path | None = _native(None, "ThreadPoolFactoryConfig text proto")
+    mixed_precision: str = _native("", "mixed precision mode, such as bfloat16")
+    skip_initialize_tpu: bool = _native(False, "leave the TPU alone")
+
+
+def names(*groups: For) -> set[str]:
+    """Return the names of the flags of these groups, or of all."""
+    return {each.name for each in fields(Flags) if each.metadata and (not groups or each.metadata["group"] in groups)}
+
+
+def add_to(parser: argparse.ArgumentParser) -> None:
+    """Add every flag to a parser, those of one group together."""
+    for group in For:
+        section = parser.add_argument_group(group.value)
+        for flag in fields(Flags):
+            if flag.metadata.get("group") is not group:
+                continue
+            kind, metavar = _KINDS[type(flag.default)]
+            default = f" [{plain(flag.default)}]" if flag.default not in (None, "") else ""
+            choices = flag.metadata["choices"]
+            section.add_argument(
+                f"--{flag.name}",
+                type=flag.metadata["kind"] or kind,
+                choices=choices,
+                metavar=None if choices else metavar,
+                help=flag.metadata["help"] + default,
+                default=argparse.SUPPRESS,
+                nargs="?" if kind is _truth else None,  # a truth value may stand alone
+                const=True if kind is _truth else None,
+            )
+
+
+def spelled(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with `--model-root` spelled `--model_root`, as TensorFlow Serving spells its flags."""
+    known, result = names(), []
+    for argument in arguments:
+        name, equals, value = argument.removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        result.append(f"--{name}{equals}{value}" if argument.startswith("--") and name in known else argument)
+    return result
+
+
+def refuse(argument: str) -> SetupError:
+    """Return the error of an argument that is no flag, with those that it may stand for."""
+    if not argument.startswith("--"):
+        return SetupError(f"expected a flag such as --port=8500, received {argument!r}")
+    name = argument.removeprefix("--").partition("=")[0]
+    close = difflib.get_close_matches(name.replace("-", "_"), names(), n=3)
+    hint = f"did you mean {' or '.join('--' + other for other in close)}?" if close else "--help lists all flags"
+    return SetupError(f"unknown flag --{name}; {hint}")
+
+
+def plain(value: Any) -> str:
+    """Return a flag's value as a command line has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)

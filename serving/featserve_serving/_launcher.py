@@ -6,21 +6,21 @@ import sys
 
 from . import _compose, _embedded, _external
 from ._errors import SetupError
-from ._flags import Settings
+from ._flags import Flags
 
 
-def serve(settings: Settings) -> int:
+def serve(flags: Flags) -> int:
     """Serve until asked to stop; return the exit status.
 
     Raises:
         SetupError: it cannot start as asked.
     """
-    _embedded.require_models(settings)
-    runtime, why = choose(settings.text("runtime"))
+    _check_models(flags)
+    runtime, why = choose(flags.runtime)
     print(f"featserve-serve: runtime {runtime}: {why}", file=sys.stderr)
     if runtime == "embedded":
-        return _embedded.serve(settings)
-    return _external.serve(settings, _compose.plan if runtime == "docker" else _external.plan)
+        return _embedded.serve(flags)
+    return _external.serve(flags, _compose.plan if runtime == "docker" else _external.plan)
 
 
 def choose(wanted: str) -> tuple[str, str]:
@@ -43,3 +43,10 @@ def choose(wanted: str) -> tuple[str, str]:
             return runtime, "; ".join([*found, "this one is there"])
         found.append(reason)
     return "embedded", "; ".join(found)
+
+
+def _check_models(flags: Flags) -> None:
+    names = ("model_root", "model_base_path", "model_config_file")
+    given = sum(getattr(flags, name) is not None for name in names)
+    if given != 1:
+        raise SetupError(f"give exactly one of {', '.join('--' + name for name in names)}; received {given}")

@@ -11,27 +11,37 @@ from pathlib import Path
 import pytest
 import yaml
 from featserve_serving import SetupError, _compose, _external, _flags, _launcher
-from featserve_serving._cli import main
+from featserve_serving._cli import main, parse
 
 
 def test_both_spellings_of_a_value():
-    one = _flags.parse(["--port=1", "--model_name", "m", "--enable_batching", "--rest_api_port=-1"])
-    assert (one.whole("port"), one.text("model_name"), one.on("enable_batching")) == (1, "m", True)
-    assert one.whole("rest_api_port") == -1 and one.given == {"port", "model_name", "enable_batching", "rest_api_port"}
-    assert not _flags.parse(["--enable_model_warmup=false"]).on("enable_model_warmup")
-    assert not _flags.parse(["--enable_model_warmup", "0"]).on("enable_model_warmup")
+    one = parse(["--port=1", "--model-name", "m", "--enable_batching", "--rest_api_port=-1", "--model_root="])
+    assert (one.port, one.model_name, one.enable_batching, one.rest_api_port, one.model_root) == (
+        1,
+        "m",
+        True,
+        -1,
+        None,
+    )
+    assert one.given == {"port", "model_name", "enable_batching", "rest_api_port", "model_root"}
+    assert parse(["--rest_api_port", "-1"]).rest_api_port == -1
+    assert not parse(["--enable_model_warmup=false"]).enable_model_warmup
+    assert not parse(["--enable_model_warmup", "0"]).enable_model_warmup
 
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (["--prot=1"], "unknown flag --prot; did you mean --port"),
-        (["--prot=1"], "--model_config_file"),
-        (["--port=x"], "--port expects a whole number; received 'x'"),
-        (["--port"], "--port expects a value"),
+        (["--prot=1"], "unknown flag --prot; did you mean --port?\n"),
+        (["--model-rot", "x"], "unknown flag --model-rot; did you mean --model_root"),
+        (["--model_ro=x"], "unknown flag --model_ro; did you mean --model_root"),
+        (["--zzz=1"], "unknown flag --zzz; --help lists all flags\n"),
+        (["--port=x"], "--port: expects a whole number; received 'x'"),
+        (["--stop_grace_seconds=x"], "--stop_grace_seconds: expects a number; received 'x'"),
+        (["--port"], "--port: expected one argument"),
         (["8500"], "expected a flag such as --port=8500, received '8500'"),
         (["--enable_batching=maybe"], "expects true or false"),
-        (["--runtime=podman"], "expects one of auto, docker, native, embedded"),
+        (["--runtime=podman"], "--runtime: invalid choice: 'podman' (choose from "),
         (["--port=1"], "give exactly one of --model_root, --model_base_path, --model_config_file; received 0"),
         (["--model_root=/nowhere", "--runtime=embedded"], "/nowhere: No such file or directory; export a model first"),
         (["--model_root=/", "--port=70000", "--runtime=embedded"], "a port from 0 to 65535; received 70000"),
@@ -45,29 +55,59 @@ def test_bad_flags_are_an_error(arguments, text, capsys):
 
 
 def test_help_names_every_flag(capsys):
-    assert main(["--help"]) == 0
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
     text = capsys.readouterr().out
-    assert all(f"--{flag.name}" in text for flag in _flags.FLAGS)
+    assert all(f"  --{name} " in text for name in _flags.names())
 
 
-def test_every_flag_of_tensorflow_serving_is_known():
-    # Reference: tensorflow_serving/model_servers/main.cc, release 2.20, without --version.
-    known = {flag.name for flag in _flags.FLAGS}
-    for name in (
-        "port grpc_socket_path rest_api_port rest_api_num_threads rest_api_timeout_in_ms rest_api_enable_cors_support "
-        "enable_batching allow_version_labels_for_unavailable_models batching_parameters_file "
-        "enable_per_model_batching_parameters model_config_file model_config_file_poll_wait_seconds model_name "
-        "model_base_path num_load_threads num_unload_threads max_num_load_retries load_retry_interval_micros "
-        "file_system_poll_wait_seconds flush_filesystem_caches tensorflow_session_parallelism "
-        "tensorflow_session_config_file tensorflow_intra_op_parallelism tensorflow_inter_op_parallelism "
-        "use_alts_credentials ssl_config_file platform_config_file per_process_gpu_memory_fraction saved_model_tags "
-        "grpc_channel_arguments grpc_max_threads enable_model_warmup num_request_iterations_for_warmup "
-        "monitoring_config_file remove_unused_fields_from_bundle_metagraph prefer_tflite_model num_tflite_pools "
-        "num_tflite_interpreters_per_pool enable_signature_method_name_check xla_cpu_compilation_enabled "
-        "xla_gpu_compilation_enabled enable_profiler thread_pool_factory_config_file mixed_precision "
-        "skip_initialize_tpu enable_grpc_healthcheck_service enable_serialization_as_tensor_content"
-    ).split():
-        assert name in known
+#: What a core install lacks; whatever of it is imported shows.
+CORE_INSTALL = """
+import sys
+from importlib.abc import MetaPathFinder
+
+class Nothing(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name.partition(".")[0] in {extra!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Nothing())
+from featserve_serving._cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (["--prot=1"], "did you mean --port?"),
+        (["--model_root=/", "--runtime=embedded"], "pip install 'featserve[serving]'"),
+        (["--model_root=/", "--runtime=native"], "pip install 'featserve[serving]'"),
+        (["models-config", "--model_root=/"], "pip install 'featserve[serving]'"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_core_install_says_what_to_install(arguments, text, tmp_path):
+    done = core_install(arguments, tmp_path)
+    assert done.returncode == 2 and text in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_core_install_has_the_help(tmp_path):
+    done = core_install(["--help"], tmp_path)
+    assert done.returncode == 0 and "--model_root" in done.stdout and not done.stderr
+
+
+def core_install(arguments, folder):
+    extra = {"tensorflow", "tensorflow_serving", "prometheus_client", "starlette", "uvicorn", "rapidjson"}
+    extra |= {"pythonjsonlogger", "grpc_health", "grpc_reflection", "opentelemetry"}
+    program(folder, "tensorflow_model_server", "")
+    return subprocess.run(
+        [sys.executable, "-c", CORE_INSTALL.format(extra=extra), *arguments],
+        env={**os.environ, "PATH": str(folder)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
 
 
 def program(folder, name, script):
@@ -104,7 +144,7 @@ def test_a_runtime_that_is_not_there_is_an_error(tmp_path, monkeypatch):
 def test_the_native_command(publish, tmp_path):
     publish(1)
     publish(2)
-    settings = _flags.parse(
+    settings = parse(
         [f"--model_root={tmp_path / 'models'}", "--port=8500", "--rest_api_port=8501", "--enable_batching"]
     )
     plan = _external.plan(settings, tmp_path)
@@ -128,7 +168,7 @@ def test_the_containers_are_told_what_to_serve(publish, base_path, tmp_path):
     publish(2)
     root, tls = tmp_path / "models", tmp_path / "ssl.config"
     tls.write_text("")
-    settings = _flags.parse(
+    settings = parse(
         [f"--model_root={root}", "--port=0", "--rest_api_port=0", "--host=0.0.0.0", f"--ssl_config_file={tls}"]
         + ["--grpc_max_threads=64", "--serving_tag=2.20.0-gpu"]
     )
@@ -167,10 +207,10 @@ def test_a_configuration_file_is_served_from_its_own_paths(publish, base_path, t
     file.write_text(
         f'model_config_list {{ config {{ name: "m" base_path: "{base_path}" model_platform: "tensorflow" }} }}'
     )
-    plan = _compose.plan(_flags.parse([f"--model_config_file={file}"]), tmp_path)
+    plan = _compose.plan(parse([f"--model_config_file={file}"]), tmp_path)
     (volume,) = json.loads((tmp_path / "compose.json").read_text())["services"]["server"]["volumes"]
     assert plan.environment["MODELS_CONFIG"] == str(file) and volume["source"] == volume["target"] == str(base_path)
-    plan = _compose.plan(_flags.parse([f"--model_base_path={base_path}", "--model_name=m"]), tmp_path)
+    plan = _compose.plan(parse([f"--model_base_path={base_path}", "--model_name=m"]), tmp_path)
     assert plan.environment["MODEL_ROOT"] == str(base_path)
     assert 'base_path: "/models"' in (tmp_path / "models.config").read_text() and plan.models == ("m",)
 
@@ -216,7 +256,7 @@ def test_docker_without_compose_is_an_error(publish, base_path, tmp_path, monkey
 def test_the_containers_need_rest(publish, base_path, tmp_path):
     publish(1)
     with pytest.raises(SetupError, match="--rest_api_port -1: the containers need REST"):
-        _compose.plan(_flags.parse([f"--model_base_path={base_path}", "--rest_api_port=-1"]), tmp_path)
+        _compose.plan(parse([f"--model_base_path={base_path}", "--rest_api_port=-1"]), tmp_path)
 
 
 def test_tensorflow_serving_is_run_and_its_status_returned(publish, base_path, tmp_path, monkeypatch, capfd):
