@@ -12,10 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._errors import RequestError, ServingError, SetupError
+from .errors import RequestError, ServingError, SetupError
 
 if TYPE_CHECKING:
-    from ._server import Server
+    from .server import Server
 
 __all__ = ["RequestError", "ServingError", "SetupError", "create_server"]
 
@@ -65,18 +65,18 @@ def create_server(
         SetupError: the models cannot be found, or the `serving` extra is not installed.
     """
     try:
-        from . import _server
-        from ._manager import ManagerOptions
-        from ._servable import SessionOptions
+        from . import server
+        from .models.manager import ManagerOptions
+        from .models.servable import SessionOptions
     except ModuleNotFoundError as exc:
         raise SetupError(f"the embedded server needs {exc.name}: pip install 'featserve[serving]'") from exc
     session = SessionOptions(intra_op_threads=intra_op_threads, inter_op_threads=inter_op_threads)
-    return _server.create_server(
+    return server.create_server(
         model_root=model_root,
         model_base_path=model_base_path,
         model_name=model_name,
         model_config_file=model_config_file,
-        options=_server.ServerOptions(
+        options=server.ServerOptions(
             address=address,
             rest_address=rest_address,
             ssl_config_file=Path(ssl_config_file) if ssl_config_file else None,

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from featserve_serving import _converters
-from featserve_serving._converters import TensorMap, predict_response_bytes, to_array
-from featserve_serving._errors import InvalidArgument
+from featserve_serving.errors import InvalidArgument
+from featserve_serving.protos import tensors
+from featserve_serving.protos.tensors import TensorMap, predict_response_bytes, to_array
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow_serving.apis import model_pb2, predict_pb2
 
@@ -84,7 +84,7 @@ def test_integers_wrap_as_in_tensorflow():
 def test_field_numbers_are_the_descriptors():
     outputs = predict_pb2.PredictResponse.DESCRIPTOR.fields_by_name
     assert (outputs["outputs"].number, outputs["model_spec"].number) == (1, 2)
-    for dtype, field in _converters._VALUE_FIELDS.items():
+    for dtype, field in tensors._VALUE_FIELDS.items():
         assert field in tensor_pb2.TensorProto.DESCRIPTOR.fields_by_name, dtype
 
 
@@ -102,12 +102,12 @@ def test_arrays_that_are_not_contiguous():
 
 
 def test_a_map_decodes_only_what_is_asked_for():
-    tensors = TensorMap({"bad": tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_content=b"1")})
-    assert list(tensors) == ["bad"] and "other" not in tensors
+    protos = TensorMap({"bad": tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT, tensor_content=b"1")})
+    assert list(protos) == ["bad"] and "other" not in protos
     with pytest.raises(InvalidArgument, match="tensor parsing error: bad"):
-        tensors["bad"]
+        protos["bad"]
     with pytest.raises(KeyError):
-        tensors["other"]
+        protos["other"]
 
 
 def test_half_a_complex_number_is_passed_over():

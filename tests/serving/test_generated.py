@@ -8,7 +8,8 @@ from pathlib import Path
 import featserve_serving
 import grpc
 import pytest
-from featserve_serving import _config_pb2, _errors
+from featserve_serving import errors
+from featserve_serving.protos import config_pb2
 
 PACKAGE = Path(featserve_serving.__file__).parent
 
@@ -19,17 +20,17 @@ def test_config_pb2_is_what_its_proto_gives(tmp_path):
         pytest.skip("another generator writes other code")
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I", str(PACKAGE.parent)]
     outputs = [f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]
-    subprocess.run([*command, *outputs, "featserve_serving/_config.proto"], check=True)
-    for name in ("_config_pb2.py", "_config_pb2.pyi"):
+    subprocess.run([*command, *outputs, "featserve_serving/protos/config.proto"], check=True)
+    for name in ("protos/config_pb2.py", "protos/config_pb2.pyi"):
         assert (tmp_path / "featserve_serving" / name).read_text() == (PACKAGE / name).read_text()
 
 
 @pytest.mark.parametrize(
     ("message", "fields"),
     [
-        (_config_pb2.SSLConfig, {"server_key": 1, "server_cert": 2, "custom_ca": 3, "client_verify": 4}),
-        (_config_pb2.PrometheusConfig, {"enable": 1, "path": 2}),
-        (_config_pb2.MonitoringConfig, {"prometheus_config": 1}),
+        (config_pb2.SSLConfig, {"server_key": 1, "server_cert": 2, "custom_ca": 3, "client_verify": 4}),
+        (config_pb2.PrometheusConfig, {"enable": 1, "path": 2}),
+        (config_pb2.MonitoringConfig, {"prometheus_config": 1}),
     ],
 )
 def test_fields_have_tensorflow_servings_numbers(message, fields):
@@ -38,7 +39,7 @@ def test_fields_have_tensorflow_servings_numbers(message, fields):
 
 
 def test_every_refusal_has_a_status_of_its_own():
-    names = [kind.status for kind in _errors.RequestError.__subclasses__()]
+    names = [kind.status for kind in errors.RequestError.__subclasses__()]
     assert len(set(names)) == len(names) and set(names) <= set(grpc.StatusCode.__members__) - {"OK", "UNKNOWN"}
 
 

@@ -12,8 +12,9 @@ import tracemalloc
 import grpc
 import numpy as np
 import pytest
-from featserve_serving import _connections, create_server
-from featserve_serving._errors import Unavailable
+from featserve_serving import create_server
+from featserve_serving.errors import Unavailable
+from featserve_serving.rest_api import connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2
@@ -272,7 +273,7 @@ def connect(server):
 
 
 def test_http_callers_that_bring_no_request_are_let_go(server, monkeypatch):
-    monkeypatch.setattr(_connections, "HEADER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(connection, "HEADER_TIMEOUT_S", 0.2)
     with connect(server) as silent, connect(server) as slow, connect(server) as kept:
         slow.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n")
         kept.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -280,8 +281,8 @@ def test_http_callers_that_bring_no_request_are_let_go(server, monkeypatch):
         while not answer.endswith(b"\n}\n"):
             answer += kept.recv(1 << 16)
         kept.sendall(b"GET /v1/")
-        for connection in (silent, slow, kept):
-            assert ended(connection)
+        for each in (silent, slow, kept):
+            assert ended(each)
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(server, monkeypatch):
@@ -296,7 +297,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(server, monkeypatch):
 
 
 def test_http_connections_are_bounded(server, monkeypatch):
-    monkeypatch.setattr(_connections, "max_connections", lambda: 2)
+    monkeypatch.setattr(connection, "max_connections", lambda: 2)
     with connect(server) as first, connect(server), connect(server) as third:
         assert ended(third)
         first.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -305,13 +306,13 @@ def test_http_connections_are_bounded(server, monkeypatch):
 
 def test_answers_on_a_kept_connection_do_not_wait_for_acknowledgements(server, monkeypatch):
     options = []
-    made = _connections.Connection.connection_made
+    made = connection.Connection.connection_made
 
     def note(self, transport):
         options.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         made(self, transport)
 
-    monkeypatch.setattr(_connections.Connection, "connection_made", note)
+    monkeypatch.setattr(connection.Connection, "connection_made", note)
     assert post(server, "/v1/models/adder", b"", method="GET")[0] == 200
     assert len(options) == 1 and all(options)
 

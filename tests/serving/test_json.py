@@ -5,12 +5,12 @@ import math
 
 import numpy as np
 import pytest
-from featserve_serving import _json_answers, _json_requests
-from featserve_serving._errors import InvalidArgument
+from featserve_serving.errors import InvalidArgument
+from featserve_serving.rest_api import json_input, json_output
 
 
 def loads(body):
-    return _json_requests.parse(b'{"x": ' + body).document["x"]
+    return json_input.parse(b'{"x": ' + body).document["x"]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def loads(body):
 )
 def test_what_is_no_json_is_refused(body, text):
     with pytest.raises(InvalidArgument) as refusal:
-        _json_requests.parse(body)
+        json_input.parse(body)
     assert str(refusal.value).startswith("JSON Parse error") and text in str(refusal.value)
 
 
@@ -49,16 +49,16 @@ def test_what_is_no_json_is_refused(body, text):
 )
 def test_what_tensorflow_serving_reads_is_read(body, value):
     assert loads(body) == value
-    assert _json_requests.parse(b'\xef\xbb\xbf {"x": ' + body).document["x"] == value
+    assert json_input.parse(b'\xef\xbb\xbf {"x": ' + body).document["x"] == value
 
 
 @pytest.mark.parametrize("value", ["a" * 10_000, 10**300, -1.5, None, True, {"a": ["b"] * 10_000}])
 def test_a_value_in_an_error_text_is_short(value):
-    assert 0 < len(_json_requests._shown(value)) <= 256
+    assert 0 < len(json_input._shown(value)) <= 256
 
 
 def answered(outputs, by_row=False):
-    return json.loads(_json_answers.answer(outputs, by_row))
+    return json.loads(json_output.answer(outputs, by_row))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

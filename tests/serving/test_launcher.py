@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from featserve_serving import SetupError, _compose, _external, _flags, _launcher
-from featserve_serving._cli import main, parse
+from featserve_serving import SetupError
+from featserve_serving.launch import choose, docker, native
+from featserve_serving.launch.cli import main, parse
+from featserve_serving.launch.flags import flag_names
 
 
 def test_both_spellings_of_a_value():
@@ -58,7 +60,7 @@ def test_help_names_every_flag(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     text = capsys.readouterr().out
-    assert all(f"  --{name} " in text for name in _flags.names())
+    assert all(f"  --{name} " in text for name in flag_names())
 
 
 #: What a core install lacks; whatever of it is imported shows.
@@ -72,7 +74,7 @@ class Nothing(MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 sys.meta_path.insert(0, Nothing())
-from featserve_serving._cli import main
+from featserve_serving.launch.cli import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -129,7 +131,7 @@ def test_auto_takes_the_first_that_works_and_says_why(programs, runtime, why, tm
     for name, script in programs.items():
         program(tmp_path, name, script)
     monkeypatch.setenv("PATH", f"{tmp_path}")
-    chosen, reason = _launcher.choose("auto")
+    chosen, reason = choose.choose("auto")
     assert chosen == runtime and why in reason
 
 
@@ -137,8 +139,8 @@ def test_a_runtime_that_is_not_there_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     for runtime in ("docker", "native"):
         with pytest.raises(SetupError, match="not on PATH; --runtime embedded needs neither"):
-            _launcher.choose(runtime)
-    assert _launcher.choose("embedded") == ("embedded", "asked for")
+            choose.choose(runtime)
+    assert choose.choose("embedded") == ("embedded", "asked for")
 
 
 def test_the_native_command(publish, tmp_path):
@@ -147,7 +149,7 @@ def test_the_native_command(publish, tmp_path):
     settings = parse(
         [f"--model_root={tmp_path / 'models'}", "--port=8500", "--rest_api_port=8501", "--enable_batching"]
     )
-    plan = _external.plan(settings, tmp_path)
+    plan = native.plan(settings, tmp_path)
     assert plan.command[0] == "tensorflow_model_server"
     assert {
         "--port=8500",
@@ -172,7 +174,7 @@ def test_the_containers_are_told_what_to_serve(publish, base_path, tmp_path):
         [f"--model_root={root}", "--port=0", "--rest_api_port=0", "--host=0.0.0.0", f"--ssl_config_file={tls}"]
         + ["--grpc_max_threads=64", "--serving_tag=2.20.0-gpu"]
     )
-    plan = _compose.plan(settings, tmp_path)
+    plan = docker.plan(settings, tmp_path)
     compose_file, override_file = (plan.command[i + 1] for i, word in enumerate(plan.command) if word == "-f")
     assert plan.command[:2] == ["docker", "compose"] and plan.command[6:8] == ["up", "--build"]
     environment = plan.environment
@@ -207,10 +209,10 @@ def test_a_configuration_file_is_served_from_its_own_paths(publish, base_path, t
     file.write_text(
         f'model_config_list {{ config {{ name: "m" base_path: "{base_path}" model_platform: "tensorflow" }} }}'
     )
-    plan = _compose.plan(parse([f"--model_config_file={file}"]), tmp_path)
+    plan = docker.plan(parse([f"--model_config_file={file}"]), tmp_path)
     (volume,) = json.loads((tmp_path / "compose.json").read_text())["services"]["server"]["volumes"]
     assert plan.environment["MODELS_CONFIG"] == str(file) and volume["source"] == volume["target"] == str(base_path)
-    plan = _compose.plan(parse([f"--model_base_path={base_path}", "--model_name=m"]), tmp_path)
+    plan = docker.plan(parse([f"--model_base_path={base_path}", "--model_name=m"]), tmp_path)
     assert plan.environment["MODEL_ROOT"] == str(base_path)
     assert 'base_path: "/models"' in (tmp_path / "models.config").read_text() and plan.models == ("m",)
 
@@ -256,7 +258,7 @@ def test_docker_without_compose_is_an_error(publish, base_path, tmp_path, monkey
 def test_the_containers_need_rest(publish, base_path, tmp_path):
     publish(1)
     with pytest.raises(SetupError, match="--rest_api_port -1: the containers need REST"):
-        _compose.plan(parse([f"--model_base_path={base_path}", "--rest_api_port=-1"]), tmp_path)
+        docker.plan(parse([f"--model_base_path={base_path}", "--rest_api_port=-1"]), tmp_path)
 
 
 def test_tensorflow_serving_is_run_and_its_status_returned(publish, base_path, tmp_path, monkeypatch, capfd):

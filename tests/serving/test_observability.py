@@ -12,7 +12,9 @@ from datetime import datetime, timedelta
 import grpc
 import numpy as np
 import pytest
-from featserve_serving import _calls, _logging, _tracing, create_server
+from featserve_serving import create_server
+from featserve_serving.telemetry import logs, tracing
+from featserve_serving.telemetry.call import Call, working_on
 
 
 @pytest.fixture
@@ -149,7 +151,7 @@ def test_the_log_follows_stderr(capsys):
     closed = io.StringIO()
     try:
         with contextlib.redirect_stderr(closed):
-            _logging.configure("json")
+            logs.configure("json")
         closed.close()
         logger.info("still here")
     finally:
@@ -159,13 +161,13 @@ def test_the_log_follows_stderr(capsys):
 
 
 def test_a_log_line_is_json_with_the_request():
-    call = _calls.Call(method="Predict", entrypoint="GRPC", request_id="id1", model="m", version=3)
+    call = Call(method="Predict", entrypoint="GRPC", request_id="id1", model="m", version=3)
     try:
         raise ValueError("why\nnot")
     except ValueError:
         record = logging.LogRecord("n", logging.ERROR, "", 0, "it %s", ("failed",), sys.exc_info())
-    with _calls.working_on(call):
-        text = _logging.JsonFormatter().format(record)
+    with working_on(call):
+        text = logs.JsonFormatter().format(record)
     line = json.loads(text)
     assert "\n" not in text
     assert (line["message"], line["request_id"], line["model"], line["version"]) == ("it failed", "id1", "m", 3)
@@ -183,7 +185,7 @@ def test_a_call_is_a_span_below_its_callers(publish, base_path, caller, monkeypa
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(_tracing, "create_tracer", lambda: _tracing.Tracer(provider))
+    monkeypatch.setattr("featserve_serving.server.create_tracer", lambda: tracing.Tracer(provider))
     publish(1)
     parent = "0af7651916cd43dd8448eb211c80319c"
     with create_server(model_base_path=base_path, model_name="adder") as server:
@@ -199,6 +201,6 @@ def test_a_call_is_a_span_below_its_callers(publish, base_path, caller, monkeypa
 
 
 def test_no_endpoint_no_tracing(monkeypatch):
-    for name in _tracing._ENDPOINT_VARIABLES:
+    for name in tracing._ENDPOINT_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    assert _tracing.create_tracer()._provider is None
+    assert tracing.create_tracer()._provider is None

@@ -10,7 +10,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 from featserve_serving import SetupError, create_server
-from featserve_serving._cli import main
+from featserve_serving.launch.cli import main
 
 
 @pytest.fixture(scope="module")
