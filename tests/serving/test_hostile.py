@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from featserve_serving import create_server
 from featserve_serving.errors import Unavailable
-from featserve_serving.rest_api import connection
+from featserve_serving.rest_api import http_server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2
@@ -273,7 +273,7 @@ def connect(server):
 
 
 def test_http_callers_that_bring_no_request_are_let_go(server, monkeypatch):
-    monkeypatch.setattr(connection, "HEADER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(http_server, "HEADER_TIMEOUT_S", 0.2)
     with connect(server) as silent, connect(server) as slow, connect(server) as kept:
         slow.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n")
         kept.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -286,8 +286,8 @@ def test_http_callers_that_bring_no_request_are_let_go(server, monkeypatch):
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(server, monkeypatch):
-    options = dataclasses.replace(server._rest_api._options, timeout_s=0.2)
-    monkeypatch.setattr(server._rest_api, "_options", options)
+    options = dataclasses.replace(server._rest._options, timeout_s=0.2)
+    monkeypatch.setattr(server._rest, "_options", options)
     with connect(server) as slow:
         slow.sendall(b"POST /v1/models/adder:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
         answer = b""
@@ -297,7 +297,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(server, monkeypatch):
 
 
 def test_http_connections_are_bounded(server, monkeypatch):
-    monkeypatch.setattr(connection, "max_connections", lambda: 2)
+    monkeypatch.setattr(http_server, "max_connections", lambda: 2)
     with connect(server) as first, connect(server), connect(server) as third:
         assert ended(third)
         first.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -306,13 +306,13 @@ def test_http_connections_are_bounded(server, monkeypatch):
 
 def test_answers_on_a_kept_connection_do_not_wait_for_acknowledgements(server, monkeypatch):
     options = []
-    made = connection.Connection.connection_made
+    made = http_server.Connection.connection_made
 
     def note(self, transport):
         options.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
         made(self, transport)
 
-    monkeypatch.setattr(connection.Connection, "connection_made", note)
+    monkeypatch.setattr(http_server.Connection, "connection_made", note)
     assert post(server, "/v1/models/adder", b"", method="GET")[0] == 200
     assert len(options) == 1 and all(options)
 
@@ -342,9 +342,9 @@ def test_large_json_is_answered(server):
 
 
 def test_large_requests_leave_threads_for_others(server, monkeypatch):
-    monkeypatch.setattr(server._rest_api, "_room", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(server._rest, "_room", threading.BoundedSemaphore(1))
     large = b'{"inputs": [' + b"1.5, " * 300_000 + b"1]}"
-    with server._rest_api._room:
+    with server._rest._room:
         status, text = post(server, "/v1/models/adder:predict", large)
         assert status == 429 and "at its limit of large requests" in text
         assert post(server, "/v1/models/adder:predict", b'{"instances": [1]}')[0] == 200

@@ -149,7 +149,7 @@ def test_the_native_command(publish, tmp_path):
     settings = parse(
         [f"--model_root={tmp_path / 'models'}", "--port=8500", "--rest_api_port=8501", "--enable_batching"]
     )
-    plan = native.plan(settings, tmp_path)
+    plan = native.server_command(settings, tmp_path)
     assert plan.command[0] == "tensorflow_model_server"
     assert {
         "--port=8500",
@@ -174,7 +174,7 @@ def test_the_containers_are_told_what_to_serve(publish, base_path, tmp_path):
         [f"--model_root={root}", "--port=0", "--rest_api_port=0", "--host=0.0.0.0", f"--ssl_config_file={tls}"]
         + ["--grpc_max_threads=64", "--serving_tag=2.20.0-gpu"]
     )
-    plan = docker.plan(settings, tmp_path)
+    plan = docker.server_command(settings, tmp_path)
     compose_file, override_file = (plan.command[i + 1] for i, word in enumerate(plan.command) if word == "-f")
     assert plan.command[:2] == ["docker", "compose"] and plan.command[6:8] == ["up", "--build"]
     environment = plan.environment
@@ -209,10 +209,10 @@ def test_a_configuration_file_is_served_from_its_own_paths(publish, base_path, t
     file.write_text(
         f'model_config_list {{ config {{ name: "m" base_path: "{base_path}" model_platform: "tensorflow" }} }}'
     )
-    plan = docker.plan(parse([f"--model_config_file={file}"]), tmp_path)
+    plan = docker.server_command(parse([f"--model_config_file={file}"]), tmp_path)
     (volume,) = json.loads((tmp_path / "compose.json").read_text())["services"]["server"]["volumes"]
     assert plan.environment["MODELS_CONFIG"] == str(file) and volume["source"] == volume["target"] == str(base_path)
-    plan = docker.plan(parse([f"--model_base_path={base_path}", "--model_name=m"]), tmp_path)
+    plan = docker.server_command(parse([f"--model_base_path={base_path}", "--model_name=m"]), tmp_path)
     assert plan.environment["MODEL_ROOT"] == str(base_path)
     assert 'base_path: "/models"' in (tmp_path / "models.config").read_text() and plan.models == ("m",)
 
@@ -258,7 +258,7 @@ def test_docker_without_compose_is_an_error(publish, base_path, tmp_path, monkey
 def test_the_containers_need_rest(publish, base_path, tmp_path):
     publish(1)
     with pytest.raises(SetupError, match="--rest_api_port -1: the containers need REST"):
-        docker.plan(parse([f"--model_base_path={base_path}", "--rest_api_port=-1"]), tmp_path)
+        docker.server_command(parse([f"--model_base_path={base_path}", "--rest_api_port=-1"]), tmp_path)
 
 
 def test_tensorflow_serving_is_run_and_its_status_returned(publish, base_path, tmp_path, monkeypatch, capfd):

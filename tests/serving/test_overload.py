@@ -54,9 +54,9 @@ def occupy(caller, eventually, gate):
     with futures.ThreadPoolExecutor(16) as threads:
 
         def calls(server, count):
-            client, before = caller(server), server._compute.running + server._compute.waiting
+            client, before = caller(server), server._pools.compute.running + server._pools.compute.waiting
             answers = [threads.submit(client.predict, 1.0, timeout=120) for _ in range(count)]
-            eventually(lambda: server._compute.running + server._compute.waiting == before + count)
+            eventually(lambda: server._pools.compute.running + server._pools.compute.waiting == before + count)
             return answers
 
         yield calls
@@ -75,7 +75,7 @@ def test_past_the_limit_calls_are_refused_with_a_hint(small_server, caller, gate
     assert status == 429 and 1 <= int(headers["retry-after"]) <= 5
     gate.set()
     assert [answer.result() for answer in accepted] == [(2, 1)] * 6
-    eventually(lambda: not small_server._compute.full)
+    eventually(lambda: not small_server._pools.compute.full)
     assert client.predict(1.0) == (2, 1) and post(small_server)[0] == 200
 
 
@@ -98,12 +98,12 @@ def test_a_caller_that_gave_up_costs_no_compute(small_server, caller, gate, occu
     head = b"POST /v1/models/adder:predict HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
     with socket.create_connection(("127.0.0.1", small_server.rest_port)) as connection:
         connection.sendall(head + body)
-        eventually(lambda: small_server._compute.waiting == 4)
-    eventually(lambda: small_server._compute.waiting == 3)
+        eventually(lambda: small_server._pools.compute.waiting == 4)
+    eventually(lambda: small_server._pools.compute.waiting == 3)
     time.sleep(1)  # the server's clock may reach the deadlines a little after the client's
     gate.set()
     assert [answer.result() for answer in accepted] == [(2, 1)] * 2
-    eventually(lambda: small_server._compute.running == 0)
+    eventually(lambda: small_server._pools.compute.running == 0)
     assert runs(small_server) == 2
 
 
@@ -111,9 +111,9 @@ def test_a_server_that_stops_sends_rest_callers_elsewhere(small_server, gate, oc
     accepted = occupy(small_server, 1)
     with futures.ThreadPoolExecutor(2) as threads:
         accepted.append(threads.submit(post, small_server))
-        eventually(lambda: small_server._compute.running == 2)
+        eventually(lambda: small_server._pools.compute.running == 2)
         stopped = threads.submit(small_server.stop, 120)
-        eventually(lambda: small_server._draining)
+        eventually(lambda: small_server._rest._draining)
         status, headers = post(small_server)
         assert status == 503 and headers["retry-after"] == "1"
         assert not stopped.done()

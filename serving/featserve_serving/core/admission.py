@@ -76,3 +76,23 @@ class BoundedPool(futures.ThreadPoolExecutor):
     def _leave(self, _: futures.Future[Any] | None) -> None:
         with self._lock:
             self._pending -= 1
+
+
+class Pools:
+    """The threads of each kind of call: none can take another's.
+
+    Args:
+        max_threads: Predict calls that run at once.
+        max_queued_requests: Predict calls that may wait for a thread.
+    """
+
+    def __init__(self, max_threads: int, max_queued_requests: int) -> None:
+        self.compute = BoundedPool(max_threads, max_queued_requests, "featserve-predict")
+        self.control = BoundedPool(4, 64, "featserve-control")
+        self.reload = BoundedPool(1, 4, "featserve-reload")
+        self.streams = BoundedPool(2, 8, "featserve-streams")
+
+    def shutdown(self) -> None:
+        """Let the threads end; what still waits for one is dropped."""
+        for pool in (self.compute, self.control, self.reload, self.streams):
+            pool.shutdown(wait=False, cancel_futures=True)

@@ -11,8 +11,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from ..errors import InvalidArgument, PermissionDenied, Unimplemented
-from ..models.manager import ModelManager, ModelRef, VersionStatus
+from ..models.manager import ModelManager
 from ..models.servable import DEFAULT_SIGNATURE, Servable
+from ..models.state import ModelRef, VersionStatus
 from ..telemetry.call import current
 
 #: Methods of signatures that take examples, as a SavedModel names them.

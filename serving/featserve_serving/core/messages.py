@@ -7,7 +7,7 @@ from typing import Any
 
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
-from ..models.manager import VersionStatus
+from ..models.state import VersionStatus
 from .handlers import Signatures
 
 

@@ -20,7 +20,7 @@ from tensorflow_serving.apis import (
 from ..core import messages
 from ..core.handlers import CLASSIFY, REGRESS, Handlers, Signatures
 from ..errors import InvalidArgument
-from ..models.manager import ModelRef
+from ..models.state import ModelRef
 from ..protos.tensors import TensorMap, predict_response_bytes
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
@@ -32,6 +32,8 @@ Method = tuple[str, Callable[..., Any], Any]
 
 class PredictionServicer:
     """`tensorflow.serving.PredictionService`."""
+
+    name = PREDICTION_SERVICE
 
     def __init__(self, handlers: Handlers, *, as_content: bool = False) -> None:
         self._handlers = handlers
@@ -74,6 +76,8 @@ class PredictionServicer:
 
 class ModelServicer:
     """`tensorflow.serving.ModelService`."""
+
+    name = MODEL_SERVICE
 
     def __init__(self, handlers: Handlers) -> None:
         self._handlers = handlers

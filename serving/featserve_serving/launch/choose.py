@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+import tempfile
+from pathlib import Path
 
 from ..errors import SetupError
-from . import docker, embedded, native
+from . import docker, embedded, native, process
 from .flags import Flags
 
 
@@ -20,7 +22,9 @@ def serve(flags: Flags) -> int:
     print(f"featserve-serve: runtime {runtime}: {why}", file=sys.stderr)
     if runtime == "embedded":
         return embedded.serve(flags)
-    return native.serve(flags, docker.plan if runtime == "docker" else native.plan)
+    server_command = {"docker": docker, "native": native}[runtime].server_command
+    with tempfile.TemporaryDirectory(prefix="featserve-") as folder:
+        return process.run(server_command(flags, Path(folder)))
 
 
 def choose(wanted: str) -> tuple[str, str]:
@@ -31,7 +35,7 @@ def choose(wanted: str) -> tuple[str, str]:
     """
     if wanted == "embedded":
         return wanted, "asked for"
-    reasons = {"docker": docker.reason, "native": native.native_reason}
+    reasons = {"docker": docker.unavailable, "native": native.unavailable}
     if wanted in reasons:
         if reason := reasons[wanted]():
             raise SetupError(f"--runtime {wanted}: {reason}; --runtime embedded needs neither")

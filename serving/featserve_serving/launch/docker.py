@@ -10,9 +10,9 @@ import urllib.request
 from pathlib import Path
 
 from ..errors import SetupError
-from . import native
+from . import foreign
 from .flags import Flags
-from .native import Plan
+from .process import ServerCommand
 
 #: Where the compose file mounts the models, and the files that flags name.
 _MODELS, _ETC = "/models", "/etc/featserve"
@@ -20,7 +20,7 @@ _SERVICES = ("server", "prometheus", "grafana")
 _COMPOSE = Path("serving", "docker", "compose.yaml")
 
 
-def reason() -> str | None:
+def unavailable() -> str | None:
     """Return why the containers cannot be run, or `None` if they can."""
     if shutil.which("docker") is None:
         return "docker is not on PATH"
@@ -31,7 +31,7 @@ def reason() -> str | None:
     return None
 
 
-def plan(flags: Flags, folder: Path) -> Plan:
+def server_command(flags: Flags, folder: Path) -> ServerCommand:
     """Return the command; what the compose file does not say by itself is written into `folder`.
 
     The tuning flags are those of `server.flags`, which the image holds; a flag that is given wins.
@@ -41,17 +41,17 @@ def plan(flags: Flags, folder: Path) -> Plan:
     """
     if flags.rest_api_port < 0:
         raise SetupError("--rest_api_port -1: the containers need REST, for the health check and Prometheus")
-    files = native.given_files(flags)
+    files = foreign.given_files(flags)
     config_file = files.pop("model_config_file", None)
     root = flags.model_root or flags.model_base_path or folder
-    models = native.models(flags, inside=_MODELS)
+    models = foreign.model_server_config(flags, inside=_MODELS)
     if config_file is None:
-        config_file = native.write_models(folder, models)
+        config_file = foreign.write_models(folder, models)
     volumes = [_mount(path, f"{_ETC}/{name}") for name, path in files.items()]
     for base_path in sorted({model.base_path for model in models.model_config_list.config}):
         if Path(base_path).is_absolute() and not Path(base_path).is_relative_to(_MODELS):
             volumes.append(_mount(Path(base_path), base_path))
-    passed = {**native.given_flags(flags), **{name: f"{_ETC}/{name}" for name in files}}
+    passed = {**foreign.given_flags(flags), **{name: f"{_ETC}/{name}" for name in files}}
     # In the foreground the end of the server is the end of all; the caller's own user may read the caller's own files.
     services: dict[str, dict[str, object]] = {name: {"restart": "no"} for name in _SERVICES}
     services["server"] |= {
@@ -61,10 +61,10 @@ def plan(flags: Flags, folder: Path) -> Plan:
     }
     override = folder / "compose.json"
     override.write_text(json.dumps({"services": services}, indent=1))
-    port, rest_port = native.ports(flags)
+    port, rest_port = foreign.ports(flags)
     host = flags.host
     compose = ["docker", "compose", "-f", str(_kit() / _COMPOSE), "-f", str(override)]
-    return Plan(
+    return ServerCommand(
         command=[*compose, "up", "--build", "--exit-code-from", "server"],
         # Commands, for a signal does not reach compose through every version of docker.
         stop=[*compose, "down"],
@@ -80,7 +80,7 @@ def plan(flags: Flags, folder: Path) -> Plan:
         host=host,
         port=port,
         rest_port=rest_port,
-        models=native.names(models),
+        models=foreign.model_names(models),
         is_ready=_is_available,
     )
 
@@ -99,13 +99,13 @@ def _mount(source: Path, target: str) -> dict[str, object]:
     return {"type": "bind", "source": str(source.absolute()), "target": target, "read_only": True}
 
 
-def _is_available(planned: Plan) -> bool:
+def _is_available(server: ServerCommand) -> bool:
     """Ask REST: Docker opens the ports before the server does."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(planned.host, planned.host)
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)
     host = f"[{host}]" if ":" in host else host
-    for name in planned.models:
+    for name in server.models:
         try:
-            with urllib.request.urlopen(f"http://{host}:{planned.rest_port}/v1/models/{name}", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{host}:{server.rest_port}/v1/models/{name}", timeout=5) as answer:
                 if b'"AVAILABLE"' not in answer.read():
                     return False
         except (OSError, ValueError):

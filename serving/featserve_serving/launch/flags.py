@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import SetupError
+from ..options import ModelOptions, ServerOptions, describe
 
 
 class For(enum.Enum):
@@ -81,6 +82,11 @@ def _flag(
     return field(default=default, metadata={"help": text, "group": group, "choices": choices, "kind": kind})
 
 
+def _option(name: str, group: For = For.ALL) -> Any:
+    """Return a flag that is an option of the embedded server, in the same unit."""
+    return _flag(getattr(ModelOptions if hasattr(ModelOptions, name) else ServerOptions, name), describe(name), group)
+
+
 def _native(default: Any, text: str) -> Any:
     return _flag(default, text, For.NATIVE)
 
@@ -112,40 +118,39 @@ class Flags:
     model_base_path: Path | None = _flag(None, "directory of VERSION/ directories: serve this one model")
     model_config_file: Path | None = _flag(None, "ModelServerConfig text proto: serve the models in it")
     model_config_file_poll_wait_seconds: int = _flag(
-        0, "seconds between two readings of --model_config_file; 0 means once", For.ALL
+        0, "seconds between two readings of --model_config_file; 0 means once"
     )
-    file_system_poll_wait_seconds: int = _flag(1, "seconds between two looks for new versions; 0 means once")
-    allow_version_labels_for_unavailable_models: bool = _flag(
-        False, "let a label that is not in use name a version that is not loaded", For.ALL
-    )
-    monitoring_config_file: Path | None = _flag(
-        None, "MonitoringConfig text proto: Prometheus on or off, its path", For.ALL
-    )
-    ssl_config_file: Path | None = _flag(None, "SSLConfig text proto: serve gRPC with TLS")
+    file_system_poll_wait_seconds: int = _flag(int(ModelOptions.poll_interval_s), describe("poll_interval_s"))
+    allow_version_labels_for_unavailable_models: bool = _option("allow_labels_for_unavailable")
+    monitoring_config_file: Path | None = _option("monitoring_config_file")
+    ssl_config_file: Path | None = _flag(None, "SSLConfig text proto: serve gRPC (embedded: REST too) with TLS")
     grpc_channel_arguments: str = _flag("", "comma-separated KEY=VALUE arguments of the gRPC server")
-    grpc_max_threads: int = _flag(0, "requests computed at once; 0 means the runtime's own default")
-    max_num_load_retries: int = _flag(0, "further tries after a version failed to load")
-    load_retry_interval_micros: int = _flag(60_000_000, "microseconds between two such tries")
+    grpc_max_threads: int = _flag(0, f"{describe('max_threads')}; 0 means the runtime's own default")
+    max_num_load_retries: int = _option("max_load_retries")
+    load_retry_interval_micros: int = _flag(
+        int(ModelOptions.load_retry_interval_s * 1e6), "microseconds between two such tries"
+    )
     tensorflow_session_parallelism: int = _flag(0, "threads for both of the next two")
-    tensorflow_intra_op_parallelism: int = _flag(0, "threads of one operation; 0 means one per core")
-    tensorflow_inter_op_parallelism: int = _flag(0, "operations at once; 0 means one per core")
-    saved_model_tags: str = _flag("serve", "comma-separated tags of the graph to load")
-    enable_model_warmup: bool = _flag(True, "replay the model's warm-up requests before it takes others")
-    num_request_iterations_for_warmup: int = _flag(1, "times that each warm-up request is replayed")
+    tensorflow_intra_op_parallelism: int = _option("intra_op_threads")
+    tensorflow_inter_op_parallelism: int = _option("inter_op_threads")
+    saved_model_tags: str = _flag(",".join(ModelOptions.tags), f"comma-separated {describe('tags')}")
+    enable_model_warmup: bool = _option("warmup")
+    num_request_iterations_for_warmup: int = _option("warmup_iterations")
     enable_serialization_as_tensor_content: bool = _flag(
-        False, "answer in tensor_content (TensorFlow Serving's REST API then answers with garbage)", For.ALL
+        ServerOptions.tensor_content_responses,
+        f"{describe('tensor_content_responses')} (TensorFlow Serving's REST API then answers with garbage)",
     )
     enable_grpc_healthcheck_service: bool = _flag(True, "answer gRPC health checks (embedded: always)")
     rest_api_num_threads: int = _flag(0, "threads of the REST API; 0 means the runtime's own default")
-    rest_api_timeout_in_ms: int = _flag(30_000, "time that a REST request may take")
-    rest_api_enable_cors_support: bool = _flag(False, "send CORS headers")
-    host: str = _flag("127.0.0.1", "address to listen on; 0.0.0.0 for every interface", For.EMBEDDED)
-    enable_reload_rpc: bool = _flag(
-        False, "let callers change the model set; on loopback they may anyway", For.EMBEDDED
+    rest_api_timeout_in_ms: int = _flag(
+        int(ServerOptions.rest_timeout_s * 1e3), "milliseconds that a REST request may take"
     )
-    max_message_mb: int = _flag(256, "largest request in MiB", For.EMBEDDED)
-    max_queued_requests: int = _flag(16, "requests that may wait for a thread; more are refused at once", For.EMBEDDED)
-    stop_grace_seconds: float = _flag(10.0, "seconds that running requests may take after SIGTERM", For.EMBEDDED)
+    rest_api_enable_cors_support: bool = _option("rest_cors")
+    host: str = _flag("127.0.0.1", "address to listen on; 0.0.0.0 for every interface", For.EMBEDDED)
+    enable_reload_rpc: bool = _option("enable_reload_rpc", For.EMBEDDED)
+    max_message_mb: int = _flag(ServerOptions.max_message_bytes >> 20, "largest request in MiB", For.EMBEDDED)
+    max_queued_requests: int = _option("max_queued_requests", For.EMBEDDED)
+    stop_grace_seconds: float = _option("stop_grace_s", For.EMBEDDED)
     log_format: str = _flag("json", "format of the log on stderr", For.EMBEDDED, choices=("json", "text"))
     grpc_socket_path: str = _native("", "UNIX socket to listen on as well")
     enable_batching: bool = _native(False, "batch whole requests in the server (the kit's models batch in their graph)")

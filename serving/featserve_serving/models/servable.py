@@ -7,7 +7,6 @@ import functools
 import gc
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from ..errors import (
     Unavailable,
     Unimplemented,
 )
+from ..options import ModelOptions
 from . import batch_counter
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -51,31 +51,15 @@ _KERNEL_ERRORS: dict[type[tf.errors.OpError], type[RequestError]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class SessionOptions:
-    """How TensorFlow runs a graph; 0 threads means as many as there are cores."""
-
-    tags: tuple[str, ...] = ("serve",)
-    intra_op_threads: int = 0
-    inter_op_threads: int = 0
-
-    def proto(self) -> Any:
-        """Return the `ConfigProto` of a session."""
-        return config_pb2.ConfigProto(
-            intra_op_parallelism_threads=self.intra_op_threads,
-            inter_op_parallelism_threads=self.inter_op_threads,
-        )
-
-
 class Servable:
     """A loaded SavedModel.
 
     Thread-safe. TensorFlow computes outside the GIL.
     """
 
-    def __init__(self, path: Path, options: SessionOptions) -> None:
+    def __init__(self, path: Path, options: ModelOptions) -> None:
         self._graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=self._graph, config=options.proto())
+        self._session = tf.compat.v1.Session(graph=self._graph, config=_session_config(options))
         self._callable = functools.lru_cache(_MAX_CALLABLES)(self._make_callable)
         self._making = threading.Lock()
         self._batches: batch_counter.Table | None = None
@@ -142,6 +126,12 @@ class Servable:
         options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
         run: Callable[..., list[Any]] = self._session._make_callable_from_options(options)
         return run
+
+
+def _session_config(options: ModelOptions) -> Any:
+    return config_pb2.ConfigProto(
+        intra_op_parallelism_threads=options.intra_op_threads, inter_op_parallelism_threads=options.inter_op_threads
+    )
 
 
 def _trim() -> None:

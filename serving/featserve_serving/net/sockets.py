@@ -55,3 +55,9 @@ def max_connections() -> int:
     if soft == resource.RLIM_INFINITY:
         return _MAX_CONNECTIONS
     return min(_MAX_CONNECTIONS, max(1, (soft - _OTHER_DESCRIPTORS) // 2))
+
+
+def is_loopback(address: str) -> bool:
+    """Return whether `HOST:PORT` can be reached from this machine alone."""
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")

@@ -8,14 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn
 from urllib.parse import unquote
 
-import uvicorn
 from google.protobuf import json_format
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -26,14 +24,12 @@ from ..core import messages
 from ..core.admission import BoundedPool
 from ..core.handlers import CLASSIFY, REGRESS, Handlers
 from ..errors import DeadlineExceeded, InvalidArgument, RequestError, ResourceExhausted, Unavailable
-from ..models.manager import ModelRef
 from ..models.servable import DEFAULT_SIGNATURE
-from ..net.sockets import listen
+from ..models.state import ModelRef
 from ..telemetry.call import REQUEST_ID, Call, request_id_of
 from ..telemetry.metrics import Metrics
 from ..telemetry.recorder import Recorder
 from . import json_input, json_output
-from .connection import Connection
 
 _ENTRYPOINT = "REST"
 _CHOICE = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
@@ -255,49 +251,6 @@ class RestApi:
         spec = _proto_json(messages.model_spec(known.model, known.version, ""))
         signatures = _proto_json(messages.signature_def_map(known))
         return f'{{\n"model_spec":{spec},\n"metadata": {{"signature_def": {signatures}}}\n}}\n'.encode()
-
-
-class RestServer:
-    """Serves the application from a thread of its own.
-
-    Args:
-        app: the application.
-        address: `HOST:PORT`; port 0 means any free one.
-        tls: certificate and key, or `None` for plain HTTP.
-
-    Raises:
-        SetupError: the port cannot be had.
-    """
-
-    def __init__(self, app: Starlette, address: str, tls: ssl.SSLContext | None) -> None:
-        self._socket = listen(address, "REST")
-        self.port: int = self._socket.getsockname()[1]
-        config = uvicorn.Config(
-            app,
-            http=Connection,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-        )
-        config.load()
-        config.ssl = tls  # uvicorn's own parameters are paths, and the certificate is on no disk
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(
-            target=self._server.run, args=([self._socket],), name="featserve-rest", daemon=True
-        )
-
-    def start(self) -> None:
-        """Begin to accept requests."""
-        self._thread.start()
-
-    def stop(self, grace_s: float) -> None:
-        """Let the running requests end, for so many seconds."""
-        self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
-        self._server.should_exit = True
-        self._thread.join()
-        self._socket.close()
 
 
 def _model_ref(found: re.Match[str]) -> ModelRef:

@@ -6,13 +6,12 @@ Reference: tensorflow_serving/servables/tensorflow/util.cc for names, labels and
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import prometheus_client
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from ..core.admission import BoundedPool
 from ..errors import RequestError
 from .call import Call
 
@@ -24,6 +23,18 @@ _SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 3
 _MODEL_METHODS = ("Predict", "Classify", "Regress")
 
 
+class Threads(Protocol):
+    """The threads that compute, as far as they are measured."""
+
+    @property
+    def running(self) -> int:
+        """Calls that have a thread."""
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a thread."""
+
+
 class Metrics:
     """The metrics of one server.
 
@@ -33,7 +44,7 @@ class Metrics:
             the memory with names.
     """
 
-    def __init__(self, pool: BoundedPool, known_models: Callable[[], Iterable[str]]) -> None:
+    def __init__(self, pool: Threads, known_models: Callable[[], Iterable[str]]) -> None:
         prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = prometheus_client.CollectorRegistry()
         self._known_models = known_models
