@@ -21,7 +21,7 @@ from .net.tls import read_ssl_config, ssl_context
 from .options import ServerOptions
 from .protos import text_files
 from .protos.config_pb2 import MonitoringConfig
-from .rest_api.app import RestApi, RestOptions
+from .rest_api.app import RestApi
 from .rest_api.http_server import HttpServer
 from .telemetry.metrics import Metrics
 from .telemetry.recorder import Recorder
@@ -55,13 +55,8 @@ class Server:
         recorder = Recorder(metrics, self._tracer)
         handlers = Handlers(self._manager, reloadable=options.enable_reload_rpc or is_loopback(options.address))
         self._grpc = GrpcServer(handlers, recorder, metrics, self._pools, self._health, options, self._ssl_config)
-        rest_options = RestOptions(
-            max_body_bytes=options.max_message_bytes,
-            timeout_s=options.rest_timeout_s,
-            metrics_path=_read_metrics_path(options.monitoring_config_file),
-            cors=options.rest_cors,
-        )
-        self._rest = RestApi(handlers, recorder, metrics, (self._pools.compute, self._pools.control), rest_options)
+        metrics_path = _read_metrics_path(options.monitoring_config_file)
+        self._rest = RestApi(handlers, recorder, metrics, self._pools, options, metrics_path)
         self._http: HttpServer | None = None
 
     @property

@@ -286,7 +286,7 @@ def test_http_callers_that_bring_no_request_are_let_go(server, monkeypatch):
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(server, monkeypatch):
-    options = dataclasses.replace(server._rest._options, timeout_s=0.2)
+    options = dataclasses.replace(server._rest._options, rest_timeout_s=0.2)
     monkeypatch.setattr(server._rest, "_options", options)
     with connect(server) as slow:
         slow.sendall(b"POST /v1/models/adder:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
@@ -342,9 +342,9 @@ def test_large_json_is_answered(server):
 
 
 def test_large_requests_leave_threads_for_others(server, monkeypatch):
-    monkeypatch.setattr(server._rest, "_room", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(server._rest._endpoints, "_room", threading.BoundedSemaphore(1))
     large = b'{"inputs": [' + b"1.5, " * 300_000 + b"1]}"
-    with server._rest._room:
+    with server._rest._endpoints._room:
         status, text = post(server, "/v1/models/adder:predict", large)
         assert status == 429 and "at its limit of large requests" in text
         assert post(server, "/v1/models/adder:predict", b'{"instances": [1]}')[0] == 200

@@ -50,8 +50,9 @@ def test_flags_become_options_in_their_units():
     given = options(
         parse(
             "--rest_api_timeout_in_ms=1500 --load_retry_interval_micros=2500000 --max_message_mb=3 "
-            "--saved_model_tags=a,b --stop_grace_seconds=4.5 --tensorflow_session_parallelism=2 --tensorflow_inter_op_parallelism=7 "
-            "--host=::1 --rest_api_port=-1 --grpc_max_threads=5 --grpc_channel_arguments=grpc.x=1,grpc.y=z "
+            "--saved_model_tags=a,b --stop_grace_seconds=4.5 --host=::1 --rest_api_port=-1 --grpc_max_threads=5 "
+            "--tensorflow_session_parallelism=2 --tensorflow_inter_op_parallelism=7 "
+            "--grpc_channel_arguments=grpc.x=1,grpc.y=z "
             "--model_config_file=f --model_config_file_poll_wait_seconds=9".split()
         )
     )

@@ -1,4 +1,4 @@
-"""Inputs from JSON, with the rules and the texts of TensorFlow Serving's REST API.
+"""Input arrays from a JSON document, with the rules and the texts of TensorFlow Serving's REST API.
 
 Reference: tensorflow_serving/util/json_tensor.cc.
 """
@@ -9,9 +9,7 @@ import base64
 import binascii
 import itertools
 import math
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,12 +19,9 @@ from tensorflow.core.framework import types_pb2
 
 from ..errors import InvalidArgument, RequestError, Unimplemented
 from ..models.servable import dtype_name
+from .document import JsonRequest, type_name
 
 _MAX_SHOWN_CHARS = 256
-#: A number of a few bytes takes 10 times as much once it is an object, and time in which nothing else runs.
-MAX_VALUES = 4 << 20
-_BOM = b"\xef\xbb\xbf"
-_MORE = re.compile(r"Parse error at offset (\d+): The document root must not be followed by other values")
 _INT32 = (types_pb2.DT_INT32, types_pb2.DT_INT16, types_pb2.DT_INT8, types_pb2.DT_UINT8)
 _INT_RANGES = {
     **dict.fromkeys(_INT32, (-(2**31), 2**31 - 1)),
@@ -35,62 +30,6 @@ _INT_RANGES = {
     types_pb2.DT_UINT64: (0, 2**64 - 1),
 }
 _FLOATS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE)
-
-
-@dataclass(frozen=True, kw_only=True)
-class JsonRequest:
-    """A parsed request."""
-
-    document: dict[str, Any]
-    signature_name: str
-
-
-def parse(body: bytes) -> JsonRequest:
-    """Parse a request's body.
-
-    Raises:
-        InvalidArgument: it is no JSON object, has too many values, or its signature's name is no string.
-    """
-    if body.count(b",") >= MAX_VALUES:
-        raise InvalidArgument(f"The request has more than {MAX_VALUES} values: send fewer at once, or tensors by gRPC")
-    if not body:
-        raise InvalidArgument("JSON Parse error: The document is empty")
-    document = _loads(body)
-    if not isinstance(document, dict):
-        raise InvalidArgument(f"The request is no JSON object but JSON {_type_name(document)}")
-    name = document.get("signature_name", "")
-    if not isinstance(name, str):
-        raise InvalidArgument("'signature_name' key must be a string value.")
-    return JsonRequest(document=document, signature_name=name)
-
-
-class _Decoder(rapidjson.Decoder):
-    """Reads objects as TensorFlow Serving does: of members of one name the first counts."""
-
-    def start_object(self) -> list[tuple[str, Any]]:
-        return []
-
-    def end_object(self, members: list[tuple[str, Any]]) -> dict[str, Any]:
-        return dict(reversed(members))
-
-
-_DECODER = _Decoder(number_mode=rapidjson.NM_NATIVE | rapidjson.NM_NAN)
-
-
-def _loads(body: bytes) -> Any:
-    """Read the first value of a UTF-8 text; what follows it does not matter."""
-    text = body.removeprefix(_BOM)
-    try:
-        try:
-            return _DECODER(text)
-        except rapidjson.JSONDecodeError as exc:
-            if (more := _MORE.match(str(exc))) is None:
-                raise
-            return _DECODER(text[: int(more[1])])
-    except (rapidjson.JSONDecodeError, RecursionError) as exc:
-        raise InvalidArgument(f"JSON {exc}") from exc
-    except UnicodeDecodeError as exc:
-        raise InvalidArgument("JSON Parse error: The text is not UTF-8.") from exc
 
 
 def inputs(request: JsonRequest, infos: Mapping[str, Any]) -> tuple[dict[str, np.ndarray[Any, Any]], bool]:
@@ -287,7 +226,7 @@ def _leaf(value: Any, dtype: int) -> Any:
     else:
         raise Unimplemented(f"Conversion of JSON Value: {_shown(value)} to type: {dtype_name(dtype)}")
     raise InvalidArgument(
-        f"JSON Value: {_shown(value)} Type: {_type_name(value)} is not of expected type: {dtype_name(dtype)}"
+        f"JSON Value: {_shown(value)} Type: {type_name(value)} is not of expected type: {dtype_name(dtype)}"
     )
 
 
@@ -321,13 +260,6 @@ def _dense_shape(value: Any) -> tuple[int, ...]:
 
 def _shape_text(shape: tuple[int, ...]) -> str:
     return "[" + ",".join(map(str, shape)) + "]"
-
-
-def _type_name(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value)
-    names = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}
-    return names[type(value)]
 
 
 def _shown(value: Any) -> str:

@@ -6,11 +6,11 @@ import math
 import numpy as np
 import pytest
 from featserve_serving.errors import InvalidArgument
-from featserve_serving.rest_api import json_input, json_output
+from featserve_serving.rest_api import document, json_input, json_output
 
 
 def loads(body):
-    return json_input.parse(b'{"x": ' + body).document["x"]
+    return document.parse(b'{"x": ' + body).document["x"]
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def loads(body):
 )
 def test_what_is_no_json_is_refused(body, text):
     with pytest.raises(InvalidArgument) as refusal:
-        json_input.parse(body)
+        document.parse(body)
     assert str(refusal.value).startswith("JSON Parse error") and text in str(refusal.value)
 
 
@@ -49,7 +49,7 @@ def test_what_is_no_json_is_refused(body, text):
 )
 def test_what_tensorflow_serving_reads_is_read(body, value):
     assert loads(body) == value
-    assert json_input.parse(b'\xef\xbb\xbf {"x": ' + body).document["x"] == value
+    assert document.parse(b'\xef\xbb\xbf {"x": ' + body).document["x"] == value
 
 
 @pytest.mark.parametrize("value", ["a" * 10_000, 10**300, -1.5, None, True, {"a": ["b"] * 10_000}])
