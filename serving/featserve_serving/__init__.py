@@ -37,7 +37,7 @@ def create_server(
     intra_op_threads: int = ModelOptions.intra_op_threads,
     inter_op_threads: int = ModelOptions.inter_op_threads,
 ) -> Server:
-    """Return an embedded server that is not started yet.
+    """Returns an embedded server that is not started yet.
 
     The server is a context manager: it loads the models, then opens its ports, and lets running calls end before it
     stops. `port`, `rest_port` and `models()` say what it serves where.

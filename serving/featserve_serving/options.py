@@ -53,7 +53,7 @@ class ServerOptions:
 
 
 def describe(name: str) -> str:
-    """Return the meaning of an option.
+    """Returns the meaning of an option.
 
     Raises:
         KeyError: there is no option of this name.

@@ -70,11 +70,11 @@ class Server:
         return self._http.port if self._http else None
 
     def models(self) -> dict[str, list[int]]:
-        """Return the available versions of each model, newest first."""
+        """Returns the available versions of each model, newest first."""
         return self._manager.available()
 
     def start(self) -> None:
-        """Load the models, then open the ports: an open port means that the models are there.
+        """Loads the models, then opens the ports: an open port means that the models are there.
 
         Raises:
             SetupError: a model cannot be loaded, or a port cannot be had.
@@ -95,7 +95,7 @@ class Server:
             raise
 
     def stop(self, grace_s: float | None = None) -> None:
-        """Say NOT_SERVING, let the running calls end, then unload.
+        """Says NOT_SERVING, lets the running calls end, then unloads the models.
 
         Args:
             grace_s: seconds that running calls may still take; `None` means the option `stop_grace_s`.
@@ -115,7 +115,7 @@ class Server:
 
     @staticmethod
     def catch_signals() -> threading.Event:
-        """Return the event that SIGTERM or SIGINT sets from now on. Call it from the main thread."""
+        """Returns the event that SIGTERM or SIGINT sets from now on. Call it from the main thread."""
         asked = threading.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: asked.set())
@@ -131,7 +131,7 @@ class Server:
         self.stop()
 
     def _check_addresses(self) -> None:
-        """Find out before minutes of loading, and gRPC itself would not say why."""
+        """Tries the ports before minutes of loading; gRPC itself would not say why a port cannot be had."""
         listen(self._options.address, "gRPC").close()
         if self._options.rest_address is not None:
             listen(self._options.rest_address, "REST").close()

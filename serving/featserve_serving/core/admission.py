@@ -35,7 +35,7 @@ class BoundedPool(futures.ThreadPoolExecutor):
         self._mean_s = 0.0
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
-        """Queue a call; whoever asks must have looked at `full` before."""
+        """Queues a call; the caller must have looked at `full` before."""
         with self._lock:
             self._pending += 1
         try:
@@ -48,7 +48,7 @@ class BoundedPool(futures.ThreadPoolExecutor):
 
     @property
     def full(self) -> bool:
-        """Whether a call now would be one too many."""
+        """Whether the pool can take no further call now."""
         return self._pending >= self._limit
 
     @property
@@ -62,7 +62,7 @@ class BoundedPool(futures.ThreadPoolExecutor):
         return max(0, self._pending - self._width)
 
     def retry_after_ms(self) -> int:
-        """Return the time until half of what is pending is done, judged by the last calls."""
+        """Returns the time until half of what is pending is done, judged by the last calls."""
         half_s = self._mean_s * self._pending / self._width / 2
         return min(_MAX_RETRY_MS, max(_MIN_RETRY_MS, round(half_s * 1e3)))
 
@@ -93,6 +93,6 @@ class Pools:
         self.streams = BoundedPool(2, 8, "featserve-streams")
 
     def shutdown(self) -> None:
-        """Let the threads end; what still waits for one is dropped."""
+        """Lets the threads end; calls that still wait for a thread are dropped."""
         for pool in (self.compute, self.control, self.reload, self.streams):
             pool.shutdown(wait=False, cancel_futures=True)

@@ -14,7 +14,7 @@ from ..errors import InvalidArgument, PermissionDenied, Unimplemented
 from ..models.manager import ModelManager
 from ..models.servable import DEFAULT_SIGNATURE, Servable
 from ..models.state import ModelRef, VersionStatus
-from ..telemetry.call import current
+from ..telemetry.call import current_call
 
 #: Methods of signatures that take examples, as a SavedModel names them.
 CLASSIFY, REGRESS = "tensorflow/serving/classify", "tensorflow/serving/regress"
@@ -58,7 +58,7 @@ class Handlers:
         inputs: Mapping[str, np.ndarray[Any, Any]],
         output_filter: Sequence[str] = (),
     ) -> Prediction:
-        """Run a signature on the inputs."""
+        """Runs a signature on the inputs."""
         with self._acquire(ref, signature_name) as (version, servable):
             started = time.perf_counter()
             outputs = servable.run(signature_name, inputs, output_filter)
@@ -68,17 +68,17 @@ class Handlers:
         )
 
     def signatures(self, ref: ModelRef) -> Signatures:
-        """Return the signatures of the model."""
+        """Returns the signatures of the model."""
         with self._acquire(ref) as (version, servable):
             return Signatures(model=ref.name, version=version, signatures=servable.signatures)
 
     def statuses(self, name: str, version: int | None) -> list[VersionStatus]:
-        """Return the states of the model's versions, newest first."""
+        """Returns the states of the model's versions, newest first."""
         _note(model=name)
         return self._manager.statuses(name, version)
 
     def refuse_examples(self, ref: ModelRef, signature_name: str, method: str) -> NoReturn:
-        """Refuse Classify or Regress with the code of the real server: the kit's signatures are made for Predict.
+        """Refuses Classify or Regress with the code of the real server: the kit's signatures are made for Predict.
 
         Args:
             ref: the model asked for.
@@ -87,12 +87,12 @@ class Handlers:
 
         Raises:
             InvalidArgument: the signature does not exist, or is not made for the method.
-            Unimplemented: the signature is made for it, or the method is unknown.
+            Unimplemented: the signature is made for the method, or the method is unknown.
         """
         self.refuse_multi_inference(ref, [(signature_name, method)])
 
     def refuse_multi_inference(self, ref: ModelRef, tasks: Iterable[tuple[str, str]]) -> NoReturn:
-        """Refuse MultiInference likewise.
+        """Refuses MultiInference likewise.
 
         Args:
             ref: the model of the first task.
@@ -114,7 +114,7 @@ class Handlers:
         raise Unimplemented("The embedded server takes no examples: call Predict.")
 
     def reload(self, config: Any) -> None:
-        """Change to the model set of a `ModelServerConfig`."""
+        """Changes to the model set of a `ModelServerConfig`."""
         if not self._reloadable:
             raise PermissionDenied("Reloading by request is off: start the server with --enable_reload_rpc.")
         if config.WhichOneof("config") != "model_config_list":
@@ -126,7 +126,7 @@ class Handlers:
 
     @contextmanager
     def _acquire(self, ref: ModelRef, signature_name: str | None = None) -> Iterator[tuple[int, Servable]]:
-        """Hold a version for the time of a call, and note it in the call's record."""
+        """Holds a version for the time of a call, and notes it in the call's record."""
         _note(model=ref.name)
         with self._manager.acquire(ref) as (version, servable):
             name = signature_name or DEFAULT_SIGNATURE
@@ -137,7 +137,7 @@ class Handlers:
 
 
 def _note(**facts: Any) -> None:
-    call = current()
+    call = current_call()
     if call is not None:
         for name, value in facts.items():
             setattr(call, name, value)

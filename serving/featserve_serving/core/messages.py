@@ -12,14 +12,14 @@ from .handlers import Signatures
 
 
 def model_spec(name: str, version: int, signature_name: str) -> Any:
-    """Return the `ModelSpec` of the version that answered."""
+    """Returns the `ModelSpec` of the version that answered."""
     spec = model_pb2.ModelSpec(name=name, signature_name=signature_name)
     spec.version.value = version
     return spec
 
 
 def signature_def_map(result: Signatures) -> Any:
-    """Return a model's signatures as a `SignatureDefMap`."""
+    """Returns a model's signatures as a `SignatureDefMap`."""
     signatures = get_model_metadata_pb2.SignatureDefMap()
     for name, signature in result.signatures.items():
         signatures.signature_def[name].CopyFrom(signature)
@@ -27,7 +27,7 @@ def signature_def_map(result: Signatures) -> Any:
 
 
 def status_response(statuses: Iterable[VersionStatus]) -> Any:
-    """Return the states of a model's versions as a `GetModelStatusResponse`."""
+    """Returns the states of a model's versions as a `GetModelStatusResponse`."""
     response = get_model_status_pb2.GetModelStatusResponse()
     for status in statuses:
         line = response.model_version_status.add(version=status.version, state=int(status.state))

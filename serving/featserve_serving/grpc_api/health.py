@@ -32,11 +32,11 @@ class Health:
         self._draining = False
 
     def add_to(self, server: Any) -> None:
-        """Let a gRPC server answer health checks."""
+        """Lets a gRPC server answer health checks."""
         health_pb2_grpc.add_HealthServicer_to_server(self._servicer, server)
 
     def update(self) -> None:
-        """Look at the models again."""
+        """Looks at the models again."""
         with self._lock:  # or an older state could be written after a newer one
             serving = {name: bool(versions) for name, versions in self._available().items()}
             states = {**serving, **dict.fromkeys(_NAMES, any(serving.values()))}
@@ -44,10 +44,10 @@ class Health:
                 self._servicer.set(name, _STATES.SERVING if healthy and not self._draining else _STATES.NOT_SERVING)
 
     def drain(self) -> None:
-        """Say NOT_SERVING from now on."""
+        """Says NOT_SERVING from now on."""
         self._draining = True
         self.update()
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Lets the threads end."""
         self._threads.shutdown(wait=False)

@@ -45,17 +45,17 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
         self._last_arrival = 0.0
 
     def drain(self) -> None:
-        """Refuse work from now on, in a way that makes clients try another server."""
+        """Refuses work from now on, in a way that makes clients try another server."""
         self._draining = True
 
     def wait_until_quiet(self, quiet_s: float, timeout_s: float) -> None:
-        """Wait until no call has arrived for a moment."""
+        """Waits until no call has arrived for a moment."""
         end = time.monotonic() + timeout_s
         while (now := time.monotonic()) < end and now - self._last_arrival < quiet_s:
             time.sleep(quiet_s / 4)
 
     def intercept_service(self, continuation: Callable[..., Any], details: grpc.HandlerCallDetails) -> Any:
-        """Choose the handler: the method's own, or, if its threads are too busy, one that refuses at once."""
+        """Chooses the handler: the method's own or, where its threads are too busy, a handler that refuses at once."""
         self._last_arrival = time.monotonic()
         pool = self._pools.get(details.method, self._default)
         if self._draining and pool is not self._default:
@@ -110,7 +110,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
 
 
 def _on(pool: BoundedPool, handler: Any) -> Any:
-    """Return a foreign handler that runs in the pool, if it does not bring its own threads."""
+    """Returns a foreign handler that runs in the pool, if it does not bring its own threads."""
     for kind in ("unary_unary", "unary_stream", "stream_unary", "stream_stream"):
         behavior = getattr(handler, kind)
         if behavior is not None and not hasattr(behavior, "experimental_thread_pool"):

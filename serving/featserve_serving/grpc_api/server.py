@@ -75,7 +75,7 @@ class GrpcServer:
         self.port = 0
 
     def start(self) -> None:
-        """Open the port.
+        """Opens the port.
 
         Raises:
             SetupError: the port cannot be had.
@@ -109,7 +109,7 @@ class GrpcServer:
         self._server = server
 
     def stop(self, end: float) -> None:
-        """Stop without losing a call.
+        """Stops without losing a call.
 
         gRPC cancels a call that arrives while the one before it is being accepted, if the server stops just then; and
         no client retries CANCELLED. So new work is first refused with UNAVAILABLE, which they do retry, until the

@@ -64,7 +64,7 @@ class PredictionServicer:
         )
 
     def methods(self) -> Iterable[Method]:
-        """Return the service's methods."""
+        """Returns the service's methods."""
         return (
             ("Predict", self.Predict, predict_pb2.PredictRequest),
             ("GetModelMetadata", self.GetModelMetadata, get_model_metadata_pb2.GetModelMetadataRequest),
@@ -95,7 +95,7 @@ class ModelServicer:
         return response
 
     def methods(self) -> Iterable[Method]:
-        """Return the service's methods."""
+        """Returns the service's methods."""
         return (
             ("GetModelStatus", self.GetModelStatus, get_model_status_pb2.GetModelStatusRequest),
             ("HandleReloadConfigRequest", self.HandleReloadConfigRequest, model_management_pb2.ReloadConfigRequest),
@@ -103,7 +103,7 @@ class ModelServicer:
 
 
 def method_handlers(methods: Iterable[Method]) -> dict[str, grpc.RpcMethodHandler]:
-    """Return gRPC's table of a service's methods, all from bytes to bytes.
+    """Returns gRPC's table of a service's methods, all from bytes to bytes.
 
     gRPC decodes in the one thread that serves the connections; decoding in the call's own thread keeps that one free.
     """
@@ -123,7 +123,7 @@ def _on_bytes(behavior: Callable[..., Any], request_type: Any) -> Callable[[byte
 
 
 def model_ref(request: Any) -> ModelRef:
-    """Read the `ModelSpec` of a request; an absent one names no model."""
+    """Reads the `ModelSpec` of a request; an absent `ModelSpec` names no model."""
     spec = request.model_spec
     choice = spec.WhichOneof("version_choice")
     return ModelRef(
@@ -140,7 +140,7 @@ def _present_ref(request: Any) -> ModelRef:
 
 
 def _check_metadata_request(request: Any) -> None:
-    """Refuse what is not a question for signatures of a model."""
+    """Refuses a request that does not ask for the signatures of a model."""
     _present_ref(request)
     if not request.metadata_field:
         raise InvalidArgument("GetModelMetadataRequest must specify at least one metadata_field")

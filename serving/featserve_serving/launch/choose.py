@@ -12,10 +12,10 @@ from .flags import Flags
 
 
 def serve(flags: Flags) -> int:
-    """Serve until asked to stop; return the exit status.
+    """Serves until a signal comes; returns the exit status.
 
     Raises:
-        SetupError: it cannot start as asked.
+        SetupError: the server cannot start as asked.
     """
     _check_models(flags)
     runtime, why = choose(flags.runtime)
@@ -28,10 +28,10 @@ def serve(flags: Flags) -> int:
 
 
 def choose(wanted: str) -> tuple[str, str]:
-    """Return the runtime, and why it is that one.
+    """Returns the runtime, and why it is that one.
 
     Raises:
-        SetupError: the one that was asked for cannot be run here.
+        SetupError: the runtime that was asked for cannot be run here.
     """
     if wanted == "embedded":
         return wanted, "asked for"

@@ -23,7 +23,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `featserve-serve`; return its exit status."""
+    """Runs `featserve-serve`; returns its exit status."""
     try:
         return _run(list(sys.argv[1:] if argv is None else argv))
     except SetupError as exc:
@@ -47,7 +47,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> Flags:
-    """Return the flags of a command line; a dash is as good as an underscore.
+    """Returns the flags of a command line; a dash is as good as an underscore.
 
     Raises:
         SetupError: a flag is unknown, or its value is of another type.

@@ -21,7 +21,7 @@ _COMPOSE = Path("serving", "docker", "compose.yaml")
 
 
 def unavailable() -> str | None:
-    """Return why the containers cannot be run, or `None` if they can."""
+    """Returns why the containers cannot be run, or `None` if they can."""
     if shutil.which("docker") is None:
         return "docker is not on PATH"
     if why := _failure("docker", "version", "--format", "{{.Server.Version}}"):
@@ -32,7 +32,7 @@ def unavailable() -> str | None:
 
 
 def server_command(flags: Flags, folder: Path) -> ServerCommand:
-    """Return the command; what the compose file does not say by itself is written into `folder`.
+    """Returns the command; what the compose file does not say by itself is written into `folder`.
 
     The tuning flags are those of `server.flags`, which the image holds; a flag that is given wins.
 
@@ -86,7 +86,7 @@ def server_command(flags: Flags, folder: Path) -> ServerCommand:
 
 
 def _kit() -> Path:
-    """Return the directory that holds `serving/docker` and `serving/configs`: in the wheel, or in a checkout."""
+    """Returns the directory that holds `serving/docker` and `serving/configs`: in the wheel, or in a checkout."""
     here = Path(__file__).parents[1]
     for root in (here / "kit", here.parent.parent):
         if (root / _COMPOSE).is_file():
@@ -100,7 +100,7 @@ def _mount(source: Path, target: str) -> dict[str, object]:
 
 
 def _is_available(server: ServerCommand) -> bool:
-    """Ask REST: Docker opens the ports before the server does."""
+    """Asks REST: Docker opens the ports before the server does."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)
     host = f"[{host}]" if ":" in host else host
     for name in server.models:
@@ -114,7 +114,7 @@ def _is_available(server: ServerCommand) -> bool:
 
 
 def _failure(*command: str) -> str | None:
-    """Return the last line of what a command complains about, or `None` if it succeeds."""
+    """Returns the last line of what a command complains about, or `None` if it succeeds."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired) as exc:

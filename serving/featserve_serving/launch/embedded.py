@@ -12,7 +12,7 @@ from .flags import Flags, For, flag_names
 
 
 def serve(flags: Flags) -> int:
-    """Serve until SIGTERM or SIGINT; return the exit status.
+    """Serves until SIGTERM or SIGINT; returns the exit status.
 
     Raises:
         SetupError: the server cannot start as asked.
@@ -47,7 +47,7 @@ def serve(flags: Flags) -> int:
 
 
 def options(flags: Flags) -> ServerOptions:
-    """Return the server's options: the one place where a flag becomes a setting.
+    """Returns the server's options: the one place where a flag becomes a setting.
 
     Raises:
         SetupError: `--grpc_channel_arguments` is malformed.

@@ -83,7 +83,7 @@ def _flag(
 
 
 def _option(name: str, group: For = For.ALL) -> Any:
-    """Return a flag that is an option of the embedded server, in the same unit."""
+    """Returns a flag that is an option of the embedded server, in the same unit."""
     return _flag(getattr(ModelOptions if hasattr(ModelOptions, name) else ServerOptions, name), describe(name), group)
 
 
@@ -177,12 +177,12 @@ class Flags:
 
 
 def flag_names(*groups: For) -> set[str]:
-    """Return the names of the flags of these groups, or of all."""
+    """Returns the names of the flags of these groups, or of all."""
     return {each.name for each in fields(Flags) if each.metadata and (not groups or each.metadata["group"] in groups)}
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
-    """Add every flag to a parser, those of one group together."""
+    """Adds every flag to a parser, group by group."""
     for group in For:
         section = parser.add_argument_group(group.value)
         for flag in fields(Flags):
@@ -204,7 +204,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def spelled(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments with `--model-root` spelled `--model_root`, as TensorFlow Serving spells its flags."""
+    """Returns the arguments with `--model-root` spelled `--model_root`, as TensorFlow Serving spells its flags."""
     known, result = flag_names(), []
     for argument in arguments:
         name, equals, value = argument.removeprefix("--").partition("=")
@@ -214,7 +214,7 @@ def spelled(arguments: Sequence[str]) -> list[str]:
 
 
 def unknown_flag(argument: str) -> SetupError:
-    """Return the error of an argument that is no flag, with those that it may stand for."""
+    """Returns the error of an argument that is no flag, with those that it may stand for."""
     if not argument.startswith("--"):
         return SetupError(f"expected a flag such as --port=8500, received {argument!r}")
     name = argument.removeprefix("--").partition("=")[0]
@@ -224,5 +224,5 @@ def unknown_flag(argument: str) -> SetupError:
 
 
 def as_text(value: Any) -> str:
-    """Return a flag's value as a command line has it."""
+    """Returns a flag's value as a command line has it."""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -15,14 +15,14 @@ _OWN_FLAGS = {"port", "rest_api_port", "model_base_path", "model_name", *_FILE_F
 
 
 def model_server_config(flags: Flags, inside: str | None = None) -> Any:
-    """Return the `ModelServerConfig` of what the flags name.
+    """Returns the `ModelServerConfig` of what the flags name.
 
     Args:
         flags: what the command line says.
         inside: where the server sees the model root, or the one model, if not at the same path.
 
     Raises:
-        SetupError: it is not there.
+        SetupError: the model root, the model or the file is not there.
     """
     from ..models import config_file
 
@@ -36,12 +36,12 @@ def model_server_config(flags: Flags, inside: str | None = None) -> Any:
 
 
 def model_names(config: Any) -> tuple[str, ...]:
-    """Return the names of the models."""
+    """Returns the names of the models."""
     return tuple(model.name for model in config.model_config_list.config)
 
 
 def write_models(folder: Path, config: Any) -> Path:
-    """Write a `ModelServerConfig`; return the file."""
+    """Writes a `ModelServerConfig`; returns the path of the file."""
     from ..models import config_file
 
     path = folder / "models.config"
@@ -50,10 +50,10 @@ def write_models(folder: Path, config: Any) -> Path:
 
 
 def given_files(flags: Flags) -> dict[str, Path]:
-    """Return the files that flags name.
+    """Returns the files that flags name.
 
     Raises:
-        SetupError: one is not there.
+        SetupError: a file is not there.
     """
     files: dict[str, Path] = {name: path for name in _FILE_FLAGS if (path := getattr(flags, name)) is not None}
     for name, path in files.items():
@@ -63,13 +63,13 @@ def given_files(flags: Flags) -> dict[str, Path]:
 
 
 def given_flags(flags: Flags) -> dict[str, str]:
-    """Return the flags that are passed on as they are."""
+    """Returns the flags that are passed on as they are."""
     passed = flag_names(For.ALL, For.NATIVE) - _OWN_FLAGS
     return {name: as_text(getattr(flags, name)) for name in flags.given & passed}
 
 
 def ports(flags: Flags) -> tuple[int, int | None]:
-    """Return the ports of gRPC and REST: the ones asked for, or free ones."""
+    """Returns the ports of gRPC and REST: the ones asked for, or free ones."""
     rest = (flags.rest_api_port or _free_port()) if flags.rest_api_port >= 0 else None
     return flags.port or _free_port(), rest
 

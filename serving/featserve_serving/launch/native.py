@@ -22,12 +22,12 @@ _MONITORING = 'prometheus_config { enable: true path: "/monitoring/prometheus/me
 
 
 def unavailable() -> str | None:
-    """Return why TensorFlow Serving cannot be run directly, or `None` if it is on PATH."""
+    """Returns why TensorFlow Serving cannot be run directly, or `None` if it is on PATH."""
     return None if shutil.which(BINARY) else f"{BINARY} is not on PATH"
 
 
 def server_command(flags: Flags, folder: Path) -> ServerCommand:
-    """Return the command; configuration files that it needs are written into `folder`.
+    """Returns the command; configuration files that it needs are written into `folder`.
 
     Raises:
         SetupError: the models or a file are not there.
@@ -54,7 +54,7 @@ def server_command(flags: Flags, folder: Path) -> ServerCommand:
 
 
 def _is_open(server: ServerCommand) -> bool:
-    """Try the port: TensorFlow Serving opens it once the models are loaded."""
+    """Tries the port: TensorFlow Serving opens it once the models are loaded."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", server.port)) == 0

@@ -28,7 +28,7 @@ class ServerCommand:
 
 
 def run(server: ServerCommand) -> int:
-    """Run a server until it ends or is asked to; return its exit status, or 0 where it was asked."""
+    """Runs a server until it ends or a signal stops it; returns its exit status, or 0 after a signal."""
     asked = handled = 0
 
     def note(*_: object) -> None:

@@ -19,7 +19,7 @@ _SHAPE = (1, _MAX_SIZE + 1)
 
 
 def instrument(meta_graph: Any) -> bool:
-    """Let every batched function of a graph count its batches; return whether there is one.
+    """Lets every batched function of a graph count its batches; returns whether there is such a function.
 
     A few operations on scalars are added to the function that `BatchFunction` calls, once per batch and outside Python.
     """
@@ -46,7 +46,7 @@ class Table:
         self._read: Callable[[], Any] = session.make_callable(value)
 
     def counts(self) -> list[int]:
-        """Return how many batches of each size, from 0 on, were executed."""
+        """Returns how many batches of each size, from 0 on, were executed."""
         counts: list[int] = np.asarray(self._read()).reshape(-1).tolist()
         return counts
 

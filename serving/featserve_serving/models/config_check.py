@@ -16,15 +16,16 @@ from ..errors import InvalidArgument
 PLATFORM = "tensorflow"
 
 
-def validated(config: Any, serving: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the `ModelConfig`s by name.
+def models_by_name(config: Any, serving: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the `ModelConfig`s by name.
 
     Args:
         config: the `ModelServerConfig`.
         serving: the `ModelConfig`s that it takes the place of, by name.
 
     Raises:
-        InvalidArgument: it contradicts itself or them, or asks for what is not there.
+        InvalidArgument: the configuration contradicts itself or the models that are served, or asks for a platform that
+            the server lacks.
     """
     if config.WhichOneof("config") != "model_config_list":
         raise InvalidArgument("Invalid ServerModelConfig")

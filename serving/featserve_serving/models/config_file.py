@@ -23,14 +23,14 @@ _HEADER = (
 
 
 def of_one_model(name: str, base_path: Path) -> Any:
-    """Return the configuration of one model, whose newest version is served."""
+    """Returns the configuration of one model, whose newest version is served."""
     config = model_server_config_pb2.ModelServerConfig()
     config.model_config_list.config.add(name=name, base_path=str(base_path.absolute()), model_platform="tensorflow")
     return config
 
 
 def from_model_root(root: Path, served_from: str | None = None) -> Any:
-    """Return the configuration of every model directory under a root.
+    """Returns the configuration of every model directory under a root.
 
     The two newest versions of each are served. The label `canary` is the newest, `stable` the one before it, or the
     only one. A model that the root's own `models.config` lists keeps the entry that it has there.
@@ -68,7 +68,7 @@ def from_model_root(root: Path, served_from: str | None = None) -> Any:
 
 
 def read(path: Path) -> Any:
-    """Read a `ModelServerConfig` text proto and check it.
+    """Reads and checks a `ModelServerConfig` text proto.
 
     Raises:
         SetupError: the file cannot be read or is malformed; the text has the line and the field.
@@ -80,7 +80,7 @@ def read(path: Path) -> Any:
 
 
 def to_text(config: Any) -> str:
-    """Return a configuration as the text of a file."""
+    """Returns a configuration as the text of a file."""
     return _HEADER + text_format.MessageToString(config)
 
 

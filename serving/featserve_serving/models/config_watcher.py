@@ -35,10 +35,10 @@ class ConfigWatcher:
         self._thread = threading.Thread(target=self._watch, name="featserve-config", daemon=True)
 
     def start(self) -> None:
-        """Load the models, then keep looking.
+        """Loads the models, then watches the source.
 
         Raises:
-            SetupError: a model cannot be loaded or, where each model stands for itself, none can.
+            SetupError: a model cannot be loaded or, where each model stands for itself, no model can.
         """
         try:
             problems = self._apply(self._config)
@@ -52,11 +52,11 @@ class ConfigWatcher:
             self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Ends the watch."""
         self._stopping.set()
 
     def join(self) -> None:
-        """Wait for a change that is under way."""
+        """Waits for a change that is under way."""
         if self._thread.is_alive():
             self._thread.join()
 
@@ -72,7 +72,7 @@ class ConfigWatcher:
                 _LOGGER.exception("the new configuration is not applied")
 
     def _apply(self, config: Any) -> str:
-        """Change to a configuration; return what could not be done."""
+        """Changes to a configuration; returns what could not be done."""
         problems: list[str] = []
         if self._source.each:
             problems = self._manager.apply_each(config)
@@ -82,7 +82,7 @@ class ConfigWatcher:
         return "; ".join(problems)
 
     def _report(self, problems: str) -> None:
-        """Log what is wrong with the configuration, once."""
+        """Logs what is wrong with the configuration, once."""
         if problems and problems != self._problems:
             _LOGGER.error("%s", problems)
         self._problems = problems

@@ -20,7 +20,7 @@ class Labels:
         self._allow_unavailable = allow_unavailable
 
     def check_before_load(self, model: Model | None, name: str, config: Any, chosen: set[int]) -> None:
-        """Refuse labels that no load could make right.
+        """Refuses labels that no load could make right.
 
         Args:
             model: the model as it is, if it was seen.
@@ -38,10 +38,10 @@ class Labels:
                 raise _refusal(name, version)
 
     def check(self, models: Mapping[str, Model], configs: Mapping[str, Any]) -> None:
-        """Refuse labels of versions that are not available.
+        """Refuses labels of versions that are not available.
 
         Raises:
-            FailedPrecondition: there is such a label.
+            FailedPrecondition: a label names a version that is not available.
         """
         for name, config in configs.items():
             for label, version in config.version_labels.items():
@@ -49,10 +49,10 @@ class Labels:
                     raise _refusal(name, version)
 
     def move(self, model: Model, name: str, config: Any) -> None:
-        """Let labels name the versions that they should; those that cannot stay where they are.
+        """Lets labels name the versions that the configuration says; labels that cannot move stay where they are.
 
         Raises:
-            FailedPrecondition: some cannot, the first of which is named.
+            FailedPrecondition: a label cannot move; the text names the first such label's version.
         """
         error, labels = None, {}
         for label, version in config.version_labels.items():

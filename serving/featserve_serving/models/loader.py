@@ -43,7 +43,7 @@ class Loader:
         self._on_change = on_change
 
     def load(self, model: Model, version: Version) -> None:
-        """Load a version; where that fails, the version keeps the error."""
+        """Loads a version; where that fails, the version keeps the error."""
         with self._changed:
             model.versions[version.number] = version
         for attempt in range(self._options.max_load_retries + 1):
@@ -78,7 +78,7 @@ class Loader:
         self._enter(version, State.END)
 
     def unload(self, version: Version) -> None:
-        """Unload a version once no call holds it."""
+        """Unloads a version once no call holds it."""
         if version.servable is None:
             return
         self._enter(version, State.UNLOADING)
@@ -107,7 +107,7 @@ class Loader:
 
 
 def _load_error(exc: Exception, version: Version) -> tuple[int, str]:
-    """Return the canonical code and a text without the server's paths."""
+    """Returns the canonical code and a text without the server's paths."""
     code = exc.error_code if isinstance(exc, tf.errors.OpError) else tf.errors.UNKNOWN
     text = exc.message if isinstance(exc, tf.errors.OpError) else str(exc)
     return code, text.replace(str(version.path), f"{version.name}/{version.number}")

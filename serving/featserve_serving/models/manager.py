@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from ..options import ModelOptions
-from .config_check import validated
+from .config_check import models_by_name
 from .labels import Labels
 from .loader import Loader
 from .servable import Servable
@@ -48,13 +48,13 @@ class ModelManager:
     # The life of the manager.
 
     def start(self) -> None:
-        """Keep looking for new versions of the models that are configured."""
+        """Keeps looking for new versions of the models that are configured."""
         if self._options.poll_interval_s > 0:
             self._poller = threading.Thread(target=self._poll, name="featserve-models", daemon=True)
             self._poller.start()
 
     def stop(self) -> None:
-        """Unload everything, once the calls that run have ended."""
+        """Unloads everything, once the calls that run have ended."""
         self._stopping.set()
         if self._poller:
             self._poller.join()
@@ -74,10 +74,10 @@ class ModelManager:
 
     @contextmanager
     def acquire(self, ref: ModelRef) -> Iterator[tuple[int, Servable]]:
-        """Hold a version for the time of a call: `(number, servable)`.
+        """Holds a version for the time of a call: `(number, servable)`.
 
         Raises:
-            InvalidArgument: no name, or an unknown label.
+            InvalidArgument: the request names no model, or an unknown label.
             NotFound: the model or the version is not available.
         """
         version = self._take(ref)
@@ -110,7 +110,7 @@ class ModelManager:
             return version
 
     def statuses(self, name: str, version: int | None = None) -> list[VersionStatus]:
-        """Return the state of each version, newest first.
+        """Returns the state of each version, newest first.
 
         Raises:
             NotFound: the model, or the version, was never seen.
@@ -125,12 +125,12 @@ class ModelManager:
             return [versions[number].status() for number in chosen]
 
     def available(self) -> dict[str, list[int]]:
-        """Return the available versions of each model, newest first."""
+        """Returns the available versions of each model, newest first."""
         with self._changed:
             return {name: model.available() for name, model in self._models.items()}
 
     def every_state(self) -> list[tuple[str, int, int]]:
-        """Return `(model, version, state)` of every version seen."""
+        """Returns `(model, version, state)` of every version seen."""
         with self._changed:
             return [
                 (name, number, int(version.state))
@@ -139,7 +139,7 @@ class ModelManager:
             ]
 
     def executed_batches(self) -> list[tuple[str, int, list[int]]]:
-        """Return `(model, version, how many batches of each size)` of every available version that batches."""
+        """Returns `(model, version, how many batches of each size)` of every available version that batches."""
         batches = []
         for name, numbers in self.available().items():
             for number in numbers:
@@ -151,7 +151,7 @@ class ModelManager:
     # Configuration.
 
     def apply(self, config: Any) -> None:
-        """Change to another model set: load what is new, then move the labels, then unload what is gone.
+        """Changes to another model set: loads new versions, then moves the labels, then unloads old versions.
 
         Raises:
             InvalidArgument: the configuration contradicts itself.
@@ -180,7 +180,7 @@ class ModelManager:
         self._on_change()
 
     def apply_each(self, config: Any) -> list[str]:
-        """Change to another model set, each model by itself: one that cannot be served holds up no other.
+        """Changes to another model set, each model by itself: a model that cannot be served holds up no other.
 
         Returns:
             What could not be done. Another call tries it again.
@@ -206,7 +206,7 @@ class ModelManager:
         return problems
 
     def reconcile(self) -> None:
-        """Look at the directories once and act on what changed."""
+        """Looks at the directories once and acts on what changed."""
         with self._reconciling:
             for name in list(self._models):
                 self._load_aspired(name)
@@ -214,7 +214,7 @@ class ModelManager:
 
     def _validated(self, config: Any) -> dict[str, Any]:
         serving = {name: model.config for name, model in self._models.items() if model.config is not None}
-        return validated(config, serving)
+        return models_by_name(config, serving)
 
     def _replace(self, configs: dict[str, Any]) -> None:
         self._configure(configs)
@@ -230,7 +230,7 @@ class ModelManager:
                     model.labels = {}
 
     def _check_before_change(self, wanted: dict[str, Any]) -> None:
-        """Refuse, before anything is touched, what cannot work."""
+        """Refuses a model set that cannot work, before anything is touched."""
         missing = []
         for name, config in wanted.items():
             existing = scan_versions(Path(config.base_path))
@@ -257,7 +257,7 @@ class ModelManager:
     # From what is loaded to what is asked for.
 
     def _aspired(self, name: str) -> dict[int, Path] | None:
-        """Return the versions to serve, or `None` to leave everything as it is."""
+        """Returns the versions to serve, or `None` to leave everything as it is."""
         model = self._models[name]
         if model.config is None:
             return {}
@@ -276,7 +276,7 @@ class ModelManager:
         return version is not None and version.error_code != 0 and version.fingerprint == fingerprint(path)
 
     def _load_aspired(self, name: str) -> None:
-        """Load what the policy asks for; when that fails, what it asks for next."""
+        """Loads what the policy asks for; where that fails, what the policy asks for next."""
         while True:
             aspired = self._aspired(name)
             model = self._models[name]

@@ -78,7 +78,7 @@ class Servable:
     def run(
         self, signature_name: str, inputs: Mapping[str, np.ndarray[Any, Any]], output_filter: Sequence[str] = ()
     ) -> dict[str, np.ndarray[Any, Any]]:
-        """Compute the outputs of a signature.
+        """Computes the outputs of a signature.
 
         Args:
             signature_name: key of the signature; empty means the default one.
@@ -101,18 +101,18 @@ class Servable:
         return dict(zip(aliases, map(_as_array, results), strict=True))
 
     def signature(self, name: str) -> Any:
-        """Return the signature of this name; empty means the default one."""
+        """Returns the signature of this name; empty means the default one."""
         name = name or DEFAULT_SIGNATURE
         if name not in self.signatures:
             raise FailedPrecondition(f'Serving signature key "{name}" not found.')
         return self.signatures[name]
 
     def executed_batches(self) -> list[int]:
-        """Return how many batches of each size were executed; empty if the graph does not batch."""
+        """Returns how many batches of each size were executed; empty if the graph does not batch."""
         return self._batches.counts() if self._batches else []
 
     def close(self) -> None:
-        """Give the memory back. No call may be running."""
+        """Gives the memory back. No call may be running."""
         self._callable.cache_clear()
         self._batches = None
         self._session.close()
@@ -142,7 +142,7 @@ def _trim() -> None:
 
 
 def _feeds(signature: Any, inputs: Mapping[str, np.ndarray[Any, Any]]) -> list[tuple[str, int, np.ndarray[Any, Any]]]:
-    """Return `(name in the graph, data type, array)`, ordered by name as TensorFlow numbers its arguments."""
+    """Returns `(name in the graph, data type, array)`, ordered by name as TensorFlow numbers its arguments."""
     if len(inputs) > len(signature.inputs) or (len(inputs) < len(signature.inputs) and not signature.defaults):
         given, known = set(inputs), set(signature.inputs)
         raise InvalidArgument(
@@ -192,7 +192,7 @@ def _type_error(position: int, expected: int, array: np.ndarray[Any, Any]) -> In
 
 
 def dtype_name(dtype: int) -> str:
-    """Return the name that TensorFlow's C++ messages use, such as `float` for `DT_FLOAT`."""
+    """Returns the name that TensorFlow's C++ messages use, such as `float` for `DT_FLOAT`."""
     return str(types_pb2.DataType.Name(dtype)).removeprefix("DT_").lower()
 
 

@@ -31,7 +31,7 @@ def model_source(
     model_name: str = "default",
     model_config_file: str | Path | None = None,
 ) -> ModelSource:
-    """Return the source of one of: a model root, one model, a configuration file.
+    """Returns the source of one of: a model root, one model, a configuration file.
 
     Raises:
         SetupError: none of the three is given, or more than one.

@@ -55,7 +55,7 @@ class Version:
     users: int = 0
 
     def status(self) -> VersionStatus:
-        """Return the version's line of a status."""
+        """Returns the version's line of a status."""
         return VersionStatus(
             version=self.number, state=self.state, error_code=self.error_code, error_message=self.error_message
         )
@@ -71,5 +71,5 @@ class Model:
     unreadable: bool = False  # so that it is said once, not at each poll
 
     def available(self) -> list[int]:
-        """Return the numbers of the versions that can be called, newest first."""
+        """Returns the numbers of the versions that can be called, newest first."""
         return sorted((n for n, v in self.versions.items() if v.state is State.AVAILABLE), reverse=True)

@@ -12,7 +12,7 @@ Fingerprint = tuple[tuple[str, int, int], ...]
 
 
 def scan_versions(base_path: Path) -> dict[int, Path] | None:
-    """Return the complete version directories by number, or `None` if the directory cannot be read.
+    """Returns the complete version directories by number, or `None` if the directory cannot be read.
 
     A directory counts once its `saved_model.pb` is there: one that is still being copied usually ends with it, and
     one whose load fails is tried again when its files change.
@@ -36,7 +36,7 @@ def _is_saved_model(path: Path) -> bool:
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Return what changes when a directory's files change: name, size and time of each."""
+    """Returns what changes when a directory's files change: name, size and time of each."""
     entries = []
     for folder, _, names in os.walk(path):
         for name in names:
@@ -50,7 +50,7 @@ def fingerprint(path: Path) -> Fingerprint:
 
 
 def choose_versions(policy: Any, versions: Iterable[int]) -> set[int]:
-    """Return the versions that a `ServableVersionPolicy` asks for, out of those that exist."""
+    """Returns the versions that a `ServableVersionPolicy` asks for, out of those that exist."""
     existing = sorted(versions, reverse=True)
     kind = policy.WhichOneof("policy_choice")
     if kind == "all":

@@ -17,7 +17,7 @@ MAX_RECORDS = 1000
 
 
 def replay(servable: Servable, path: Path, iterations: int) -> None:
-    """Run every record of the model's warm-up file, if it has one.
+    """Runs every record of the model's warm-up file, if the model has that file.
 
     Raises:
         RequestError: a record fails, and with it the load, as in TensorFlow Serving.

@@ -20,7 +20,7 @@ _REMEDIES = {
 
 
 def listen(address: str, protocol: str) -> socket.socket:
-    """Return a socket that listens on `HOST:PORT`; port 0 means any free one.
+    """Returns a socket that listens on `HOST:PORT`; port 0 means any free one.
 
     Raises:
         SetupError: the port cannot be had; the text says why.
@@ -43,14 +43,14 @@ def listen(address: str, protocol: str) -> socket.socket:
 
 
 def raise_descriptor_limit() -> None:
-    """Let this process have as many descriptors as it may: each connection is one."""
+    """Lets this process have as many descriptors as the system allows it: each connection takes one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def max_connections() -> int:
-    """Return how many connections one of the two ports may hold without starving the other."""
+    """Returns how many connections one of the two ports may hold without starving the other."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return _MAX_CONNECTIONS
@@ -58,6 +58,6 @@ def max_connections() -> int:
 
 
 def is_loopback(address: str) -> bool:
-    """Return whether `HOST:PORT` can be reached from this machine alone."""
+    """Returns whether `HOST:PORT` can be reached from this machine alone."""
     host = address.rpartition(":")[0].strip("[]")
     return host in ("localhost", "::1") or host.startswith("127.")

@@ -21,7 +21,7 @@ _TIME_CODES = (9, 10)
 
 
 def read_ssl_config(path: Path) -> SSLConfig:
-    """Read and check an `SSLConfig` text proto.
+    """Reads and checks an `SSLConfig` text proto.
 
     Raises:
         SetupError: the file is malformed, or its certificate and key do not belong together.
@@ -32,7 +32,7 @@ def read_ssl_config(path: Path) -> SSLConfig:
 
 
 def from_pem_files(cert: Path, key: Path, client_ca: Path | None) -> str:
-    """Return the text of an `SSLConfig` with the files' content inside, as its schema wants.
+    """Returns the text of an `SSLConfig` with the files' content inside, as its schema wants.
 
     Args:
         cert: the server's certificate, then the intermediates.
@@ -50,7 +50,7 @@ def from_pem_files(cert: Path, key: Path, client_ca: Path | None) -> str:
 
 
 def credentials(config: SSLConfig) -> grpc.ServerCredentials:
-    """Return what gRPC needs to listen with TLS."""
+    """Returns what gRPC needs to listen with TLS."""
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],
         root_certificates=config.custom_ca.encode() or None,
@@ -59,7 +59,7 @@ def credentials(config: SSLConfig) -> grpc.ServerCredentials:
 
 
 def ssl_context(config: SSLConfig, source: str) -> ssl.SSLContext:
-    """Return what the REST server needs to listen with TLS.
+    """Returns what the REST server needs to listen with TLS.
 
     Args:
         config: certificate, key and authority as PEM text.
@@ -94,7 +94,7 @@ def ssl_context(config: SSLConfig, source: str) -> ssl.SSLContext:
 
 
 def _warn_of_time(context: ssl.SSLContext, config: SSLConfig, source: str) -> None:
-    """Say that clients will refuse a certificate whose time has passed or not come, as a client finds out."""
+    """Warns of a certificate whose time has passed or not come: a handshake in memory finds out as a client does."""
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname = False
     client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -115,7 +115,7 @@ def _warn_of_time(context: ssl.SSLContext, config: SSLConfig, source: str) -> No
 
 @contextlib.contextmanager
 def _in_memory(text: str) -> Iterator[str]:
-    """Offer a text as a file that is on no disk: OpenSSL reads a key from a path only."""
+    """Offers a text as a file that is on no disk: OpenSSL reads a key from a path only."""
     descriptor = os.memfd_create("featserve-pem")
     try:
         os.write(descriptor, text.encode())

@@ -87,12 +87,12 @@ class TensorMap(Mapping[str, np.ndarray[Any, Any]]):
 
 
 def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray[Any, Any]:
-    """Read a tensor as TensorFlow does: `tensor_content` if it is not empty, else the typed field.
+    """Reads a tensor as TensorFlow does: `tensor_content` unless that is empty, else the typed field.
 
     A typed field that is too short repeats its last element, an empty one means zeros, a longer one is cut.
 
     Raises:
-        ValueError: the data type is not one of values, the shape is not fully known, or the content has another size.
+        ValueError: the data type holds no values, the shape is not fully known, or the content has another size.
     """
     field = _VALUE_FIELDS.get(proto.dtype)
     if field is None:
@@ -144,7 +144,7 @@ def _strings(values: list[bytes], shape: tuple[int, ...]) -> npt.NDArray[np.obje
 
 
 def _string_list(content: bytes, count: int) -> list[bytes]:
-    """Read TensorFlow's string list: all lengths as varints, then all bytes."""
+    """Reads TensorFlow's string list: all lengths as varints, then all bytes."""
     lengths, position = [], 0
     for _ in range(count):
         length = shift = 0
@@ -170,7 +170,7 @@ def _string_list(content: bytes, count: int) -> list[bytes]:
 def predict_response_bytes(
     model_spec: bytes, outputs: Mapping[str, np.ndarray[Any, Any]], *, as_content: bool = False
 ) -> bytes:
-    """Serialize a `PredictResponse` with one copy of each array.
+    """Serializes a `PredictResponse` with one copy of each array.
 
     Args:
         model_spec: the serialized `ModelSpec`.
@@ -202,7 +202,7 @@ def _delimited(field: int, data: bytes) -> bytes:
 
 
 def _tensor_parts(array: np.ndarray[Any, Any], as_content: bool) -> list[Any]:
-    """Return the serialized `TensorProto` in pieces, the values a view of the array where its layout is the wire's."""
+    """Returns the serialized `TensorProto` in pieces, the values a view of the array where its layout is the wire's."""
     dtype = tf.dtypes.as_dtype(array.dtype).as_datatype_enum
     head = tensor_pb2.TensorProto(dtype=dtype)
     head.tensor_shape.SetInParent()

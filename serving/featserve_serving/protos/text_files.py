@@ -13,7 +13,7 @@ M = TypeVar("M", bound=message.Message)
 
 
 def read(path: Path, into: M) -> M:
-    """Read a file into a message.
+    """Reads a file into a message.
 
     Raises:
         SetupError: the file cannot be read, or does not hold such a message.

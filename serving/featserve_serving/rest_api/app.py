@@ -65,11 +65,11 @@ class RestApi:
         self._draining = False
 
     def drain(self) -> None:
-        """Refuse work from now on, in a way that makes clients try another server."""
+        """Refuses work from now on, in a way that makes clients try another server."""
         self._draining = True
 
     def app(self) -> Starlette:
-        """Return the ASGI application."""
+        """Returns the ASGI application."""
         routes = [Route("/{path:path}", self._answer, methods=_METHODS)]
         if self._metrics_path is not None:
             routes.insert(0, Route(self._metrics_path, self._show_metrics, methods=_METHODS))
@@ -126,7 +126,7 @@ class RestApi:
         return response
 
     async def _body(self, request: Request) -> bytes | None:
-        """Return the body, or `None` as soon as it is too large."""
+        """Returns the body, or `None` as soon as it is too large."""
         declared = request.headers.get("content-length", "")
         if declared.isdigit() and int(declared) > self._options.max_message_bytes:
             return None
@@ -139,7 +139,7 @@ class RestApi:
         return b"".join(chunks)
 
     async def _in(self, pool: BoundedPool, request: Request, work: Callable[[], Response]) -> Response:
-        """Run in a thread; a caller that leaves, or waits too long, takes its place in the queue along."""
+        """Runs the work in a thread; a caller that leaves, or waits too long, gives up its place in the queue."""
         future: asyncio.Future[Response] = asyncio.wrap_future(pool.submit(work))
         gone = asyncio.ensure_future(request.receive())
         either: set[asyncio.Future[Any]] = {future, gone}

@@ -25,10 +25,10 @@ class JsonRequest:
 
 
 def parse(body: bytes) -> JsonRequest:
-    """Parse a request's body.
+    """Parses a request's body.
 
     Raises:
-        InvalidArgument: it is no JSON object, has too many values, or its signature's name is no string.
+        InvalidArgument: the body is no JSON object, has too many values, or its `signature_name` is no string.
     """
     if body.count(b",") >= MAX_VALUES:
         raise InvalidArgument(f"The request has more than {MAX_VALUES} values: send fewer at once, or tensors by gRPC")
@@ -57,7 +57,7 @@ _DECODER = _Decoder(number_mode=rapidjson.NM_NATIVE | rapidjson.NM_NAN)
 
 
 def _loads(body: bytes) -> Any:
-    """Read the first value of a UTF-8 text; what follows it does not matter."""
+    """Reads the first value of a UTF-8 text; whatever follows the value is passed over."""
     text = body.removeprefix(_BOM)
     try:
         try:
@@ -73,7 +73,7 @@ def _loads(body: bytes) -> Any:
 
 
 def type_name(value: Any) -> str:
-    """Return what JSON calls a value, as TensorFlow Serving spells it."""
+    """Returns what JSON calls a value, as TensorFlow Serving spells it."""
     if isinstance(value, bool):
         return str(value)
     names = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}

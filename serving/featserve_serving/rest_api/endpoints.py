@@ -39,7 +39,7 @@ class Endpoints:
         self._room = threading.BoundedSemaphore(_MAX_LARGE)
 
     def answer(self, call: Call, http_method: str, path: str, body: bytes) -> bytes:
-        """Answer a request; the call learns which model it is about.
+        """Answers a request, and notes in the call which model the request names.
 
         Raises:
             RequestError: the request is refused.
@@ -81,7 +81,7 @@ class Endpoints:
             return json_output.answer(result.outputs, by_row)
 
     def _alone(self, size_bytes: int) -> contextlib.AbstractContextManager[object]:
-        """Let one large text at a time become objects: together they gain no speed and take the memory of all."""
+        """Lets one large text at a time become objects: several at once gain no speed and take the memory of all."""
         return self._large if size_bytes > _LARGE_BYTES else contextlib.nullcontext()
 
     def _refuse(self, ref: ModelRef, method: str, body: bytes) -> NoReturn:

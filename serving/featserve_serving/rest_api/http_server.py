@@ -87,11 +87,11 @@ class HttpServer:
         )
 
     def start(self) -> None:
-        """Begin to accept requests."""
+        """Begins to accept requests."""
         self._thread.start()
 
     def stop(self, grace_s: float) -> None:
-        """Let the running requests end, for so many seconds."""
+        """Stops, and lets the running requests end for so many seconds."""
         self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
         self._server.should_exit = True
         self._thread.join()

@@ -33,7 +33,7 @@ _FLOATS = (types_pb2.DT_FLOAT, types_pb2.DT_DOUBLE)
 
 
 def inputs(request: JsonRequest, infos: Mapping[str, Any]) -> tuple[dict[str, np.ndarray[Any, Any]], bool]:
-    """Return the input arrays, and whether they came row by row.
+    """Returns the input arrays, and whether they came row by row.
 
     Args:
         request: the parsed request.
@@ -150,7 +150,7 @@ def _column(value: Any, dtype: int) -> np.ndarray[Any, Any]:
 
 
 def _fast_array(nested: list[Any], dtype: int) -> np.ndarray[Any, Any] | None:
-    """Convert evenly nested lists of plain numbers level by level; `None` means: look closer."""
+    """Converts evenly nested lists of plain numbers level by level; `None` means that the values need a closer look."""
     if dtype not in _FLOATS and dtype not in _INT_RANGES:
         return None
     shape: list[int] = []
@@ -187,7 +187,7 @@ def _as_array(leaves: list[Any], dtype: int, shape: tuple[int, ...]) -> np.ndarr
 
 
 def _collect(value: Any, level: int, shape: tuple[int, ...], dtype: int, leaves: list[Any]) -> None:
-    """Append the values of a nested list, each checked; all must sit at the depth of the first."""
+    """Appends the values of a nested list, each checked; all must sit at the depth of the first."""
     if not isinstance(value, list):
         if level != len(shape):
             raise InvalidArgument(
@@ -263,7 +263,7 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 
 
 def _shown(value: Any) -> str:
-    """Return a value for an error text, cut: callers choose how long it is."""
+    """Returns a value for an error text, cut: callers choose how long it is."""
     if isinstance(value, (dict, list)):
         return "{...}" if isinstance(value, dict) else "[...]"
     text: str = rapidjson.dumps(value[:_MAX_SHOWN_CHARS] if isinstance(value, str) else value, ensure_ascii=False)

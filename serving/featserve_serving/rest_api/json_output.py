@@ -20,7 +20,7 @@ from ..models.servable import dtype_name
 
 
 def answer(outputs: Mapping[str, np.ndarray[Any, Any]], by_row: bool) -> bytes:
-    """Return the outputs as JSON text.
+    """Returns the outputs as JSON text.
 
     Args:
         outputs: arrays by output alias.
@@ -46,7 +46,7 @@ def answer(outputs: Mapping[str, np.ndarray[Any, Any]], by_row: bool) -> bytes:
 
 
 def error(text: str) -> bytes:
-    """Return an error's text as JSON."""
+    """Returns an error's text as JSON."""
     return _dumps({"error": text})
 
 
@@ -61,7 +61,7 @@ def _check_rows(outputs: Mapping[str, np.ndarray[Any, Any]]) -> None:
 
 
 def _values(alias: str, array: np.ndarray[Any, Any]) -> Any:
-    """Return an array as nested lists of what JSON knows."""
+    """Returns an array as nested lists of what JSON knows."""
     kind = array.dtype.kind
     if kind == "O":
         as_text = _base64 if alias.endswith("_bytes") else bytes.decode

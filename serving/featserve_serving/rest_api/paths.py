@@ -18,7 +18,7 @@ API = re.compile(r"/v1/.*", re.I | re.S)
 
 
 def model_ref(found: re.Match[str]) -> ModelRef:
-    """Return the model of a path that matches `MODEL_CALL` or `MODEL_VIEW`.
+    """Returns the model of a path that matches `MODEL_CALL` or `MODEL_VIEW`.
 
     Raises:
         InvalidArgument: the version has more digits than a version can have.

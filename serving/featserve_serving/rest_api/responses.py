@@ -26,24 +26,24 @@ _HTTP_CODES = {
 
 
 def json_response(body: bytes, status: int = 200) -> Response:
-    """Return a response of JSON text."""
+    """Returns a response of JSON text."""
     return Response(body, status, headers={"content-type": "application/json"})
 
 
 def failure(exc: RequestError) -> Response:
-    """Return the response that tells of a refusal."""
+    """Returns the response that tells of a refusal."""
     return json_response(json_output.error(str(exc)), _HTTP_CODES.get(exc.status, 500))
 
 
 def later(exc: RequestError, seconds: int) -> Response:
-    """Return the response that tells of a refusal, and when to come back."""
+    """Returns the response that tells of a refusal, and when to come back."""
     response = failure(exc)
     response.headers["retry-after"] = str(seconds)
     return response
 
 
 def last(text: str, status: int) -> Response:
-    """Return the response to a request that was not read to its end: it closes the connection."""
+    """Returns the response to a request that was not read to its end: it closes the connection."""
     response = json_response(json_output.error(text), status)
     response.headers["connection"] = "close"
     return response

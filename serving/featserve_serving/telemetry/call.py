@@ -31,7 +31,7 @@ _CURRENT: contextvars.ContextVar[Call | None] = contextvars.ContextVar("featserv
 
 @contextlib.contextmanager
 def working_on(call: Call) -> Iterator[None]:
-    """Make this call the one that this thread works on."""
+    """Makes this call the current one of this thread."""
     token = _CURRENT.set(call)
     try:
         yield
@@ -39,13 +39,13 @@ def working_on(call: Call) -> Iterator[None]:
         _CURRENT.reset(token)
 
 
-def current() -> Call | None:
-    """Return the call that this thread works on."""
+def current_call() -> Call | None:
+    """Returns the call that this thread works on."""
     return _CURRENT.get()
 
 
 def request_id_of(headers: Iterable[tuple[str, str | bytes]]) -> str:
-    """Return the caller's own id, if it is a decent one, else a new one."""
+    """Returns the caller's own id, if it is a decent one, else a new one."""
     for key, value in headers:
         if key == REQUEST_ID and isinstance(value, str) and 0 < len(value) <= _MAX_ID_CHARS:
             if value.isascii() and value.isprintable():

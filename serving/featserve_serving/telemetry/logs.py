@@ -8,7 +8,7 @@ from typing import Any
 
 from pythonjsonlogger import json
 
-from .call import current
+from .call import current_call
 
 FORMATS = ("json", "text")
 _FACTS = ("request_id", "entrypoint", "model", "version", "signature")
@@ -22,9 +22,9 @@ class JsonFormatter(json.JsonFormatter):
         super().__init__("%(levelname)s %(name)s %(message)s", rename_fields=names, timestamp="time")
 
     def add_fields(self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]) -> None:
-        """Add the call's identity, as far as it is known."""
+        """Adds the call's identity, as far as it is known."""
         super().add_fields(log_data, record, message_dict)
-        if call := current():
+        if call := current_call():
             facts = {
                 name: getattr(call, name) for name in ("request_id", "entrypoint", "model", "version", "signature")
             }
@@ -42,7 +42,7 @@ class _StderrHandler(logging.Handler):
 
 
 def configure(log_format: str) -> None:
-    """Send this package's log to stderr."""
+    """Sends this package's log to stderr."""
     handler = _StderrHandler()
     if log_format == "json":
         handler.setFormatter(JsonFormatter())

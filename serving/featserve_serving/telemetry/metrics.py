@@ -77,7 +77,7 @@ class Metrics:
         self._gauge("featserve_queue_depth", "Requests that wait for a thread.", lambda: pool.waiting)
 
     def observe(self, call: Call, error: RequestError | None, seconds: float) -> None:
-        """Record a call that ended."""
+        """Records a call that ended."""
         status = error.status if error else "OK"
         model = call.model if not call.model or call.model in self._known_models() else "(unknown)"
         if call.method in _MODEL_METHODS or call.entrypoint == "REST":
@@ -92,24 +92,24 @@ class Metrics:
         self._seconds.labels(*labels).observe(seconds)
 
     def transferred(self, entrypoint: str, received: int, sent: int) -> None:
-        """Record the bytes of a request and its answer."""
+        """Records the bytes of a request and its answer."""
         self._received.labels(entrypoint).inc(received)
         self._sent.labels(entrypoint).inc(sent)
 
     def refused(self, entrypoint: str) -> None:
-        """Record a request that was sent away because the queue was full."""
+        """Records a request that was sent away because the queue was full."""
         self._refused.labels(entrypoint).inc()
 
     def add_models(self, states: Callable[[], Iterable[tuple[str, int, int]]]) -> None:
-        """Show each version's state, as `get_model_status.proto` numbers it."""
+        """Shows each version's state, as `get_model_status.proto` numbers it."""
         self.registry.register(_ModelStates(states))
 
     def add_batches(self, batches: Callable[[], Iterable[tuple[str, int, list[int]]]]) -> None:
-        """Show how large the batches were that the graphs executed."""
+        """Shows how large the batches were that the graphs executed."""
         self.registry.register(_BatchSizes(batches))
 
     def page(self) -> bytes:
-        """Return everything in Prometheus' text format."""
+        """Returns everything in Prometheus' text format."""
         text = prometheus_client.generate_latest(self.registry).decode()
         # The library adds a suffix to every counter, where TensorFlow Serving has none.
         return text.replace(f"{_TF_COUNTER}_total", _TF_COUNTER).encode()

@@ -26,10 +26,10 @@ class Recorder:
         self._tracer = tracer
 
     def run(self, call: Call, work: Callable[[], T]) -> T:
-        """Do the work of a call.
+        """Does the work of a call.
 
         Raises:
-            RequestError: the work's own, or `Internal` with a fixed text for anything else.
+            RequestError: the work refuses the request; any other error becomes `Internal` with a fixed text.
         """
         started = time.perf_counter()
         error: RequestError | None = None

@@ -32,7 +32,7 @@ class Tracer:
 
     @contextlib.contextmanager
     def span(self, call: Call) -> Iterator[Span]:
-        """Return the span around a call."""
+        """Returns the span around a call."""
         if self._provider is None:
             yield _NO_SPAN
             return
@@ -45,7 +45,7 @@ class Tracer:
             yield Span(span)
 
     def close(self) -> None:
-        """Send what is not sent yet."""
+        """Sends the spans that are not sent yet."""
         if self._provider is not None:
             self._provider.shutdown()
 
@@ -57,7 +57,7 @@ class Span:
         self._span = span
 
     def end(self, call: Call, error: RequestError | None) -> None:
-        """Write down the outcome of the call."""
+        """Writes down the outcome of the call."""
         if self._span is None:
             return
         from opentelemetry.trace import Status, StatusCode
@@ -80,7 +80,7 @@ _NO_SPAN = Span(None)
 
 
 def create_tracer() -> Tracer:
-    """Return a tracer that exports to the endpoint of the environment, or one that does nothing."""
+    """Returns a tracer that exports to the endpoint of the environment, or one that does nothing."""
     if not any(os.environ.get(name) for name in _ENDPOINT_VARIABLES):
         return Tracer()
     try:
