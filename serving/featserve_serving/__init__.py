@@ -1,9 +1,6 @@
 """Serve SavedModels with TensorFlow Serving, or with an embedded server that speaks the same API.
 
-from featserve_serving import create_server
-
-with create_server(model_root="build/models") as server:
-print(server.port)
+The command `featserve-serve` starts either; `create_server` is the embedded server in this process.
 """
 
 from __future__ import annotations
@@ -11,10 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ._errors import RequestError, ServingError, SetupError
+from .errors import RequestError, ServingError, SetupError
+from .options import ModelOptions, ServerOptions
 
 if TYPE_CHECKING:
-    from ._server import Server
+    from .server import Server
 
 __all__ = ["RequestError", "ServingError", "SetupError", "create_server"]
 
@@ -25,71 +23,81 @@ def create_server(
     model_base_path: str | Path | None = None,
     model_name: str = "default",
     model_config_file: str | Path | None = None,
-    address: str = "127.0.0.1:0",
-    rest_address: str | None = None,
-    ssl_config_file: str | Path | None = None,
-    monitoring_config_file: str | Path | None = None,
-    max_threads: int = 32,
-    max_queued_requests: int = 16,
-    max_message_bytes: int = 256 << 20,
-    enable_reload_rpc: bool = False,
-    poll_interval_s: float = 1.0,
-    warmup: bool = True,
-    allow_labels_for_unavailable: bool = False,
-    intra_op_threads: int = 0,
-    inter_op_threads: int = 0,
+    address: str = ServerOptions.address,
+    rest_address: str | None = ServerOptions.rest_address,
+    ssl_config_file: str | Path | None = ServerOptions.ssl_config_file,
+    monitoring_config_file: str | Path | None = ServerOptions.monitoring_config_file,
+    max_threads: int = ServerOptions.max_threads,
+    max_queued_requests: int = ServerOptions.max_queued_requests,
+    max_message_bytes: int = ServerOptions.max_message_bytes,
+    enable_reload_rpc: bool = ServerOptions.enable_reload_rpc,
+    poll_interval_s: float = ModelOptions.poll_interval_s,
+    warmup: bool = ModelOptions.warmup,
+    allow_labels_for_unavailable: bool = ModelOptions.allow_labels_for_unavailable,
+    intra_op_threads: int = ModelOptions.intra_op_threads,
+    inter_op_threads: int = ModelOptions.inter_op_threads,
 ) -> Server:
-    """Return an embedded server that is not started yet.
+    """Returns an embedded server that is not started yet.
+
+    The server is a context manager: it loads the models, then opens its ports, and lets running calls end before it
+    stops. `port`, `rest_port` and `models()` say what it serves where.
 
     Args:
-        model_root: a directory of `MODEL/VERSION/` directories; all models are served.
-        model_base_path: a directory of `VERSION/` directories, served as `model_name`.
-        model_name: the name for `model_base_path`.
-        model_config_file: a `ModelServerConfig` text proto.
-        address: `HOST:PORT` for gRPC; port 0 means any free one.
-        rest_address: `HOST:PORT` for REST and metrics; `None` means no REST.
-        ssl_config_file: an `SSLConfig` text proto: serve with TLS, gRPC and REST alike.
-        monitoring_config_file: a `MonitoringConfig` text proto: metrics on or off, and their path.
-        max_threads: requests that are computed at once.
+        model_root: directory of MODEL/VERSION/ directories: serve every model in it.
+        model_base_path: directory of VERSION/ directories: serve this one model.
+        model_name: name for `model_base_path`.
+        model_config_file: ModelServerConfig text proto: serve the models in it.
+        address: HOST:PORT for gRPC; port 0 means any free one.
+        rest_address: HOST:PORT for REST and metrics; None means no REST.
+        ssl_config_file: SSLConfig text proto: serve gRPC and REST with TLS.
+        monitoring_config_file: MonitoringConfig text proto: Prometheus on or off, its path.
+        max_threads: requests computed at once.
         max_queued_requests: requests that may wait for a thread; more are refused at once.
-        max_message_bytes: larger requests are refused.
-        enable_reload_rpc: let callers change the model set, also where the address is not loopback.
-        poll_interval_s: seconds between two looks for new versions, models and configuration; 0 means never.
-        warmup: replay the models' warm-up requests before they take others.
+        max_message_bytes: bytes of the largest request that is taken.
+        enable_reload_rpc: let callers change the model set; on loopback they may anyway.
+        poll_interval_s: seconds between two looks for new versions; 0 means once. Where they are polled, so are new
+            models and the configuration.
+        warmup: replay the model's warm-up requests before it takes others.
         allow_labels_for_unavailable: let a label that is not in use name a version that is not loaded.
         intra_op_threads: threads of one operation; 0 means one per core.
-        inter_op_threads: operations that run at once; 0 means one per core.
+        inter_op_threads: operations at once; 0 means one per core.
 
     Raises:
-        SetupError: the models cannot be found, or the `serving` extra is not installed.
+        SetupError: the models cannot be found, a file is malformed, or the `serving` extra is not installed.
+
+    Example:
+        >>> from featserve_serving import create_server
+        >>> with create_server(model_root="build/models") as server:
+        ...     print(server.models())
+        {'adder': [1]}
     """
     try:
-        from . import _server
-        from ._manager import ManagerOptions
-        from ._servable import SessionOptions
+        from .models.source import model_source
+        from .server import Server
     except ModuleNotFoundError as exc:
         raise SetupError(f"the embedded server needs {exc.name}: pip install 'featserve[serving]'") from exc
-    session = SessionOptions(intra_op_threads=intra_op_threads, inter_op_threads=inter_op_threads)
-    return _server.create_server(
+    source = model_source(
         model_root=model_root,
         model_base_path=model_base_path,
         model_name=model_name,
         model_config_file=model_config_file,
-        options=_server.ServerOptions(
-            address=address,
-            rest_address=rest_address,
-            ssl_config_file=Path(ssl_config_file) if ssl_config_file else None,
-            monitoring_config_file=Path(monitoring_config_file) if monitoring_config_file else None,
-            max_threads=max_threads,
-            max_queued_requests=max_queued_requests,
-            max_message_bytes=max_message_bytes,
-            enable_reload_rpc=enable_reload_rpc,
-            config_poll_interval_s=poll_interval_s,
-            manager=ManagerOptions(
-                session=session,
-                poll_interval_s=poll_interval_s,
-                warmup=warmup,
-                allow_labels_for_unavailable=allow_labels_for_unavailable,
-            ),
+    )
+    options = ServerOptions(
+        address=address,
+        rest_address=rest_address,
+        ssl_config_file=Path(ssl_config_file) if ssl_config_file else None,
+        monitoring_config_file=Path(monitoring_config_file) if monitoring_config_file else None,
+        max_threads=max_threads,
+        max_queued_requests=max_queued_requests,
+        max_message_bytes=max_message_bytes,
+        enable_reload_rpc=enable_reload_rpc,
+        config_poll_interval_s=poll_interval_s,
+        models=ModelOptions(
+            poll_interval_s=poll_interval_s,
+            warmup=warmup,
+            allow_labels_for_unavailable=allow_labels_for_unavailable,
+            intra_op_threads=intra_op_threads,
+            inter_op_threads=inter_op_threads,
         ),
     )
+    return Server(source, options)

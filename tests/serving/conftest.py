@@ -78,7 +78,7 @@ def base_path(tmp_path) -> Path:
 @pytest.fixture
 def gate(monkeypatch):
     """Hold every computation of the servers in this process until the event is set."""
-    from featserve_serving._servable import Servable
+    from featserve_serving.models.servable import Servable
 
     opened, run = threading.Event(), Servable.run
 

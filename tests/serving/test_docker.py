@@ -524,7 +524,9 @@ def test_batching_metrics_are_in_the_tensorflow_library() -> None:
 
 
 def test_embedded_metrics_are_on_the_page_of_the_embedded_server() -> None:
-    metrics = pytest.importorskip("featserve_serving._metrics").Metrics(SimpleNamespace(running=1, waiting=2), list)
+    metrics = pytest.importorskip("featserve_serving.telemetry.metrics").Metrics(
+        SimpleNamespace(running=1, waiting=2), list
+    )
     metrics.add_batches(lambda: [("vgg16", 1, [0, 1])])
     page = metrics.page().decode()
     for name, labels in EMBEDDED_METRICS.items():

@@ -7,11 +7,14 @@ import json
 import socket
 import sys
 import threading
+import tracemalloc
 
 import grpc
 import numpy as np
 import pytest
-from featserve_serving import _connections, create_server
+from featserve_serving import create_server
+from featserve_serving.errors import Unavailable
+from featserve_serving.rest_api import http_server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tensorflow_serving.apis import predict_pb2
@@ -68,7 +71,15 @@ def test_mutated_requests_get_an_answer_or_a_refusal(server, client, data):
 
 @pytest.mark.parametrize(
     "shape",
-    [[1 << 40], [1 << 62, 4], [1 << 30, 1 << 30, 1 << 30], [2**31, 0, 2**62, 2**62], [-1], [1] * 300],
+    [
+        [(1 << 28) + 1],  # the first that is refused
+        [1 << 40],
+        [1 << 62, 4],
+        [1 << 30, 1 << 30, 1 << 30],
+        [2**31, 0, 2**62, 2**62],
+        [-1],
+        [1] * 300,
+    ],
     ids=str,
 )
 def test_a_shape_cannot_claim_memory(server, caller, shape):
@@ -77,7 +88,14 @@ def test_a_shape_cannot_claim_memory(server, caller, shape):
     for size in shape:
         request.inputs["x"].tensor_shape.dim.add(size=size)
     client = caller(server)
-    assert raw_predict(client, request.SerializeToString()) in ("INVALID_ARGUMENT", "OK")
+    tracemalloc.start()  # numpy tells it of its arrays
+    try:
+        code = raw_predict(client, request.SerializeToString())
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert code == "INVALID_ARGUMENT"
+    assert peak_bytes < 16 << 20
     assert client.predict(1.0) == (2, 1)
 
 
@@ -142,6 +160,21 @@ def test_an_unforeseen_error_tells_nothing(server, caller, monkeypatch, caplog):
     assert status == 500 and secret not in text
 
 
+def test_an_error_of_a_kind_of_its_own_has_its_parents_code(server, caller, monkeypatch):
+    class ModelIsAsleep(Unavailable):
+        pass
+
+    def fail(*_):
+        raise ModelIsAsleep("Wake it.")
+
+    monkeypatch.setattr(server._manager, "acquire", fail)
+    with pytest.raises(grpc.RpcError) as refusal:
+        caller(server).predict(1.0)
+    assert (refusal.value.code(), refusal.value.details()) == (grpc.StatusCode.UNAVAILABLE, "Wake it.")
+    status, text = post(server, "/v1/models/adder:predict", b'{"instances": [1.0]}')
+    assert (status, json.loads(text)) == (503, {"error": "Wake it."})
+
+
 def post(server, path, body, method="POST"):
     connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=60)
     try:
@@ -157,20 +190,20 @@ def post(server, path, body, method="POST"):
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        (b"{", "Missing a name for object member. at offset: 1"),
-        (b"nonsense", "Invalid value. at offset: 1"),
-        (b"[1", "Missing a comma or ']' after an array element. at offset: 2"),
-        (b'{"instances": [1,]}', "Invalid value. at offset: 17"),
-        (b'{"instances"', "Missing a colon after a name of object member. at offset: 12"),
-        (b'{"instances": [1]', "Missing a comma or '}' after an object member. at offset: 17"),
-        (b'"' + b"\xff" * 10, "The text is not UTF-8. at offset: 1"),
+        (b"{", "at offset 1: Missing a name for object member."),
+        (b"nonsense", "at offset 1: Invalid value."),
+        (b"[1", "at offset 2: Missing a comma or ']' after an array element."),
+        (b'{"instances": [1,]}', "at offset 17: Invalid value."),
+        (b'{"instances"', "at offset 12: Missing a colon after a name of object member."),
+        (b'{"instances": [1]', "at offset 17: Missing a comma or '}' after an object member."),
+        (b'"' + b"\xff" * 10, "The text is not UTF-8."),
         (b"[" * 200_000, "JSON Parse error"),
         (b'{"instances": ' + b"[" * 500 + b"1" + b"]" * 500 + b"}", ""),
-        (b'{"instances": [1' + b"0" * 400 + b"]}", "Number too big to be stored in double. at offset: 15"),
-        (b"[1]", "JSON Value: [1] Is not object"),
+        (b'{"instances": [1' + b"0" * 400 + b"]}", "at offset 15: Number too big to be stored in double."),
+        (b"[1]", "no JSON object but JSON Array"),
         (b'{"instances": 1}', "Expecting 'instances' to be an list/array"),
         (b'{"instances": []}', "No values in 'instances' array"),
-        (b'{"instances": [1], "inputs": [1]}', "expecting only one of 'inputs' or 'instances' keys to exist "),
+        (b'{"instances": [1], "inputs": [1]}', "Expecting only one of 'inputs' or 'instances' keys to exist"),
         (b'{"instances": [[1], [1, 2]]}', "Expecting tensor size: 1 but got: 2"),
         (b'{"instances": [true]}', "JSON Value: true Type: True is not of expected type: float"),
         (b'{"signature_name": 1, "instances": [1]}', "'signature_name' key must be a string value."),
@@ -240,7 +273,7 @@ def connect(server):
 
 
 def test_http_callers_that_bring_no_request_are_let_go(server, monkeypatch):
-    monkeypatch.setattr(_connections, "HEADER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(http_server, "HEADER_TIMEOUT_S", 0.2)
     with connect(server) as silent, connect(server) as slow, connect(server) as kept:
         slow.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n")
         kept.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -248,13 +281,13 @@ def test_http_callers_that_bring_no_request_are_let_go(server, monkeypatch):
         while not answer.endswith(b"\n}\n"):
             answer += kept.recv(1 << 16)
         kept.sendall(b"GET /v1/")
-        for connection in (silent, slow, kept):
-            assert ended(connection)
+        for each in (silent, slow, kept):
+            assert ended(each)
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(server, monkeypatch):
-    options = dataclasses.replace(server._rest_api._options, timeout_s=0.2)
-    monkeypatch.setattr(server._rest_api, "_options", options)
+    options = dataclasses.replace(server._rest._options, rest_timeout_s=0.2)
+    monkeypatch.setattr(server._rest, "_options", options)
     with connect(server) as slow:
         slow.sendall(b"POST /v1/models/adder:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
         answer = b""
@@ -264,11 +297,24 @@ def test_a_body_that_does_not_come_is_not_waited_for(server, monkeypatch):
 
 
 def test_http_connections_are_bounded(server, monkeypatch):
-    monkeypatch.setattr(_connections, "max_connections", lambda: 2)
+    monkeypatch.setattr(http_server, "max_connections", lambda: 2)
     with connect(server) as first, connect(server), connect(server) as third:
         assert ended(third)
         first.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n\r\n")
         assert first.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+
+
+def test_answers_on_a_kept_connection_do_not_wait_for_acknowledgements(server, monkeypatch):
+    options = []
+    made = http_server.Connection.connection_made
+
+    def note(self, transport):
+        options.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        made(self, transport)
+
+    monkeypatch.setattr(http_server.Connection, "connection_made", note)
+    assert post(server, "/v1/models/adder", b"", method="GET")[0] == 200
+    assert len(options) == 1 and all(options)
 
 
 def ended(connection):
@@ -296,9 +342,9 @@ def test_large_json_is_answered(server):
 
 
 def test_large_requests_leave_threads_for_others(server, monkeypatch):
-    monkeypatch.setattr(server._rest_api, "_room", threading.BoundedSemaphore(1))
+    monkeypatch.setattr(server._rest._endpoints, "_room", threading.BoundedSemaphore(1))
     large = b'{"inputs": [' + b"1.5, " * 300_000 + b"1]}"
-    with server._rest_api._room:
+    with server._rest._endpoints._room:
         status, text = post(server, "/v1/models/adder:predict", large)
         assert status == 429 and "at its limit of large requests" in text
         assert post(server, "/v1/models/adder:predict", b'{"instances": [1]}')[0] == 200

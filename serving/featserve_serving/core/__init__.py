@@ -1,0 +1,1 @@
+"""What the server does, and how many requests it takes, in terms that belong to no protocol."""

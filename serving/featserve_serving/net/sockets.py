@@ -1,0 +1,63 @@
+"""Ports: why one cannot be had, and how many connections it may hold."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import resource
+import socket
+
+from ..errors import SetupError
+
+_BACKLOG = 128
+#: Descriptors that are not connections: files of models being loaded, the log, gRPC's own.
+_OTHER_DESCRIPTORS = 128
+_MAX_CONNECTIONS = 4096
+_REMEDIES = {
+    errno.EACCES: "a port below 1024 needs the right to it (CAP_NET_BIND_SERVICE): choose one from 1024 on",
+    errno.EADDRNOTAVAIL: "choose an address of this machine, or 0.0.0.0 for all of them",
+}
+
+
+def listen(address: str, protocol: str) -> socket.socket:
+    """Returns a socket that listens on `HOST:PORT`; port 0 means any free one.
+
+    Raises:
+        SetupError: the port cannot be had; the text says why.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    # asyncio sets TCP_NODELAY only where the protocol is named; without it each call on a kept connection stalls 40 ms.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, int(port)))
+        listener.listen(_BACKLOG)
+    except (OSError, OverflowError, ValueError) as exc:
+        listener.close()
+        reason = getattr(exc, "strerror", None) or str(exc)
+        remedy = _REMEDIES.get(getattr(exc, "errno", None) or 0, "choose another port, or 0 for any free one")
+        raise SetupError(f"cannot listen on {address} for {protocol}: {reason}; {remedy}") from exc
+    return listener
+
+
+def raise_descriptor_limit() -> None:
+    """Lets this process have as many descriptors as the system allows it: each connection takes one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def max_connections() -> int:
+    """Returns how many connections one of the two ports may hold without starving the other."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    return min(_MAX_CONNECTIONS, max(1, (soft - _OTHER_DESCRIPTORS) // 2))
+
+
+def is_loopback(address: str) -> bool:
+    """Returns whether `HOST:PORT` can be reached from this machine alone."""
+    host = address.rpartition(":")[0].strip("[]")
+    return host in ("localhost", "::1") or host.startswith("127.")
