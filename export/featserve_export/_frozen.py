@@ -122,6 +122,10 @@ def freeze(
     kernels = _take_dense_kernels(graph_def)
     graph_def = optimize(graph_def, list(nodes.values()))
     _put_back(graph_def, kernels)
+    for node in graph_def.node:
+        # The placeholder goes when the graph is imported over other images; nothing has to wait for it.
+        while f"^{INPUT_NAME}" in node.input:
+            node.input.remove(f"^{INPUT_NAME}")
     return FrozenGraph(graph_def=fold_affine_chains(graph_def), outputs=nodes, image_size=image_size)
 
 

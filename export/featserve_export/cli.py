@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import csv
 import dataclasses
 import json
 import os
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 EPILOG = """\
 BACKBONE is a name from --list, or, together with --preprocess, a model of your own: the path of a .keras or .h5 file,
 or of a SavedModel's directory. A layer `inner` of a nested model `outer` is outer/inner, the second call of a layer
-that is called several times is layer#2; a name with a comma goes in double quotes, '"a,b",c'.
+that is called several times is layer#2.
 The version's directory is printed on stdout; it appears there only when it is complete and proven.
 """
 
@@ -204,8 +203,8 @@ def _export(options: ExportOptions) -> str:
 
 
 def _names(text: str) -> list[str]:
-    names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
-    if not names or not all(names):
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
         raise argparse.ArgumentTypeError(f"expected layer names separated by commas, received {text!r}")
     return names
 

@@ -121,17 +121,10 @@ def _spread(layer: Any, values: npt.NDArray[Any]) -> float | None:
     if not mean.any() and (variance == 1).all():
         return None
     axes = tuple(axis for axis in range(values.ndim) if axis != layer.axis % values.ndim)
-    # Around the trained mean: an offset that was not taken off is seen as well.
-    received = ((values - _along(mean, layer.axis, values.ndim)) ** 2).mean(axes, dtype=np.float64)
+    received = values.var(axes, dtype=np.float64)
     kept = variance > 1e-6 * variance.max()
     ratios = np.sqrt((received[kept] + 1e-12) / (variance[kept] + 1e-12))
     return float(np.exp(np.log(ratios).mean())) if kept.any() else None
-
-
-def _along(values: npt.NDArray[Any], axis: int, rank: int) -> npt.NDArray[Any]:
-    shape = [1] * rank
-    shape[axis] = -1
-    return values.reshape(shape)
 
 
 def _same_range(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> bool:

@@ -8,6 +8,7 @@ that a call returns is `layer:1`.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,7 +31,8 @@ class Activation:
     Attributes:
         name: what it is called in signatures.
         path: the names of the nested models that hold its layer, and of the layer, joined by `/`.
-        call: which call of the layer gives it, from 1.
+        call: which call of the layer gives it, from 1, in the order in which the graph was written.
+        turn: which of these calls it is while the network runs, from 1.
         index: which of the tensors that the call returns, from 0.
         kind: `input`, `layer`, `operation` or `model`.
         parameters: of its layer.
@@ -41,6 +43,7 @@ class Activation:
     name: str
     path: str
     call: int
+    turn: int
     index: int
     kind: str
     parameters: int
@@ -68,7 +71,7 @@ class Call:
 
     Attributes:
         path: as of `Activation`.
-        number: which call of it, from 1.
+        number: which call of it, from 1, in the order of running.
         operation: the layer or operation.
         inputs: the tensors that it is called with.
         outputs: the tensors that it returns.
@@ -113,7 +116,8 @@ def _walk(
                     yield Activation(
                         name=path,
                         path=path,
-                        call=calls[path],
+                        call=0,
+                        turn=calls[path],
                         index=index,
                         kind="input" if node.is_input else _kind(operation),
                         parameters=_parameters(operation),
@@ -135,17 +139,28 @@ def _parameters(operation: Any) -> int:
 
 
 def _named(activations: Sequence[Activation]) -> Iterator[Activation]:
+    written: dict[str, list[tuple[int, ...]]] = {}
+    for activation in activations:
+        written.setdefault(activation.path, []).append(_written_at(activation))
     taken: set[str] = set()
     for activation in activations:
+        call = sorted(set(written[activation.path])).index(_written_at(activation)) + 1
         name = activation.path
-        if activation.call > 1:
-            name += f"#{activation.call}"
+        if call > 1:
+            name += f"#{call}"
         if activation.index:
             name += f":{activation.index}"
         while name in taken:
             name += "_"
         taken.add(name)
-        yield Activation(**{**vars(activation), "name": name})
+        yield dataclasses.replace(activation, name=name, call=call)
+
+
+def _written_at(activation: Activation) -> tuple[int, ...]:
+    """Which call of its layer, and of the models around it, an activation is of, by the order of Keras' own records."""
+    _, node_index, _ = activation.tensor._keras_history
+    calls = [node.operation._inbound_nodes.index(node) for _, node in activation.enclosing]
+    return (*calls, node_index)
 
 
 def find_activations(names: Sequence[str], model: keras.Model) -> tuple[Activation, ...]:
@@ -171,7 +186,7 @@ def _find(name: str, known: Mapping[str, Activation], model: keras.Model) -> Act
         meant = f"did you mean {', '.join(nested[:3])}? " if nested else ""
         meant = meant or closest(name, {path: path for path in known}) or closest(name, leaves)
         raise InvalidOptionError(f"{model.name} has no layer {name!r}; {meant}featserve-export --show-layers lists all")
-    siblings = [other.name for other in known.values() if other.path == found.path]
+    siblings = sorted(other.name for other in known.values() if other.path == found.path)
     if len(siblings) > 1 and name == found.path:
         first = (
             f"{found.path}#1"

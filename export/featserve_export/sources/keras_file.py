@@ -17,6 +17,9 @@ from .keras2 import as_keras3
 
 _CAUSE = "Exception encountered: "
 _LONGEST_CAUSE = 600
+_IN_A_CALL = re.compile(r"Exception encountered when calling (\S+?)\.?\n\n(.*?)(?:\n\nArguments received|$)", re.DOTALL)
+_ASIDES = re.compile(r" Full object config| Make sure custom classes| Please ensure you are using| See https?:")
+_TERMINAL_CODES = re.compile(r"\x1b\[\d*m")
 _UNKNOWN_CLASS = re.compile(r"Could not locate (?:class|function) '|Unknown (?:layer|\w+ function|\w+): '")
 _LAMBDA = re.compile(r"safe_mode|unsafe_deserialization")
 _ADVICE = (
@@ -91,8 +94,11 @@ def explain(error: Exception) -> str:
 
 def first_sentences(error: Exception) -> str:
     """The innermost cause that an error of Keras quotes, in a few lines."""
-    text = str(error).rpartition(_CAUSE)[2] or str(error)
-    text = re.split(r" Full object config| Make sure custom classes| Please ensure you are using| See https?:", text)[0]
+    text = _TERMINAL_CODES.sub("", str(error))
+    text = text.rpartition(_CAUSE)[2] or text
+    if (raised := _IN_A_CALL.search(text)) is not None:
+        text = f"{raised[1]}: {raised[2]}"
+    text = _ASIDES.split(text)[0]
     text = " ".join(text.split())
     if isinstance(error, KeyError) or not text:
         text = f"{type(error).__name__} {text}".strip()

@@ -154,7 +154,7 @@ class LiveModel:
 
 
 def _traced(activation: Activation, calls: Mapping[tuple[str, int], list[Any]]) -> tf.Tensor:
-    tensors = calls.get((activation.path, activation.call))
+    tensors = calls.get((activation.path, activation.turn))
     tensor = None if tensors is None else tensors[activation.index]
     if tensor is None or tensor.graph is not tf.compat.v1.get_default_graph():
         raise InvalidOptionError(

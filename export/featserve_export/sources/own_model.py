@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from .live_model import ImageInput, LiveModel, needs_only, weights_hash
 
 _SIGNATURE = "serving_default"
 _CHANNELS = (3, 1)
+# Reference: tf.name_scope, which every layer enters by its name.
+_SCOPE = re.compile(r"[A-Za-z0-9_.\\/>-]*")
 
 
 def load_own_model(options: ExportOptions) -> LiveModel:
@@ -32,6 +35,7 @@ def load_own_model(options: ExportOptions) -> LiveModel:
     selection = find_activations(options.layers, model) if options.layers else None
     source, outputs = _image_input(model, selection, options.image_size, path)
     _check_outputs(model, selection)
+    _check_names(model, path)
     if options.pooling != "none" and source.channels_first:
         raise InvalidOptionError(
             f"expected --pooling none with {path}, whose images are channels first, received {options.pooling}: "
@@ -181,6 +185,15 @@ def _check_outputs(model: keras.Model, selection: Sequence[Activation] | None) -
         if not tensor.shape or tensor.shape[0] is not None:
             raise InvalidOptionError(
                 f"expected outputs with a row for each image, received {name} of shape {tuple(tensor.shape)}"
+            )
+
+
+def _check_names(model: keras.Model, path: Path) -> None:
+    for operation in (model, *(graph_of(model) or model)._flatten_layers(include_self=False)):
+        if not _SCOPE.fullmatch(operation.name):
+            raise InvalidOptionError(
+                f"expected names of letters, digits, '_', '.' and '-' in {path}, received a {type(operation).__name__} "
+                f"named {operation.name!r}, on which Keras' own predict fails; rename it (layer.name = …) and save again"
             )
 
 
