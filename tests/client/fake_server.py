@@ -94,6 +94,8 @@ class FakeServer:
     predicts: list[wire.PredictRequest] = field(default_factory=list)
     metadata: list[dict[str, str]] = field(default_factory=list)
     metadata_calls: int = 0
+    #: Predict calls that have been answered.
+    answered: int = 0
     options: tuple[tuple[str, Any], ...] = ()
     credentials: grpc.ServerCredentials | None = None
     in_flight: int = 0
@@ -181,6 +183,8 @@ class FakeServer:
             tensor.dtype = wire.DT_FLOAT
             tensor.tensor_shape.dim.extend(wire.TensorShapeProto.Dim(size=size) for size in array.shape)
             tensor.float_val.extend(array.ravel().tolist())
+        with self.lock:
+            self.answered += 1
         return response.SerializeToString()
 
     def _metadata(self, raw: bytes) -> bytes:

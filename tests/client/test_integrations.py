@@ -102,6 +102,26 @@ def test_a_cancelled_call_is_recorded_and_ends(server: FakeServer) -> None:
     assert records[-1].code is grpc.StatusCode.CANCELLED
 
 
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_call_that_cannot_be_made_ends_its_span(server: FakeServer, awaited: bool) -> None:
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracing = OpenTelemetryInterceptor(provider)
+    details = grpc.aio.ClientCallDetails("/service/Method", 1.0, None, None, None)
+
+    def fail(details: object, request: object) -> object:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        if awaited:
+            asyncio.run(tracing.for_asyncio().intercept_unary_unary(fail, details, b""))
+        else:
+            tracing.intercept_unary_unary(fail, details, b"")
+    (span,) = exporter.get_finished_spans()
+    assert not span.status.is_ok
+
+
 def test_a_batch_of_ray(server: FakeServer) -> None:
     batch = {"bytes": np.array([jpeg(0), b"nothing", jpeg(1)], object), "path": np.array(["a", "b", "c"])}
     got = FeatureExtractor(target=server.target, model="toy", layers=["late"])(batch)

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import grpc
@@ -21,6 +22,7 @@ from featserve_client import (
     _stream,
 )
 from featserve_client import _wire_pb2 as wire
+from featserve_client.interceptors import MetricsInterceptor, OpenTelemetryInterceptor
 
 from .fake_server import FakeServer, Refusal, features, jpeg
 
@@ -100,21 +102,20 @@ def test_large_images_are_not_read_far_ahead(server: FakeServer, monkeypatch: py
         stream.close()
 
 
-def test_results_do_not_wait_for_inputs_yet_to_come(small: FeatureClient) -> None:
-    first = threading.Event()
-    taken = 0
+def test_results_do_not_wait_for_inputs_yet_to_come(small: FeatureClient, server: FakeServer) -> None:
+    taken_since_the_answer = 0
 
     def source() -> Iterator[bytes]:
-        nonlocal taken
+        nonlocal taken_since_the_answer
         for seed in range(_stream.READ_AHEAD):
-            taken += 1
             yield jpeg(seed)
-            first.wait(0.1)
+            time.sleep(0.1)
+            taken_since_the_answer += server.answered > 0
 
-    for _ in small.extract_iter(source(), "late"):
-        first.set()
-        break
-    assert taken < _stream.READ_AHEAD // 2
+    stream = small.extract_iter(source(), "late")
+    next(stream)
+    assert taken_since_the_answer < _stream.READ_AHEAD // 4
+    stream.close()
 
 
 def test_an_async_source_may_wait_for_the_results(small: FeatureClient, server: FakeServer) -> None:
@@ -153,7 +154,8 @@ def test_errors_of_the_source_are_raised(small: FeatureClient, server: FakeServe
     asyncio.run(main())
 
 
-def test_ended_early_it_waits_for_no_answer(small: FeatureClient, server: FakeServer) -> None:
+@pytest.mark.parametrize("interceptor", [None, MetricsInterceptor(lambda record: None), OpenTelemetryInterceptor()])
+def test_ended_early_it_waits_for_no_answer(server: FakeServer, interceptor: object) -> None:
     hold, held = threading.Event(), threading.Event()
 
     def before(request: wire.PredictRequest, count: int) -> None:
@@ -168,9 +170,10 @@ def test_ended_early_it_waits_for_no_answer(small: FeatureClient, server: FakeSe
         raise ZeroDivisionError
 
     server.before = before
+    settings = {"limits": Limits(max_request_images=4), "interceptors": [interceptor] if interceptor else []}
     try:
-        with pytest.raises(ZeroDivisionError):
-            list(small.extract_iter(source(), concurrency=4))
+        with FeatureClient(server.target, model="toy", **settings) as client, pytest.raises(ZeroDivisionError):
+            list(client.extract_iter(source(), concurrency=4))
         for thread in threading.enumerate():
             if thread.name.startswith(("featserve-read", "featserve-send")):
                 thread.join(30)
