@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import time
@@ -223,7 +224,7 @@ def check_stream(concurrency: int, on_error: str) -> None:
 def _failed(index: int, source: str, error: FeatserveError) -> Extracted:
     text = str(error)
     if not text.startswith(source):
-        named = type(error)(f"{source}: {text}")
-        named.__dict__.update(error.__dict__)
+        named = copy.copy(error)
+        named.args = (f"{source}: {text}",)
         named.__cause__, error = error, named
     return Extracted(index=index, source=source, features={}, error=error, version=0)

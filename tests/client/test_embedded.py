@@ -75,8 +75,8 @@ def test_readiness_is_waited_for(model: pathlib.Path, tmp_path: pathlib.Path, fr
     with FeatureClient(target, model="t", retry=retry) as client:
         with pytest.raises(ConnectError, match="no server at"):
             client.status()
-        with pytest.raises(DeadlineExceeded, match=r"'t' is not ready after timeout_s=1 seconds: .*no server at"):
-            client.wait_until_ready(1)
+        with pytest.raises(DeadlineExceeded, match=r"'t' is not ready after timeout_s=3 seconds: .*no server at"):
+            client.wait_until_ready(3)
         answers: list[np.ndarray] = []
         patient = FeatureClient(target, model="t", wait_for_ready=True, retry=retry)
 
@@ -98,8 +98,8 @@ def test_readiness_is_waited_for(model: pathlib.Path, tmp_path: pathlib.Path, fr
             assert [answer.shape for answer in answers] == [COLOURS, COLOURS]
             assert [(state.version, state.available) for state in client.status()] == [(1, True)]
             with FeatureClient(target, model="u") as stranger:
-                with pytest.raises(DeadlineExceeded, match="'u' is not ready after timeout_s=1 seconds: .*not found"):
-                    stranger.wait_until_ready(1)
+                with pytest.raises(DeadlineExceeded, match="'u' is not ready after timeout_s=3 seconds: .*not found"):
+                    stranger.wait_until_ready(3)
         patient.close()
 
 
@@ -129,8 +129,8 @@ def test_versions_and_labels(model: pathlib.Path, tmp_path: pathlib.Path) -> Non
                 for call in (client.metadata, lambda client=client: client.extract(photo(0))):
                     with pytest.raises(ModelNotFound, match=f"'t' at {target} not found: .*{name}"):
                         call()
-                with pytest.raises(DeadlineExceeded, match=f"not ready after timeout_s=1 seconds: .*{name}"):
-                    client.wait_until_ready(1)
+                with pytest.raises(DeadlineExceeded, match=f"not ready after timeout_s=3 seconds: .*{name}"):
+                    client.wait_until_ready(3)
 
 
 def test_tls(model: pathlib.Path, tmp_path: pathlib.Path, pems: pathlib.Path) -> None:
