@@ -171,8 +171,9 @@ def test_ended_early_it_waits_for_no_answer(server: FakeServer, interceptor: obj
 
     server.before = before
     settings = {"limits": Limits(max_request_images=4), "interceptors": [interceptor] if interceptor else []}
+    client = FeatureClient(server.target, model="toy", **settings)
     try:
-        with FeatureClient(server.target, model="toy", **settings) as client, pytest.raises(ZeroDivisionError):
+        with pytest.raises(ZeroDivisionError):
             list(client.extract_iter(source(), concurrency=4))
         for thread in threading.enumerate():
             if thread.name.startswith(("featserve-read", "featserve-send")):
@@ -180,6 +181,7 @@ def test_ended_early_it_waits_for_no_answer(server: FakeServer, interceptor: obj
                 assert not thread.is_alive()
     finally:
         hold.set()
+        client.close()
 
 
 def test_closing_the_client_ends_the_calls_of_others(small: FeatureClient, server: FakeServer) -> None:
