@@ -77,7 +77,7 @@ readme: $(READY) ## renew the help blocks of README.md
 proto: $(READY) ## regenerate the messages
 	cd export && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_export/_batching.proto
 	cd serving && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_serving/_config.proto
-	cd client && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_client/_wire.proto
+	cd client && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_client/wire/serving.proto
 
 test-all-backbones: $(READY) ## prove every backbone of the table (an hour)
 	$(BIN)/python -m pytest tests/export/test_all_backbones.py -n 0 -m slow

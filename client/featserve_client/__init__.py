@@ -1,9 +1,11 @@
 """A client for image feature services on TensorFlow Serving. Needs no TensorFlow."""
 
-from ._aio import AsyncFeatureClient
-from ._client import FeatureClient
-from ._config import TLS, Keepalive, Limits, RetryPolicy
-from ._exceptions import (
+from .async_client import AsyncFeatureClient
+from .client import FeatureClient
+from .config import TLS, Keepalive, Limits, RetryPolicy
+from .core.planner import VersionStatus
+from .core.stream import Extracted
+from .exceptions import (
     ConfigError,
     ConnectError,
     DeadlineExceeded,
@@ -19,9 +21,7 @@ from ._exceptions import (
     ServerOverloaded,
     TransportError,
 )
-from ._plans import VersionStatus
-from ._signatures import ModelMetadata, Signature, TensorSpec
-from ._stream import Extracted
+from .model.metadata import ModelMetadata, Signature, TensorSpec
 
 __all__ = [
     "AsyncFeatureClient",

@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from ._extras import require
+from .extras import require
 
 
 @dataclass(frozen=True, kw_only=True)

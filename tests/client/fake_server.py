@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from featserve_client import _wire_pb2 as wire
+from featserve_client.wire import serving_pb2 as wire
 from PIL import Image
 
 SIZE = 8

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import zarr
-from featserve_client._cli import main
+from featserve_client.cli.main import main
 
 from .fake_server import FakeServer, features, jpeg
 
@@ -142,8 +142,8 @@ def test_what_cannot_be_done(
 def broken_off(server: FakeServer, photos: pathlib.Path, output: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave a .partial directory with some parts in it."""
     with monkeypatch.context() as patch:
-        patch.setattr("featserve_client._bulk._PART_IMAGES", 4)
-        patch.setattr("featserve_client._bulk._join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("featserve_client.bulk.job._PART_IMAGES", 4)
+        patch.setattr("featserve_client.bulk.job._join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert run(server, photos, "--output", output) == 130
     for part in sorted(output.with_name(output.name + ".partial").glob("part-*"))[2:]:
         part.unlink()
@@ -153,7 +153,7 @@ def test_resume_asks_only_for_what_is_missing(
     server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, whole = tmp_path / "out.npz", tmp_path / "whole.npz"
-    monkeypatch.setattr("featserve_client._bulk._PART_IMAGES", 4)
+    monkeypatch.setattr("featserve_client.bulk.job._PART_IMAGES", 4)
     run(server, photos, "--output", whole)
     broken_off(server, photos, output, monkeypatch)
     server.predicts.clear()
@@ -168,7 +168,7 @@ def test_what_is_left_of_a_removal_is_not_gone_on_with(
     server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output, whole = tmp_path / "out.npz", tmp_path / "whole.npz"
-    monkeypatch.setattr("featserve_client._bulk._PART_IMAGES", 4)
+    monkeypatch.setattr("featserve_client.bulk.job._PART_IMAGES", 4)
     run(server, photos, "--output", whole, "--layers", "late")
     broken_off(server, photos, output, monkeypatch)  # of all layers
     folder = tmp_path / "out.npz.partial"
@@ -191,7 +191,7 @@ def test_a_run_that_has_not_begun_is_in_nobodys_way(
     assert run(server, photos, "--output", output, "--concurrency", 0) == 2
     assert not list(tmp_path.glob("*.partial"))
     with monkeypatch.context() as patch:
-        patch.setattr("featserve_client._bulk._Folder._write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("featserve_client.bulk.job._Folder._write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         assert run(server, photos, "--output", output) == 130
     assert run(server, photos, "--output", output, "--layers", "late") == 1
 
@@ -215,7 +215,7 @@ def test_broken_off_before_any_step_it_goes_on(
 
         return call
 
-    monkeypatch.setattr("featserve_client._bulk._PART_IMAGES", 8)
+    monkeypatch.setattr("featserve_client.bulk.job._PART_IMAGES", 8)
     command = [photos, "--layers", "late", "--quiet"]
     (tmp_path / "whole").mkdir()
     run(server, *command, "--output", tmp_path / "whole" / f"out{suffix}")
@@ -249,7 +249,7 @@ def test_resume_refuses_another_extraction_and_says_what_differs(
     change: str,
 ) -> None:
     output = tmp_path / "out.npz"
-    monkeypatch.setattr("featserve_client._bulk._PART_IMAGES", 4)
+    monkeypatch.setattr("featserve_client.bulk.job._PART_IMAGES", 4)
     broken_off(server, photos, output, monkeypatch)
     extra: list[str] = []
     if change == "version":
@@ -295,7 +295,7 @@ def test_a_full_disk_loses_nothing(server: FakeServer, tmp_path: pathlib.Path, s
     output = tmp_path / f"out{suffix}"
     # Room for every part, not for all of them in one.
     limited = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000)); " + (
-        "from featserve_client._cli import main; sys.exit(main(sys.argv[1:]))"
+        "from featserve_client.cli.main import main; sys.exit(main(sys.argv[1:]))"
     )
     command = [sys.executable, "-c", limited, "extract", "--server", server.target, "--model", "toy", "--quiet"]
     command += [str(tmp_path / "photos"), "--layers", "early", "--output", str(output)]

@@ -202,7 +202,7 @@ def test_killed_ten_times_on_both_sides_it_equals_an_undisturbed_run(servers: Se
     clients: list[subprocess.Popen[bytes]] = []
 
     def extract(port: int, to: pathlib.Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "featserve_client._cli", "extract", str(photos), "--model", "t", "--resume"]
+        command = [sys.executable, "-m", "featserve_client.cli", "extract", str(photos), "--model", "t", "--resume"]
         command += ["--server", f"127.0.0.1:{port}", "--output", str(to), "--quiet"]
         clients.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         return clients[-1]

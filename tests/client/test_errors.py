@@ -32,7 +32,7 @@ from featserve_client import (
     ServerOverloaded,
     TransportError,
 )
-from featserve_client._status import ERRORS, CallContext, translate
+from featserve_client.transport.errors import ERRORS, CallContext, translate
 
 from .fake_server import FakeServer, Refusal, features, jpeg
 
@@ -56,7 +56,7 @@ def test_errors_keep_what_the_call_said(code: grpc.StatusCode) -> None:
 
 
 def test_the_tree_is_as_drawn() -> None:
-    tree = inspect.getdoc(featserve_client._exceptions)
+    tree = inspect.getdoc(featserve_client.exceptions)
     for name in featserve_client.__all__:
         kind = getattr(featserve_client, name)
         if isinstance(kind, type) and issubclass(kind, FeatserveError):

@@ -16,7 +16,7 @@ from featserve_client import (
     ModelNotFound,
     ResponseError,
 )
-from featserve_client import _wire_pb2 as wire
+from featserve_client.wire import serving_pb2 as wire
 from PIL import Image
 
 from .fake_server import FakeServer, features, jpeg

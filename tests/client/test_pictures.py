@@ -8,9 +8,9 @@ import pathlib
 import numpy as np
 import pytest
 from featserve_client import FeatureClient, InvalidImageError, InvalidRequest, MissingExtraError
-from featserve_client import _extras as extras
-from featserve_client import _neighbours as neighbours
-from featserve_client._cli import main
+from featserve_client import extras as extras
+from featserve_client.analysis import neighbors as neighbours
+from featserve_client.cli.main import main
 from PIL import Image
 
 from .fake_server import MANIFEST, SIZE, FakeServer, features, jpeg

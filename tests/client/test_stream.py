@@ -19,10 +19,10 @@ from featserve_client import (
     InvalidRequest,
     Limits,
     TransportError,
-    _stream,
 )
-from featserve_client import _wire_pb2 as wire
+from featserve_client.core import stream as _stream
 from featserve_client.interceptors import MetricsInterceptor, OpenTelemetryInterceptor
+from featserve_client.wire import serving_pb2 as wire
 
 from .fake_server import FakeServer, Refusal, features, jpeg
 

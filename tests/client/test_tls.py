@@ -17,7 +17,7 @@ from featserve_client import (
     FeatureClient,
     RetryPolicy,
 )
-from featserve_client._cli import main
+from featserve_client.cli.main import main
 
 from .fake_server import FakeServer, jpeg
 

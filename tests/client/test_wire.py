@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from featserve_client import ResponseError
-from featserve_client import _tensors as tensors
-from featserve_client import _wire_pb2 as wire
+from featserve_client.wire import serving_pb2 as wire
+from featserve_client.wire import tensors as tensors
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
@@ -66,7 +66,7 @@ def test_every_field_has_the_real_number_type_and_label(name: str) -> None:
 
 
 def test_the_method_paths_exist() -> None:
-    from featserve_client import _plans
+    from featserve_client.core import planner as _plans
 
     real = {
         f"/{service.full_name}/{method.name}"
@@ -79,10 +79,11 @@ def test_the_method_paths_exist() -> None:
 
 def test_the_generated_code_is_what_the_proto_gives(tmp_path: pathlib.Path) -> None:
     package = pathlib.Path(tensors.__file__).parent
-    options = [f"-I{package.parent}", f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]
-    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options, str(package / "_wire.proto")], check=True)
-    for name in ("_wire_pb2.py", "_wire_pb2.pyi"):
-        assert (tmp_path / "featserve_client" / name).read_text() == (package / name).read_text()
+    root = package.parent.parent
+    options = [f"-I{root}", f"--python_out={tmp_path}", f"--pyi_out={tmp_path}"]
+    subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *options, str(package / "serving.proto")], check=True)
+    for name in ("serving_pb2.py", "serving_pb2.pyi"):
+        assert (tmp_path / "featserve_client" / "wire" / name).read_text() == (package / name).read_text()
 
 
 ARRAYS = [

@@ -48,8 +48,8 @@ def main() -> None:
     results = {f"import {name}": measure_import(statement) for name, statement in MODULES.items()}
 
     import tensorflow as tf
-    from featserve_client import _tensors
-    from featserve_client import _wire_pb2 as wire
+    from featserve_client.wire import serving_pb2 as wire
+    from featserve_client.wire import tensors as _tensors
     from tensorflow_serving.apis import predict_pb2
 
     def build(images: np.ndarray) -> bytes:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .._client import FeatureClient
-from .._extras import require
-from .._images import ImageLike
-from .._stream import Extracted
+from ..client import FeatureClient
+from ..core.stream import Extracted
+from ..extras import require
+from ..images.inputs import ImageLike
 
 _base: Any = require("apache_beam.ml.inference.base", "beam", "featserve_client.integrations.beam")
 _RemoteModelHandler: Any = _base.RemoteModelHandler

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._client import FeatureClient
-from .._exceptions import ConfigError
+from ..client import FeatureClient
+from ..exceptions import ConfigError
 
 
 class FeatureExtractor:

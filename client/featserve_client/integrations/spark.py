@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .._client import FeatureClient
+from ..client import FeatureClient
 
 
 def schema(layers: Sequence[str]) -> str:

@@ -189,7 +189,7 @@ def _deployment(targets: list[str], model: str, metadata: ModelMetadata, watch: 
 
 def check_answers(deployment: Deployment, payload: Payload) -> None:
     """Raise LoadError unless the first request is answered with an array of the right number of rows."""
-    from featserve_client._tensors import parse_predict_response
+    from featserve_client.wire.tensors import parse_predict_response
 
     from .payload import PREDICT
 

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from featserve_client import FeatureClient, ModelMetadata
-from featserve_client import _wire_pb2 as wire
-from featserve_client._tensors import predict_request, strings_parts, tensor_parts
+from featserve_client.wire import serving_pb2 as wire
+from featserve_client.wire.tensors import predict_request, strings_parts, tensor_parts
 
 from . import photos
 from .errors import LoadError

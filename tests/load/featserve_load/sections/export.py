@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from featserve_client import _wire_pb2 as wire_pb2
-from featserve_client._tensors import predict_request, tensor_parts
+from featserve_client.wire import serving_pb2 as wire_pb2
+from featserve_client.wire.tensors import predict_request, tensor_parts
 
 from .. import photos
 from ..deployment import say

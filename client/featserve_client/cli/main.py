@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from ._bulk import extract_files, partial_folder
-from ._client import FeatureClient
-from ._config import TLS, Limits
-from ._exceptions import ConfigError, FeatserveError, InvalidImageError
-from ._files import find_images
-from ._neighbours import embed, load_vectors, nearest
-from ._pictures import check_picture, draw_maps, draw_sheet, page, read_photo, save
-from ._progress import Reporter
-from ._verify import verify
-from ._writers import check_output
+from ..analysis.golden import verify
+from ..analysis.neighbors import embed, load_vectors, nearest
+from ..analysis.pictures import check_picture, draw_maps, draw_sheet, page, read_photo, save
+from ..bulk.formats import check_output
+from ..bulk.job import extract_files, partial_folder
+from ..client import FeatureClient
+from ..config import TLS, Limits
+from ..exceptions import ConfigError, FeatserveError, InvalidImageError
+from ..images.find import find_images
+from .progress import Reporter
 
 _PICTURES = (".png", ".jpg", ".svg", ".pdf")
 
@@ -284,7 +284,3 @@ def _metadata(arguments: argparse.Namespace) -> int:
             if key not in ("signatures", "layers"):
                 print(f"  {key}: {json.dumps(value)}")
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ._exceptions import InvalidImageError
+from ..exceptions import InvalidImageError
 
 #: What a directory is searched for; files named by themselves may be called anything.
 SUFFIXES = frozenset(

@@ -22,12 +22,12 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from ._client import FeatureClient
-from ._exceptions import FeatserveError, InvalidImageError, OutputError
-from ._images import header_size, read_path
-from ._signatures import ModelMetadata, choose
-from ._stream import Extracted, check_stream
-from ._writers import Part, Results, check_layers, check_output, read_job, sync, write, write_lines
+from ..client import FeatureClient
+from ..core.stream import Extracted, check_stream
+from ..exceptions import FeatserveError, InvalidImageError, OutputError
+from ..images.inputs import header_size, read_path
+from ..model.metadata import ModelMetadata, choose
+from .formats import Part, Results, check_layers, check_output, read_job, sync, write, write_lines
 
 _FORMAT = 1
 _JOB = "job.json"

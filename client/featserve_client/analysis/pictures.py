@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._exceptions import ConfigError, FeatserveError, OutputError
-from ._extras import require
-from ._images import open_pil, rgb
+from ..exceptions import ConfigError, FeatserveError, OutputError
+from ..extras import require
+from ..images.inputs import open_pil, rgb
 
 #: Pictures side by side, and how many inches wide each is.
 _ACROSS = 4

@@ -9,12 +9,12 @@ from typing import Any
 
 import grpc
 
-from ._channel import check_metadata, check_target, check_token, credentials, options, resolve
-from ._channel import compression as _compression
-from ._config import TLS, Compression, Decode, Keepalive, Limits, RetryPolicy
-from ._exceptions import ConfigError, FeatserveError
-from ._plans import Call, Planner
-from ._status import CallContext, translate
+from .config import TLS, Compression, Decode, Keepalive, Limits, RetryPolicy
+from .core.planner import Call, Planner
+from .exceptions import ConfigError, FeatserveError
+from .transport.channel import check_metadata, check_target, check_token, credentials, options, resolve
+from .transport.channel import compression as _compression
+from .transport.errors import CallContext, translate
 
 #: Tries of a call that the server refuses with a hint when to come back.
 _PUSHBACK_ATTEMPTS = 5

@@ -15,12 +15,12 @@ import grpc.aio
 import numpy as np
 import numpy.typing as npt
 
-from ._base import BaseClient
-from ._exceptions import FeatserveError
-from ._images import Image, ImageLike, iterate, name
-from ._plans import Call, Gather, Plan, Sleep, VersionStatus, check_layers
-from ._signatures import ModelMetadata
-from ._stream import READERS, Extracted, OnError, Stream, check_stream
+from .base_client import BaseClient
+from .core.planner import Call, Gather, Plan, Sleep, VersionStatus, check_layers
+from .core.stream import READERS, Extracted, OnError, Stream, check_stream
+from .exceptions import FeatserveError
+from .images.inputs import Image, ImageLike, iterate, name
+from .model.metadata import ModelMetadata
 
 _T = TypeVar("_T")
 

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
-from . import _wire_pb2 as wire
-from ._config import Decode, Limits
-from ._exceptions import ConfigError, ConnectError, DeadlineExceeded, InvalidRequest, ModelNotFound, ResponseError
-from ._images import Image, ImageLike, iterate, load
-from ._pixels import Preprocessing, decode_local
-from ._signatures import Choice, ModelMetadata, choose, describe, parse_metadata
-from ._tensors import Part, parse_predict_response, predict_request, strings_parts, tensor_parts
+from ..config import Decode, Limits
+from ..exceptions import ConfigError, ConnectError, DeadlineExceeded, InvalidRequest, ModelNotFound, ResponseError
+from ..images.inputs import Image, ImageLike, iterate, load
+from ..images.preprocess import Preprocessing, decode_local
+from ..model.metadata import Choice, ModelMetadata, choose, describe, parse_metadata
+from ..wire import serving_pb2 as wire
+from ..wire.tensors import Part, parse_predict_response, predict_request, strings_parts, tensor_parts
 
 _T = TypeVar("_T")
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _wire_pb2 as wire
-from ._exceptions import ResponseError
+from ..exceptions import ResponseError
+from . import serving_pb2 as wire
 
 Array = npt.NDArray[Any]
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import grpc
 
-from ._config import TLS, Compression, Keepalive, Limits, RetryPolicy
-from ._exceptions import ConfigError, ConnectError
+from ..config import TLS, Compression, Keepalive, Limits, RetryPolicy
+from ..exceptions import ConfigError, ConnectError
 
 COMPRESSION = {
     "none": grpc.Compression.NoCompression,

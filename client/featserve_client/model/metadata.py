@@ -9,10 +9,10 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
-from . import _wire_pb2 as wire
-from ._exceptions import InvalidRequest, ResponseError
-from ._images import Kind
-from ._tensors import dtype_name
+from ..exceptions import InvalidRequest, ResponseError
+from ..images.inputs import Kind
+from ..wire import serving_pb2 as wire
+from ..wire.tensors import dtype_name
 
 BASES: dict[Kind, str] = {"encoded": "encoded", "uint8": "serving_default", "float": "float_images"}
 _DTYPES: dict[Kind, str] = {"encoded": "string", "uint8": "uint8", "float": "float32"}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, Union
 import numpy as np
 import numpy.typing as npt
 
-from ._exceptions import InvalidImageError
+from ..exceptions import InvalidImageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ._exceptions import (
+from ..exceptions import (
     ConfigError,
     FeatserveError,
     InvalidRequest,
@@ -23,9 +23,9 @@ from ._exceptions import (
     ServerOverloaded,
     TransportError,
 )
-from ._images import Image
-from ._plans import Cutter, Piece, Plan, Planner, Sleep
-from ._signatures import ModelMetadata, choose
+from ..images.inputs import Image
+from ..model.metadata import ModelMetadata, choose
+from .planner import Cutter, Piece, Plan, Planner, Sleep
 
 OnError = Literal["raise", "return"]
 

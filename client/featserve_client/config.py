@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import Literal
 
-from ._exceptions import ConfigError
+from .exceptions import ConfigError
 
 Compression = Literal["none", "deflate", "gzip"]
 Decode = Literal["client", "server"]

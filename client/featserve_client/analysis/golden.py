@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._client import FeatureClient
-from ._exceptions import ConfigError, InvalidRequest, OutputError
-from ._signatures import BASES
+from ..client import FeatureClient
+from ..exceptions import ConfigError, InvalidRequest, OutputError
+from ..model.metadata import BASES
 
 #: The least cosine of any image, by the precision in the manifest.
 THRESHOLDS = {"float32": 0.99999, "bfloat16": 0.999, "int8": 0.99}

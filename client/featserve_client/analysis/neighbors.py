@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ._exceptions import OutputError
-from ._extras import require
+from ..exceptions import OutputError
+from ..extras import require
 
 #: Rows beyond which usearch searches; all of them too, since an index for one question takes far longer to build.
 _INDEX_ROWS = 100_000

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ._exceptions import InvalidImageError, InvalidRequest
-from ._images import Image, ImageLike, load, open_pil, rgb
-from ._signatures import ModelMetadata
+from ..exceptions import InvalidImageError, InvalidRequest
+from ..model.metadata import ModelMetadata
+from .inputs import Image, ImageLike, load, open_pil, rgb
 
 #: Keras' names, keras/src/utils/image_utils.py, and Pillow's numbers for them.
 _INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}

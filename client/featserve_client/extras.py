@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ._exceptions import MissingExtraError
+from .exceptions import MissingExtraError
 
 
 def require(module: str, extra: str, purpose: str) -> Any:

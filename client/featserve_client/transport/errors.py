@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import grpc
 
-from ._exceptions import (
+from ..exceptions import (
     ConnectError,
     DeadlineExceeded,
     InvalidRequest,

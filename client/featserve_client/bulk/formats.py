@@ -15,8 +15,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from ._exceptions import ConfigError, OutputError
-from ._extras import require
+from ..exceptions import ConfigError, OutputError
+from ..extras import require
 
 #: What stands beside each row, with the dtype of its column.
 COLUMNS = {"path": np.str_, "width": np.int32, "height": np.int32, "sha256": np.str_}

@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from ._bulk import Progress
+from ..bulk.job import Progress
 
 _LINE_EVERY_S = 10.0
 
