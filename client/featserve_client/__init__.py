@@ -1,9 +1,11 @@
-"""A client for image feature services on TensorFlow Serving. Needs no TensorFlow."""
+"""A client for image feature services on TensorFlow Serving. Needs no TensorFlow.
+
+What is here, in `interceptors` and in `integrations` is public; the other modules may change at any time.
+"""
 
 from .async_client import AsyncFeatureClient
 from .client import FeatureClient
 from .config import TLS, Keepalive, Limits, RetryPolicy
-from .core.planner import VersionStatus
 from .core.stream import Extracted
 from .exceptions import (
     ConfigError,
@@ -21,7 +23,7 @@ from .exceptions import (
     ServerOverloaded,
     TransportError,
 )
-from .model.metadata import ModelMetadata, Signature, TensorSpec
+from .model.metadata import ModelMetadata, Signature, TensorSpec, VersionStatus
 
 __all__ = [
     "AsyncFeatureClient",

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import abc
-import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-import grpc
-
-from .config import TLS, Compression, Decode, Keepalive, Limits, RetryPolicy
-from .core.planner import Call, Planner
-from .exceptions import ConfigError, FeatserveError
-from .transport.channel import check_metadata, check_target, check_token, credentials, options, resolve
-from .transport.channel import compression as _compression
-from .transport.errors import CallContext, translate
-
-#: Tries of a call that the server refuses with a hint when to come back.
-_PUSHBACK_ATTEMPTS = 5
-_PUSHBACK = "grpc-retry-pushback-ms"
+from .config import TLS, ClientSettings, Compression, Decode, Keepalive, Limits, RetryPolicy
+from .core.extraction import Extractor
+from .core.metadata import MetadataCache
+from .core.requests import ModelRequests
+from .transport.endpoint import Endpoint
 
 
 class BaseClient(abc.ABC):
-    """Configuration, pickling and error translation."""
+    """Options, what can be done with them, and pickling."""
 
     def __init__(
         self,
@@ -67,64 +59,55 @@ class BaseClient(abc.ABC):
             interceptors: gRPC client interceptors, outermost first.
 
         Raises:
-            ConfigError: A value that cannot work.
+            ConfigError: An option has a value that cannot work, alone or beside another.
         """
-        if not isinstance(target, str):
-            target = ",".join(target)
-        if token is not None and tls is None:
-            raise ConfigError("token needs tls: a bearer token in plain text can be read on the way")
-        if isinstance(token, str):
-            check_token(token)
-        if concurrency < 1:
-            raise ConfigError(f"concurrency must be at least 1, not {concurrency}")
-        self._settings: dict[str, Any] = {
-            "target": check_target(target),
-            "model": model,
-            "version": version,
-            "label": label,
-            "timeout_s": timeout_s,
-            "wait_for_ready": wait_for_ready,
-            "decode": decode,
-            "concurrency": concurrency,
-            "limits": limits or Limits(),
-            "retry": retry or RetryPolicy(),
-            "keepalive": keepalive or Keepalive(),
-            "tls": tls,
-            "token": token,
-            "compression": compression,
-            "metadata": check_metadata(metadata or {}),
-            "interceptors": tuple(interceptors),
-        }
-        self._compression = _compression(compression)
-        self._limits: Limits = self._settings["limits"]
-        self._plans = Planner(
-            model=model, version=version, label=label, timeout_s=timeout_s, limits=self._limits, decode=decode
+        self._settings = ClientSettings(
+            target=target if isinstance(target, str) else ",".join(target),
+            model=model,
+            version=version,
+            label=label,
+            timeout_s=timeout_s,
+            wait_for_ready=wait_for_ready,
+            decode=decode,
+            concurrency=concurrency,
+            limits=limits or Limits(),
+            retry=retry or RetryPolicy(),
+            keepalive=keepalive or Keepalive(),
+            tls=tls,
+            token=token,
+            compression=compression,
+            metadata=dict(metadata or {}),
+            interceptors=tuple(interceptors),
         )
+        self._endpoint = Endpoint(self._settings)
+        self._requests = ModelRequests(model=model, version=version, label=label, timeout_s=timeout_s)
+        self._cache = MetadataCache(self._requests)
+        self._extractor = Extractor(self._requests, self._cache, self._settings.limits, decode)
         self._set_up()
 
     @abc.abstractmethod
     def _set_up(self) -> None:
-        """Prepare the connection's state, without connecting."""
+        """Make what runs operations, without connecting."""
 
     @property
     def target(self) -> str:
         """The server's address."""
-        return str(self._settings["target"])
+        return self._settings.target
 
     @property
     def model(self) -> str:
         """The model's name."""
-        return self._plans.model
+        return self._settings.model
 
     @property
     def decode(self) -> Decode:
         """Where encoded images are decoded."""
-        return self._plans.decode
+        return self._settings.decode
 
     @property
     def limits(self) -> Limits:
         """Sizes at which requests are cut and messages refused."""
-        return self._limits
+        return self._settings.limits
 
     def __repr__(self) -> str:
         """Show what the client talks to."""
@@ -134,41 +117,6 @@ class BaseClient(abc.ABC):
         """Pickle the settings; the copy connects by itself."""
         return _restore, (type(self), self._settings)
 
-    def _channel_arguments(self) -> tuple[str, list[tuple[str, Any]], grpc.ChannelCredentials | None]:
-        settings = self._settings
-        arguments = options(
-            limits=self._limits,
-            retry=settings["retry"],
-            keepalive=settings["keepalive"],
-            tls=settings["tls"],
-            target=self.target,
-            user_agent="featserve-client",
-        )
-        secure = credentials(settings["tls"], settings["token"]) if settings["tls"] else None
-        return resolve(self.target), arguments, secure
 
-    def _call_metadata(self, call: Call) -> tuple[tuple[str, str], ...]:
-        extra: dict[str, str] = self._settings["metadata"]
-        return (*({"x-request-id": call.request_id} | extra).items(),)
-
-    def _error(self, call: Call, code: grpc.StatusCode, details: str | None) -> FeatserveError:
-        request_id = dict(self._call_metadata(call))["x-request-id"]
-        context = CallContext(target=self.target, model=self.model, timeout_s=call.timeout_s, request_id=request_id)
-        return translate(code, details, context)
-
-    @staticmethod
-    def _pushback_s(error: grpc.RpcError, attempt: int, left_s: float) -> float | None:
-        """Seconds after which the server asks to be called again; None if it does not, or too late to be of use."""
-        if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED or attempt >= _PUSHBACK_ATTEMPTS:
-            return None
-        for key, value in error.trailing_metadata() or ():
-            text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
-            if key == _PUSHBACK and text.isdigit():
-                # Up to a fifth more, so that those refused together do not come back together.
-                wait_s = int(text) / 1000 * (1 + random.random() / 5)  # noqa: S311
-                return wait_s if wait_s < left_s else None
-        return None
-
-
-def _restore(kind: type[BaseClient], settings: dict[str, Any]) -> BaseClient:
-    return kind(**settings)
+def _restore(kind: type[BaseClient], settings: ClientSettings) -> BaseClient:
+    return kind(**vars(settings))

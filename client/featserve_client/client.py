@@ -2,39 +2,22 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-import weakref
-from collections import deque
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
-import grpc
 import numpy as np
 import numpy.typing as npt
 
 from .base_client import BaseClient
-from .core.planner import Call, Gather, Plan, Sleep, VersionStatus, check_layers
-from .core.stream import READERS, Extracted, OnError, Stream, check_stream
-from .exceptions import FeatserveError
-from .images.inputs import Image, ImageLike, iterate
-from .model.metadata import ModelMetadata
-
-_T = TypeVar("_T")
-
-_clients: weakref.WeakSet[FeatureClient] = weakref.WeakSet()
-
-
-def _renew_locks() -> None:
-    for client in list(_clients):
-        client._lock = threading.Lock()
-
-
-# A thread that holds a lock while another forks is missing in the child.
-os.register_at_fork(after_in_child=_renew_locks)
+from .core.extraction import parse_layers
+from .core.metadata import status, wait_until_ready
+from .core.prediction import predict
+from .core.stream import Extracted, OnError, Stream, check_stream
+from .images.inputs import ImageLike
+from .model.metadata import ModelMetadata, VersionStatus
+from .runtime.blocking import BlockingRunner
+from .runtime.blocking_stream import drive
 
 
 class FeatureClient(BaseClient):
@@ -42,14 +25,16 @@ class FeatureClient(BaseClient):
 
     Safe to share between threads, to pickle, and to use after a fork. Connects at the first call; usable as a context
     manager, which closes the connection.
+
+    Example:
+        >>> with FeatureClient("localhost:8500", model="efficientnet_lite0") as client:
+        ...     features = client.extract(["cat.jpg", "dog.jpg"])
+        >>> features["top_activation"].shape
+        (2, 7, 7, 1280)
     """
 
     def _set_up(self) -> None:
-        self._lock = threading.Lock()
-        self._channel: grpc.Channel | None = None
-        self._pid = 0
-        self._methods: dict[str, Any] = {}
-        _clients.add(self)
+        self._runner = BlockingRunner(self._endpoint)
 
     def __enter__(self) -> FeatureClient:
         """Return the client."""
@@ -63,14 +48,16 @@ class FeatureClient(BaseClient):
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
-        with self._lock:
-            channel, self._channel, self._methods = self._channel, None, {}
-            if channel is not None and self._pid == os.getpid():
-                channel.close()
+        self._runner.close()
 
     def pinned(self, version: int) -> FeatureClient:
-        """Return another client that asks only this version."""
-        return FeatureClient(**{**self._settings, "version": version, "label": None})
+        """Return another client that asks only this version.
+
+        Example:
+            >>> client.pinned(1).metadata().version
+            1
+        """
+        return FeatureClient(**{**vars(self._settings), "version": version, "label": None})
 
     def extract(
         self,
@@ -83,9 +70,8 @@ class FeatureClient(BaseClient):
 
         Args:
             images: One or many, mixed as you like: paths, encoded bytes, binary files (from their beginning), PIL
-                images, arrays
-                `(H, W)`, `(H, W, C)` or `(N, H, W, C)` with 1, 3 (RGB) or 4 channels: uint8 of any size, or float
-                0..255 of the network's own size.
+                images, arrays `(H, W)`, `(H, W, C)` or `(N, H, W, C)` with 1, 3 (RGB) or 4 channels: uint8 of any
+                size, or float 0..255 of the network's own size.
             layers: The layers wanted, all if None.
             timeout_s: Seconds each request may take.
 
@@ -97,14 +83,20 @@ class FeatureClient(BaseClient):
             InvalidRequest: The model lacks a layer, takes no such images, or cannot decode one.
             ModelNotFound: The server has no such model, version or label.
             ServerOverloaded: The server takes no more requests.
-            ServerError: Any other refusal.
-            ConnectError: No server at the address.
-            DeadlineExceeded: No answer in time.
+            ServerError: The server refuses for any other reason.
+            ConnectError: No server answers at the address.
+            DeadlineExceeded: An answer does not come in time.
             MessageTooLarge: A message is over a limit.
             ResponseError: The answer is not what was asked for.
             ConfigError: There are no images, or `layers` is empty.
+
+        Example:
+            >>> pixels = np.zeros((2, 480, 640, 3), np.uint8)
+            >>> client.extract(pixels, layers="top_activation")["top_activation"].shape
+            (2, 7, 7, 1280)
         """
-        return self._run(self._plans.extract(images, layers, timeout_s, self._settings["concurrency"]))
+        concurrency = self._settings.concurrency
+        return self._runner.run(self._extractor.extract(images, layers, timeout_s, concurrency))
 
     def predict(
         self,
@@ -127,27 +119,41 @@ class FeatureClient(BaseClient):
 
         Raises:
             InvalidRequest: The model has no such signature or output, or refuses the inputs.
-            FeatserveError: As for `extract`.
+            FeatserveError: The call fails in one of the other ways that `extract` lists.
+
+        Example:
+            >>> photo = open("cat.jpg", "rb").read()
+            >>> client.predict({"image_bytes": [photo]}, signature="encoded")["top_activation"].dtype
+            dtype('float32')
         """
-        return self._run(self._plans.predict(inputs, signature, output_filter, timeout_s))
+        call = predict(self._requests, self._cache, inputs, signature, output_filter, timeout_s)
+        return self._runner.run(call)
 
     def metadata(self, *, timeout_s: float | None = None) -> ModelMetadata:
         """Return the model's version, signatures and manifest.
 
         Raises:
             ModelNotFound: The server has no such model, version or label.
-            FeatserveError: As for `extract`.
+            FeatserveError: The call fails in one of the other ways that `extract` lists.
+
+        Example:
+            >>> client.metadata().layers
+            ('top_activation',)
         """
-        return self._run(self._plans.metadata(timeout_s))
+        return self._runner.run(self._cache.with_manifest(timeout_s))
 
     def status(self, *, timeout_s: float | None = None) -> list[VersionStatus]:
         """Return the state of each version of the model, ascending.
 
         Raises:
             ModelNotFound: The server has no such model.
-            FeatserveError: As for `extract`.
+            FeatserveError: The call fails in one of the other ways that `extract` lists.
+
+        Example:
+            >>> client.status()
+            [VersionStatus(version=1, state='AVAILABLE', error='')]
         """
-        return self._run(self._plans.status(timeout_s))
+        return self._runner.run(status(self._requests, timeout_s))
 
     def wait_until_ready(self, timeout_s: float) -> None:
         """Return once the model answers requests.
@@ -156,9 +162,12 @@ class FeatureClient(BaseClient):
             timeout_s: Seconds to wait.
 
         Raises:
-            DeadlineExceeded: It does not; the text says what it lacked.
+            DeadlineExceeded: The model does not in this time; the text says what it lacked.
+
+        Example:
+            >>> client.wait_until_ready(60)
         """
-        self._run(self._plans.wait_until_ready(timeout_s))
+        self._runner.run(wait_until_ready(self._requests, self._cache, timeout_s))
 
     def extract_iter(
         self,
@@ -184,10 +193,17 @@ class FeatureClient(BaseClient):
             timeout_s: Seconds each request may take.
 
         Raises:
-            FeatserveError: As for `extract`; with `on_error="return"` only those that are not about one image.
+            FeatserveError: A call fails as `extract` lists; with `on_error="return"`, only where that is not about one
+                image.
+
+        Example:
+            >>> for result in client.extract_iter(["cat.jpg", "dog.jpg"]):
+            ...     print(result.source, result.features["top_activation"].mean() > 0)
+            cat.jpg True
+            dog.jpg True
         """
         check_stream(concurrency, on_error)
-        return self._stream(images, check_layers(layers), concurrency, ordered, on_error, timeout_s)
+        return self._stream(images, parse_layers(layers), concurrency, ordered, on_error, timeout_s)
 
     def _stream(
         self,
@@ -198,9 +214,9 @@ class FeatureClient(BaseClient):
         on_error: OnError,
         timeout_s: float | None,
     ) -> Generator[Extracted, None, None]:
-        known = self._run(self._plans.prepare(layers, timeout_s))
+        known = self._runner.run(self._extractor.prepare(layers, timeout_s))
         stream = Stream(
-            self._plans,
+            self._extractor,
             known,
             layers,
             concurrency=concurrency,
@@ -208,171 +224,4 @@ class FeatureClient(BaseClient):
             on_error=on_error,
             timeout_s=timeout_s,
         )
-        inputs = iterate(images)
-        exhausted = False
-        loading: deque[tuple[str, Future[list[Image]]]] = deque()
-        running: set[Future[list[Extracted]]] = set()
-        calls = _Calls()
-        readers = ThreadPoolExecutor(READERS, "featserve-read")
-        senders = ThreadPoolExecutor(concurrency, "featserve-send")
-
-        def hungry() -> bool:
-            return not exhausted and len(loading) < stream.room
-
-        try:
-            while not stream.finished:
-                while hungry():
-                    named = next(inputs, None)
-                    if named is None:
-                        exhausted = True
-                    else:
-                        loading.append((named[0], readers.submit(self._plans.load_one, *named, known)))
-                    if loading and loading[0][1].done() or any(future.done() for future in running):
-                        break  # the next input may be long in coming
-                while loading and loading[0][1].done():
-                    source, loaded = loading.popleft()
-                    stream.add(source, _outcome(loaded))
-                stream.input_ended = exhausted and not loading
-                while (piece := stream.take()) is not None:
-                    running.add(senders.submit(self._run, stream.ask(piece), calls))
-                yield from stream.pop()
-                waited: list[Future[Any]] = [*running, *(future for _, future in list(loading)[:1])]
-                # Of nothing: returns at once.
-                done, _ = wait(waited, timeout=0 if hungry() else None, return_when=FIRST_COMPLETED)
-                for answered in [future for future in running if future in done]:
-                    running.discard(answered)
-                    stream.sent(answered.result())
-        finally:
-            stream.closed = True
-            readers.shutdown(wait=False, cancel_futures=True)
-            senders.shutdown(wait=False, cancel_futures=True)
-            calls.cancel()
-
-    def _run(self, plan: Plan[_T], calls: _Calls | None = None) -> _T:
-        try:
-            step = next(plan)
-            while True:
-                try:
-                    answer = self._perform(step, calls)
-                except FeatserveError as exc:
-                    step = plan.throw(exc)
-                else:
-                    step = plan.send(answer)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-
-    def _perform(self, step: Call | Sleep | Gather, calls: _Calls | None) -> Any:
-        if isinstance(step, Call):
-            return self._call(step, calls)
-        if isinstance(step, Sleep):
-            return _sleep(step.seconds, calls)
-        return self._gather(step)
-
-    def _gather(self, step: Gather) -> list[Any]:
-        plans = iter(step.plans)
-        first, second = next(plans, None), next(plans, None)
-        if first is None:
-            return []
-        if second is None:
-            return [self._run(first)]
-        results: list[Any] = []
-        window: deque[Future[Any]] = deque()
-        calls = _Calls()
-        with ThreadPoolExecutor(step.concurrency, "featserve") as pool:
-            try:
-                window.extend((pool.submit(self._run, first, calls), pool.submit(self._run, second, calls)))
-                for plan in plans:
-                    if len(window) > step.concurrency:
-                        results.append(window.popleft().result())
-                    window.append(pool.submit(self._run, plan, calls))
-                results.extend(future.result() for future in window)
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                calls.cancel()
-                raise
-        return results
-
-    def _call(self, call: Call, calls: _Calls | None) -> bytes:
-        end = time.monotonic() + call.timeout_s
-        attempt = 0
-        while True:
-            attempt += 1
-            method = self._method(call.method)
-            arguments = {
-                "timeout": max(end - time.monotonic(), 0.001),
-                "metadata": self._call_metadata(call),
-                "wait_for_ready": self._settings["wait_for_ready"],
-                "compression": self._compression,
-            }
-            try:
-                if calls is None:
-                    return method(call.request, **arguments)  # type: ignore[no-any-return]
-                return calls.result(method.future(call.request, **arguments))
-            except grpc.RpcError as exc:
-                pause_s = self._pushback_s(exc, attempt, end - time.monotonic())
-                if pause_s is None:
-                    raise self._error(call, exc.code(), exc.details()) from exc
-                _sleep(pause_s, calls)
-            except grpc.FutureCancelledError as exc:
-                raise self._error(call, grpc.StatusCode.CANCELLED, "the connection was closed") from exc
-
-    def _method(self, name: str) -> Any:
-        with self._lock:
-            if self._channel is None or self._pid != os.getpid():
-                self._channel, self._pid, self._methods = self._connect(), os.getpid(), {}
-            if name not in self._methods:
-                self._methods[name] = self._channel.unary_unary(name)
-            return self._methods[name]
-
-    def _connect(self) -> grpc.Channel:
-        target, arguments, secure = self._channel_arguments()
-        channel = (
-            grpc.secure_channel(target, secure, options=arguments)
-            if secure
-            else grpc.insecure_channel(target, options=arguments)
-        )
-        interceptors = self._settings["interceptors"]
-        return grpc.intercept_channel(channel, *interceptors) if interceptors else channel
-
-
-class _Calls:
-    """Calls of other threads that are under way, to be cancelled when nobody wants their answers any more."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._running: set[Any] = set()
-        self.cancelled = threading.Event()
-
-    def result(self, future: Any) -> bytes:
-        """Return a call's answer."""
-        with self._lock:
-            self._running.add(future)
-        try:
-            if self.cancelled.is_set():
-                future.cancel()
-            return future.result()  # type: ignore[no-any-return]
-        finally:
-            with self._lock:
-                self._running.discard(future)
-
-    def cancel(self) -> None:
-        """Cancel them, and those to come."""
-        self.cancelled.set()
-        with self._lock:
-            running = list(self._running)
-        for future in running:
-            future.cancel()
-
-
-def _sleep(seconds: float, calls: _Calls | None) -> None:
-    if calls is None:
-        time.sleep(seconds)
-    else:
-        calls.cancelled.wait(seconds)
-
-
-def _outcome(loaded: Future[list[Image]]) -> list[Image] | FeatserveError:
-    try:
-        return loaded.result()
-    except FeatserveError as exc:
-        return exc
+        yield from drive(stream, self._runner, self._extractor, known, images, concurrency)

@@ -1,10 +1,13 @@
-"""How a client connects, retries and cuts its requests."""
+"""How a client connects, retries and cuts its requests: the options, and the limits of their values."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
+
+import numpy as np
 
 from .exceptions import ConfigError
 
@@ -17,6 +20,12 @@ class RetryPolicy:
     """Retries of calls that found no server (UNAVAILABLE), by gRPC itself and within the call's deadline.
 
     Its pauses are also those between two tries to connect.
+
+    Raises:
+        ConfigError: A value is one that gRPC would drop in silence.
+
+    Example:
+        >>> client = FeatureClient("localhost:8500", model="efficientnet_lite0", retry=RetryPolicy(max_attempts=1))
     """
 
     #: Tries of one call, the first included; gRPC allows at most 5.
@@ -41,7 +50,14 @@ class RetryPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """Sizes of messages."""
+    """Sizes of messages.
+
+    Raises:
+        ConfigError: A limit is one that nothing could pass.
+
+    Example:
+        >>> client = FeatureClient("localhost:8500", model="efficientnet_lite0", limits=Limits(max_request_images=8))
+    """
 
     #: The largest message sent or received; gRPC's own default for answers is 4 MB.
     max_message_bytes: int = 256 * 2**20
@@ -60,7 +76,14 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Keepalive:
-    """Pings that notice a dead connection while calls wait."""
+    """Pings that notice a dead connection while calls wait.
+
+    Raises:
+        ConfigError: A time is not above 0.
+
+    Example:
+        >>> client = FeatureClient("localhost:8500", model="efficientnet_lite0", keepalive=Keepalive(interval_s=600))
+    """
 
     #: Servers answer pings that come more often than every 300 s with GOAWAY, unless they are told otherwise.
     interval_s: float = 330.0
@@ -74,7 +97,14 @@ class Keepalive:
 
 @dataclass(frozen=True, kw_only=True)
 class TLS:
-    """Certificates, PEM files. With `certificate` and `private_key` the client shows its own (mTLS)."""
+    """Certificates, PEM files. With `certificate` and `private_key` the client shows its own (mTLS).
+
+    Raises:
+        ConfigError: There is half a key pair.
+
+    Example:
+        >>> client = FeatureClient("localhost:8500", model="efficientnet_lite0", tls=TLS(ca="ca.pem"), token="secret")
+    """
 
     #: The authorities trusted; without one, gRPC's built-in list.
     ca: str | os.PathLike[str] | None = None
@@ -98,6 +128,55 @@ class TLS:
                 return file.read()
         except OSError as exc:
             raise ConfigError(f"TLS {name}: {exc}") from exc
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientSettings:
+    """Everything that a client is made from; `FeatureClient` says what each means."""
+
+    target: str
+    model: str
+    version: int | None
+    label: str | None
+    timeout_s: float
+    wait_for_ready: bool
+    decode: Decode
+    concurrency: int
+    limits: Limits
+    retry: RetryPolicy
+    keepalive: Keepalive
+    tls: TLS | None
+    token: str | Callable[[], str] | None
+    compression: Compression
+    metadata: Mapping[str, str]
+    interceptors: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse values that cannot work, alone or together."""
+        if not isinstance(self.model, str) or not self.model:
+            raise ConfigError(f"the model's name must be text and not empty, not {self.model!r}")
+        whole = self.version is None or (isinstance(self.version, int | np.integer) and 0 <= self.version < 2**63)
+        _require(whole, "version", "a whole number from 0 up", repr(self.version))
+        if self.version is not None and self.label is not None:
+            raise ConfigError(f"version ({self.version}) and label ({self.label!r}) cannot both be given")
+        if self.token is not None and self.tls is None:
+            raise ConfigError("token needs tls: a bearer token in plain text can be read on the way")
+        for name, kind in (("decode", Decode), ("compression", Compression)):
+            choices = get_args(kind)
+            _require(getattr(self, name) in choices, name, f"one of {', '.join(choices)}", repr(getattr(self, name)))
+        _require(self.concurrency >= 1, "concurrency", "at least 1", self.concurrency)
+        check_timeout(self.timeout_s)
+
+
+def check_timeout(timeout_s: float) -> float:
+    """Return the timeout.
+
+    Raises:
+        ConfigError: The timeout is no number of seconds above 0, or is not finite.
+    """
+    if not isinstance(timeout_s, int | float) or not 0 < timeout_s < 2**31:
+        raise ConfigError(f"timeout_s must be above 0 and finite, not {timeout_s!r}")
+    return timeout_s
 
 
 def _require(holds: bool, name: str, expected: str, received: object) -> None:

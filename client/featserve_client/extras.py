@@ -12,7 +12,7 @@ def require(module: str, extra: str, purpose: str) -> Any:
     """Import and return a module.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: The module is not installed; the text has the command that installs it.
     """
     try:
         return importlib.import_module(module)

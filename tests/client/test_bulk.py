@@ -191,7 +191,9 @@ def test_a_run_that_has_not_begun_is_in_nobodys_way(
     assert run(server, photos, "--output", output, "--concurrency", 0) == 2
     assert not list(tmp_path.glob("*.partial"))
     with monkeypatch.context() as patch:
-        patch.setattr("featserve_client.bulk.job._Folder._write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(
+            "featserve_client.bulk.parts.PartsFolder._write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
+        )
         assert run(server, photos, "--output", output) == 130
     assert run(server, photos, "--output", output, "--layers", "late") == 1
 

@@ -297,7 +297,7 @@ def forked(client: FeatureClient) -> Iterator[int]:
         "from featserve_client import FeatureClient\n"
         f"client = FeatureClient({client.target!r}, model='toy', timeout_s=60)\n"
         "client.status()\n"
-        "with client._lock:\n"  # as another thread may hold it
+        "with client._runner._lock:\n"  # as another thread may hold it
         "    child = os.fork()\n"
         "    if not child:\n"
         "        client.status(); os._exit(7)\n"

@@ -21,6 +21,7 @@ from featserve_client import (
     TransportError,
 )
 from featserve_client.core import stream as _stream
+from featserve_client.core.congestion import CongestionWindow
 from featserve_client.interceptors import MetricsInterceptor, OpenTelemetryInterceptor
 from featserve_client.wire import serving_pb2 as wire
 
@@ -275,7 +276,7 @@ def test_overload_is_waited_out_with_fewer_in_flight(small: FeatureClient, serve
 
 
 def test_the_window_finds_what_keeps_the_server_busy() -> None:
-    window = _stream.Window(64)
+    window = CongestionWindow(64)
     for _ in range(500):
         # Two workers: up to two in flight nobody waits, beyond that everybody does.
         window.grow(0.01 * max(1.0, window.limit / 2))

@@ -66,7 +66,7 @@ def test_every_field_has_the_real_number_type_and_label(name: str) -> None:
 
 
 def test_the_method_paths_exist() -> None:
-    from featserve_client.core import planner as _plans
+    from featserve_client.core import requests
 
     real = {
         f"/{service.full_name}/{method.name}"
@@ -74,7 +74,7 @@ def test_the_method_paths_exist() -> None:
         for service in module.DESCRIPTOR.services_by_name.values()
         for method in service.methods
     }
-    assert {_plans.PREDICT, _plans.GET_METADATA, _plans.GET_STATUS} <= real
+    assert {requests.PREDICT, requests.GET_METADATA, requests.GET_STATUS} <= real
 
 
 def test_the_generated_code_is_what_the_proto_gives(tmp_path: pathlib.Path) -> None:
@@ -95,8 +95,8 @@ ARRAYS += [np.array([[True, False]]), np.float32(3), np.empty((0, 4), "f4"), np.
 
 def sent(value: np.ndarray | list[bytes]) -> np.ndarray:
     """What TensorFlow makes of the client's bytes."""
-    raw = tensors.predict_request(
-        wire.ModelSpec(name="m", signature_name="s"), {"x": tensors.tensor_parts(value)}, ["y"]
+    raw = tensors.encode_predict_request(
+        wire.ModelSpec(name="m", signature_name="s"), {"x": tensors.encode_tensor(value)}, ["y"]
     )
     request = predict_pb2.PredictRequest.FromString(raw)
     assert request.model_spec.name == "m" and list(request.output_filter) == ["y"]
@@ -120,14 +120,14 @@ def test_strings_arrive_in_tensorflow() -> None:
 @pytest.mark.parametrize("value", [object(), np.array([None]), np.zeros(2, "M8[s]")])
 def test_what_has_no_dtype_is_refused(value: object) -> None:
     with pytest.raises(TypeError, match="cannot be sent"):
-        tensors.tensor_parts(value)  # type: ignore[arg-type]
+        tensors.encode_tensor(value)  # type: ignore[arg-type]
 
 
 def received(tensor: tensor_pb2.TensorProto) -> np.ndarray:
     answer = predict_pb2.PredictResponse()
     answer.outputs["y"].CopyFrom(tensor)
     answer.model_spec.version.value = 7
-    version, outputs = tensors.parse_predict_response(answer.SerializeToString())
+    version, outputs = tensors.decode_predict_response(answer.SerializeToString())
     assert version == 7
     return outputs["y"]
 
@@ -160,11 +160,13 @@ def raw_floats(*chunks: bytes, shape: int) -> bytes:
     head = tensor_pb2.TensorProto(dtype=types_pb2.DT_FLOAT)
     head.tensor_shape.dim.add(size=shape)
     tensor = head.SerializeToString() + b"".join(chunks)
-    return b"".join(tensors.frame(1, [*tensors.frame(1, [b"y"]), *tensors.frame(2, [tensor])]))
+    return b"".join(
+        tensors.length_delimited(1, [*tensors.length_delimited(1, [b"y"]), *tensors.length_delimited(2, [tensor])])
+    )
 
 
 def packed(*values: float) -> bytes:
-    return b"".join(tensors.frame(5, [struct.pack(f"<{len(values)}f", *values)]))
+    return b"".join(tensors.length_delimited(5, [struct.pack(f"<{len(values)}f", *values)]))
 
 
 def single(value: float) -> bytes:
@@ -185,22 +187,22 @@ def single(value: float) -> bytes:
 def test_every_way_to_write_float_val(chunks: list[bytes]) -> None:
     raw = raw_floats(*chunks, shape=4)
     assert list(predict_pb2.PredictResponse.FromString(raw).outputs["y"].float_val) == [1, 2, 3, 4]
-    assert tensors.parse_predict_response(raw)[1]["y"].tolist() == [1, 2, 3, 4]
+    assert tensors.decode_predict_response(raw)[1]["y"].tolist() == [1, 2, 3, 4]
 
 
 def test_few_values_stand_for_many_as_in_tensorflow() -> None:
-    assert tensors.parse_predict_response(raw_floats(packed(7), shape=3))[1]["y"].tolist() == [7, 7, 7]
-    assert tensors.parse_predict_response(raw_floats(packed(1, 2), shape=4))[1]["y"].tolist() == [1, 2, 2, 2]
+    assert tensors.decode_predict_response(raw_floats(packed(7), shape=3))[1]["y"].tolist() == [7, 7, 7]
+    assert tensors.decode_predict_response(raw_floats(packed(1, 2), shape=4))[1]["y"].tolist() == [1, 2, 2, 2]
 
 
 @pytest.mark.parametrize("shape", [0, 1, 5])
 def test_a_tensor_that_contradicts_itself(shape: int) -> None:
-    raw = raw_floats(b"".join(tensors.frame(4, [bytes(8)])), shape=shape)
+    raw = raw_floats(b"".join(tensors.length_delimited(4, [bytes(8)])), shape=shape)
     with pytest.raises(ResponseError, match="'y'"):
-        tensors.parse_predict_response(raw)
+        tensors.decode_predict_response(raw)
 
 
 @pytest.mark.parametrize("size", [-1, 2**40])
 def test_a_shape_that_no_message_holds(size: int) -> None:
     with pytest.raises(ResponseError, match="'y'"):
-        tensors.parse_predict_response(raw_floats(packed(1), shape=size))
+        tensors.decode_predict_response(raw_floats(packed(1), shape=size))

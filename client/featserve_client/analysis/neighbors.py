@@ -1,4 +1,4 @@
-"""Nearest neighbours by cosine."""
+"""Nearest neighbors by cosine."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def nearest(
         count: Rows wanted.
 
     Raises:
-        MissingExtraError: There are more rows, and no usearch.
+        MissingExtraError: The search of more rows needs usearch, which is not installed.
     """
     count = min(count, len(vectors))
     if len(vectors) > _INDEX_ROWS:
@@ -55,7 +55,7 @@ def load_vectors(path: Path, layer: str | None) -> tuple[Sequence[str], str, npt
     """Return file names, the layer and unit vectors from a .parquet that `featserve extract` wrote.
 
     Raises:
-        OutputError: It is no such file, or has not that layer.
+        OutputError: The file is no output of `featserve extract`, or lacks the layer.
     """
     parquet = require("pyarrow.parquet", "bulk", "reading .parquet")
     try:

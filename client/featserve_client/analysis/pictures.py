@@ -16,6 +16,9 @@ from ..exceptions import ConfigError, FeatserveError, OutputError
 from ..extras import require
 from ..images.inputs import open_pil, rgb
 
+#: Suffixes of the files that a figure can be written into.
+PICTURES = (".png", ".jpg", ".svg", ".pdf")
+
 #: Pictures side by side, and how many inches wide each is.
 _ACROSS = 4
 _CELL = 2.0
@@ -45,7 +48,7 @@ def draw_maps(photo: npt.NDArray[np.uint8], layers: Mapping[str, npt.NDArray[np.
     Args:
         photo: `(h, w, 3)` uint8 RGB.
         layers: An array `(h, w, channels)` or `(channels,)` float32 per layer.
-        title: Above it all.
+        title: The line above the pictures.
     """
     figure_class = require("matplotlib.figure", "pictures", "a picture").Figure
     height = _CELL * min(max(photo.shape[0] / photo.shape[1], 0.5), 1.6)
@@ -95,7 +98,7 @@ def draw_maps(photo: npt.NDArray[np.uint8], layers: Mapping[str, npt.NDArray[np.
 
 
 def draw_sheet(query: str, names: Sequence[str], cosines: Sequence[float], title: str) -> Any:
-    """Return a figure: the query large, its neighbours in order with their cosines."""
+    """Return a figure: the query large, its neighbors in order with their cosines."""
     figure_class = require("matplotlib.figure", "pictures", "a picture").Figure
     across = min(4, max(len(names), 1))
     down = max(2, -(-len(names) // across))
@@ -160,8 +163,7 @@ def save(path: Path, picture: Any) -> None:
     """Write a figure, or a page.
 
     Raises:
-        ConfigError: The kind of file does not suit it.
-        OutputError: It cannot be written.
+        OutputError: The file cannot be written.
     """
     try:
         if isinstance(picture, str):
@@ -173,7 +175,12 @@ def save(path: Path, picture: Any) -> None:
 
 
 def check_picture(path: Path, *kinds: str) -> None:
-    """Refuse a file of unknown kind, or one that needs matplotlib where that is missing, before any work is done."""
+    """Refuse a file of unknown kind, or one that needs matplotlib where that is missing, before any work is done.
+
+    Raises:
+        ConfigError: The suffix is none of `kinds`.
+        MissingExtraError: matplotlib is not installed.
+    """
     if path.suffix not in kinds:
         raise ConfigError(f"{path}: unknown kind of picture; expected one of {', '.join(kinds)}")
     if path.suffix != ".html":
@@ -200,10 +207,10 @@ def _overlay(photo: npt.NDArray[np.uint8], heat: npt.NDArray[np.float64]) -> npt
     size = (photo.shape[1], photo.shape[0])
     smooth = np.asarray(Image.fromarray(scaled.astype(np.float32)).resize(size, Image.Resampling.BICUBIC))
     smooth = np.clip(smooth, 0, 1)
-    colours = require("matplotlib", "pictures", "a picture").colormaps["inferno"](smooth)[..., :3]
+    colors = require("matplotlib", "pictures", "a picture").colormaps["inferno"](smooth)[..., :3]
     grey = photo.mean(axis=-1, keepdims=True) / 255
     weight = 0.2 + 0.45 * smooth[..., np.newaxis]
-    mixed: npt.NDArray[np.float64] = grey * (1 - weight) + colours * weight
+    mixed: npt.NDArray[np.float64] = grey * (1 - weight) + colors * weight
     return mixed
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ..exceptions import ConfigError, OutputError
 from ..extras import require
+from .durable import sync, write_lines
 
 #: What stands beside each row, with the dtype of its column.
 COLUMNS = {"path": np.str_, "width": np.int32, "height": np.int32, "sha256": np.str_}
@@ -55,8 +56,8 @@ def check_output(path: Path) -> None:
 
     Raises:
         ConfigError: The suffix is none of those known.
-        MissingExtraError: The library is not installed.
-        OutputError: A directory has the name of a file.
+        MissingExtraError: The format's library is not installed.
+        OutputError: There is a directory where the file would be.
     """
     if path.suffix not in _FORMATS:
         raise ConfigError(f"{path}: unknown kind of output; expected one of {', '.join(_FORMATS)}")
@@ -67,11 +68,11 @@ def check_output(path: Path) -> None:
         raise OutputError(f"{path} cannot be written: it is a directory")
 
 
-def check_layers(path: Path, layers: Sequence[str]) -> None:
-    """Refuse several layers where the file holds one.
+def check_layer_count(path: Path, layers: Sequence[str]) -> None:
+    """Refuse several layers for a file that holds one.
 
     Raises:
-        OutputError: It does.
+        OutputError: There are several, and the file is a .npy.
     """
     if path.suffix == ".npy" and len(layers) != 1:
         raise OutputError(f"{path}: .npy holds one layer, not {', '.join(layers)}: choose one with --layers, or .npz")
@@ -81,7 +82,7 @@ def write(path: Path, results: Results) -> None:
     """Write a result file, complete or not at all.
 
     Raises:
-        OutputError: It cannot be written.
+        OutputError: The file cannot be written.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
@@ -113,26 +114,6 @@ def read_job(path: Path) -> dict[str, Any] | None:
 def rows_file(path: Path) -> Path:
     """Where the rows of a .npy are described, which has no room for it: the job, then one row a line."""
     return path.with_name(f"{path.name}.rows.jsonl")
-
-
-def write_lines(path: Path, items: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSON lines, complete or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(item) + "\n" for item in items)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
-def sync(path: Path) -> None:
-    """Make a file or directory, and all in it, survive a power cut."""
-    for item in (path, *path.rglob("*")) if path.is_dir() and path.suffix == ".tmp" else (path,):
-        handle = os.open(item, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _remove(path: Path) -> None:

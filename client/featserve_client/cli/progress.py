@@ -7,7 +7,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from ..bulk.job import Progress
+from ..bulk.parts import Progress
 
 _LINE_EVERY_S = 10.0
 

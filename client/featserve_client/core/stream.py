@@ -1,4 +1,4 @@
-"""The bookkeeping of `extract_iter`: what to read, what to send, what to hand out, and how much of each at a time."""
+"""The state of one `extract_iter`: what to read, what to send, what to give out, and how much of each at a time."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ from ..exceptions import (
     TransportError,
 )
 from ..images.inputs import Image
-from ..model.metadata import ModelMetadata, choose
-from .planner import Cutter, Piece, Plan, Planner, Sleep
+from ..model.metadata import ModelMetadata
+from .batching import ImageBatch
+from .congestion import CongestionWindow
+from .extraction import Extractor
+from .steps import Operation, Sleep
 
 OnError = Literal["raise", "return"]
 
@@ -40,11 +43,18 @@ READERS = min(4, os.cpu_count() or 1)
 
 @dataclass(frozen=True, kw_only=True)
 class Extracted:
-    """One image of a stream: its features, or the error that it met."""
+    """One image of a stream: its features, or the error that it met.
 
-    #: Its place in the input.
+    Example:
+        >>> for result in client.extract_iter(["cat.jpg", "no.jpg"], on_error="return"):
+        ...     print(result.index, result.error or result.features["top_activation"].shape)
+        0 (7, 7, 1280)
+        1 no.jpg: no such file
+    """
+
+    #: The image's place in the input, from 0.
     index: int
-    #: Its path, or `image N`.
+    #: The image's path, or `image N`.
     source: str
     #: An array for each layer, without the batch dimension; empty if there is an error.
     features: Mapping[str, npt.NDArray[np.float32]]
@@ -53,40 +63,12 @@ class Extracted:
     version: int
 
 
-class Window:
-    """How many requests are in flight: more while that makes them no slower, half as many when the server refuses.
-
-    The idea is TCP Vegas': with the time of an unhindered request known, the time of the others tells how many of
-    those in flight wait in a queue; two to four keep the server busy.
-    """
-
-    def __init__(self, most: int) -> None:
-        if most < 1:
-            raise ConfigError(f"concurrency must be at least 1, not {most}")
-        self._most = most
-        self.limit = min(2, most)
-        self._fastest_s = float("inf")
-
-    def grow(self, seconds_per_image: float) -> None:
-        """Learn from an answer."""
-        self._fastest_s = min(self._fastest_s, seconds_per_image)
-        waiting = self.limit * (1 - self._fastest_s / max(seconds_per_image, 1e-9))
-        if waiting < 2:
-            self.limit = min(self.limit + 1, self._most)
-        elif waiting > 4:
-            self.limit = max(self.limit - 1, min(2, self._most))
-
-    def shrink(self) -> None:
-        """Learn from a refusal."""
-        self.limit = max(self.limit // 2, 1)
-
-
 class Stream:
-    """Takes inputs in order, gives out pieces to send, takes their answers, gives out results."""
+    """Takes inputs in order, gives out batches to send, takes their answers, gives out results."""
 
     def __init__(
         self,
-        planner: Planner,
+        extractor: Extractor,
         known: ModelMetadata,
         layers: Sequence[str] | None,
         *,
@@ -95,21 +77,21 @@ class Stream:
         on_error: OnError,
         timeout_s: float | None,
     ) -> None:
-        self._planner = planner
+        self._extractor = extractor
         self._layers = layers
         self._ordered = ordered
         self._on_error = on_error
         self._timeout_s = timeout_s
-        self._cutter = Cutter(planner.limits, lambda image: choose(known, image.kind, layers).row_bytes)
-        self._pieces: deque[Piece] = deque()
+        self._batcher = extractor.batcher(known, layers)
+        self._batches: deque[ImageBatch] = deque()
         self._ready: dict[int, Extracted] = {}
         self._in_flight = 0
         self._taken = 0
         self._given = 0
         self._image_bytes = READ_AHEAD_BYTES / 8  # little is read ahead before it is known how large they are
-        self._most_rows = 2 * concurrency * planner.limits.max_request_images
+        self._most_rows = 2 * concurrency * extractor.limits.max_request_images
         self._last_answer = time.monotonic()
-        self.window = Window(concurrency)
+        self.window = CongestionWindow(concurrency)
         self.input_ended = False
         self.closed = False
 
@@ -117,7 +99,7 @@ class Stream:
     def room(self) -> int:
         """Inputs that may be read now: results that wait for their turn, or for the caller, count against it."""
         ahead = max(1, min(READ_AHEAD, READ_AHEAD_BYTES // max(int(self._image_bytes), 1)))
-        if self.input_ended or len(self._pieces) > min(self.window.limit, ahead):
+        if self.input_ended or len(self._batches) > min(self.window.limit, ahead):
             return 0
         return min(ahead, self._most_rows - (self._taken - self._given))
 
@@ -136,32 +118,32 @@ class Stream:
             self._taken += 1
             self._image_bytes = max(image.nbytes, 0.95 * self._image_bytes)
             try:
-                self._pieces.extend(self._cutter.add(image))
+                self._batches.extend(self._batcher.add(image))
             except InvalidRequest as exc:  # the model takes no images of this kind
                 self._fail(image.source, exc)
 
     def _fail(self, source: str, error: FeatserveError) -> None:
-        result = _failed(self._cutter.skip(), source, error)
+        result = _failed(self._batcher.skip(), source, error)
         self._ready[result.index] = result
 
-    def take(self) -> Piece | None:
+    def take(self) -> ImageBatch | None:
         """Return what to send next, None while enough is in flight."""
-        if not self._pieces and (self.room <= 0 or self._in_flight == 0):
-            self._pieces.extend(self._cutter.rest())
-        if not self._pieces or self._in_flight >= self.window.limit:
+        if not self._batches and (self.room <= 0 or self._in_flight == 0):
+            self._batches.extend(self._batcher.flush())
+        if not self._batches or self._in_flight >= self.window.limit:
             return None
         self._in_flight += 1
-        return self._pieces.popleft()
+        return self._batches.popleft()
 
-    def ask(self, piece: Piece) -> Plan[list[Extracted]]:
-        """Send a piece and return what came of each image: a refusal is narrowed down to the image that caused it."""
+    def ask(self, batch: ImageBatch) -> Operation[list[Extracted]]:
+        """Send a batch and return what came of each image: a refusal is narrowed down to the image that caused it."""
         start = time.monotonic()
-        results = yield from self._ask(piece)
-        self.window.grow((time.monotonic() - start) / len(piece.images))
+        results = yield from self._ask(batch)
+        self.window.grow((time.monotonic() - start) / len(batch.images))
         return results
 
     def sent(self, results: Iterable[Extracted]) -> None:
-        """Take what came of a piece."""
+        """Take what came of a batch."""
         self._in_flight -= 1
         for result in results:
             self._ready[result.index] = result
@@ -182,18 +164,18 @@ class Stream:
                 raise result.error
             yield result
 
-    def _ask(self, piece: Piece) -> Plan[list[Extracted]]:
+    def _ask(self, batch: ImageBatch) -> Operation[list[Extracted]]:
         pause_s = 0.1
         while True:
             try:
-                rows = yield from self._planner.piece(piece, self._layers, self._timeout_s)
+                answer = yield from self._extractor.ask(batch, self._layers, self._timeout_s)
             except (InvalidRequest, MessageTooLarge, ResponseError) as exc:
                 self._last_answer = time.monotonic()
-                if len(piece.images) == 1:
-                    return [_failed(piece.places[0], piece.images[0].source, exc)]
-                half = len(piece.images) // 2
-                results = yield from self._ask(Piece(piece.places[:half], piece.images[:half]))
-                return results + (yield from self._ask(Piece(piece.places[half:], piece.images[half:])))
+                if len(batch.images) == 1:
+                    return [_failed(batch.indices[0], batch.images[0].source, exc)]
+                first, second = batch.halves()
+                results = yield from self._ask(first)
+                return results + (yield from self._ask(second))
             except (TransportError, ServerOverloaded):
                 self.window.shrink()
                 if self.closed or time.monotonic() > self._last_answer + PATIENCE_S:
@@ -204,19 +186,19 @@ class Stream:
                 self._last_answer = time.monotonic()
                 return [
                     Extracted(
-                        index=place,
+                        index=index,
                         source=image.source,
-                        features={layer: array[row].copy() for layer, array in rows.outputs.items()},
+                        features={layer: array[row].copy() for layer, array in answer.outputs.items()},
                         error=None,
-                        version=rows.version,
+                        version=answer.version,
                     )
-                    for row, (place, image) in enumerate(zip(piece.places, piece.images, strict=True))
+                    for row, (index, image) in enumerate(zip(batch.indices, batch.images, strict=True))
                 ]
 
 
 def check_stream(concurrency: int, on_error: str) -> None:
     """Refuse arguments before anything is read."""
-    Window(concurrency)
+    CongestionWindow(concurrency)
     if on_error not in ("raise", "return"):
         raise ConfigError(f"on_error must be 'raise' or 'return', not {on_error!r}")
 

@@ -23,7 +23,7 @@ def find_images(sources: Sequence[str]) -> list[str]:
     a path a line) or `-` (the list on stdin; separated by NUL if it holds one, so that names may hold newlines).
 
     Raises:
-        InvalidImageError: A source means no image.
+        InvalidImageError: A source names no image.
     """
     found: dict[str, None] = {}
     for source in sources:

@@ -7,20 +7,20 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
 
 from ..exceptions import InvalidImageError
+from ..model.signatures import InputKind
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
 
 ImageLike: TypeAlias = Union[
-    str, "os.PathLike[str]", bytes, bytearray, memoryview, BinaryIO, "npt.NDArray[Any]", "PILImage"
+    str, os.PathLike[str], bytes, bytearray, memoryview, BinaryIO, npt.NDArray[Any], "PILImage"
 ]
-Kind = Literal["encoded", "uint8", "float"]
 
 # What tf.io.decode_image reads. Everything else Pillow reads is decoded here and sent as uint8.
 _SERVER_READS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
@@ -31,7 +31,7 @@ class Image:
     """One image, ready to be sent."""
 
     source: str
-    kind: Kind
+    kind: InputKind
     data: bytes | npt.NDArray[Any]
 
     @property
@@ -76,7 +76,7 @@ def load(source: str, item: ImageLike, *, max_bytes: int) -> list[Image]:
     """Return the images an input stands for: one, or the N of an `(N, H, W, C)` array.
 
     Raises:
-        InvalidImageError: It cannot be read, is empty, or is no image.
+        InvalidImageError: The input cannot be read, is empty, or is no image.
     """
     if isinstance(item, str | os.PathLike):
         return [_from_bytes(source, read_path(source, item, max_bytes))]
@@ -122,15 +122,15 @@ def rgb(source: str, image: Any) -> npt.NDArray[np.uint8]:
     """Return a PIL image as `(H, W, 3)` uint8, converted as Keras' `load_img` does."""
     try:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
-    except Exception as exc:  # as above: decoding happens here
+    except Exception as exc:  # Pillow decodes only now, and its plugins raise what they like
         raise InvalidImageError(source, f"cannot be decoded: {exc}") from exc
 
 
 def read_path(source: str, path: str | os.PathLike[str], max_bytes: int) -> bytes:
-    """Return a file's bytes.
+    """Return the bytes of a file of at most `max_bytes`.
 
     Raises:
-        InvalidImageError: It cannot be read, or is larger than that.
+        InvalidImageError: The file cannot be read, or is larger than `max_bytes`.
     """
     try:
         with open(path, "rb") as file:
@@ -176,7 +176,7 @@ _MAX_PIXELS = 50_000_000
 
 
 def _from_array(source: str, array: npt.NDArray[Any]) -> list[Image]:
-    kind: Kind
+    kind: InputKind
     if array.dtype == np.uint8:
         kind = "uint8"
     elif array.dtype.kind == "f":

@@ -2,63 +2,36 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..exceptions import InvalidImageError, InvalidRequest
-from ..model.metadata import ModelMetadata
+from ..model.manifest import Preprocessing
 from .inputs import Image, ImageLike, load, open_pil, rgb
 
 #: Keras' names, keras/src/utils/image_utils.py, and Pillow's numbers for them.
 _INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
-    """How a model wants its pixels, from its manifest."""
-
-    height: int
-    width: int
-    interpolation: str
-    crop_to_aspect_ratio: bool
-    max_pixels: int
-
-    @classmethod
-    def of(cls, model: ModelMetadata) -> Preprocessing:
-        """Read the manifest.
-
-        Raises:
-            InvalidRequest: The model has none, or one without usable preprocessing.
-        """
-        if model.manifest is None:
-            raise InvalidRequest(
-                f'model {model.model!r} has no manifest, which decode="client" needs; use decode="server"',
-                model=model.model,
-            )
-        try:
-            found = model.manifest["preprocessing"]
-            height, width = found["image_size"]
-            made = cls(
-                height=int(height),
-                width=int(width),
-                interpolation=str(found["interpolation"]),
-                crop_to_aspect_ratio=bool(found["crop_to_aspect_ratio"]),
-                max_pixels=int(found["max_pixels"]),
-            )
-        except (KeyError, TypeError, ValueError) as exc:
-            raise InvalidRequest(f"model {model.model!r}: its manifest's preprocessing lacks {exc}") from exc
-        if made.interpolation not in _INTERPOLATIONS or min(made.height, made.width, made.max_pixels) < 1:
-            raise InvalidRequest(f"model {model.model!r}: preprocessing that this client does not know: {made}")
-        return made
-
-
-def decode_local(source: str, item: ImageLike, how: Preprocessing) -> list[Image]:
-    """Return the images at the network's size, as uint8; float arrays pass as they are.
+def check_preprocessing(model: str, how: Preprocessing | None) -> Preprocessing:
+    """Return a model's preprocessing if this client can do it.
 
     Raises:
-        InvalidImageError: It cannot be read, is too large, or is no image.
+        InvalidRequest: The manifest has none, or one that this client does not know.
+    """
+    if how is None:
+        raise InvalidRequest(f"model {model!r}: its manifest has no preprocessing", model=model)
+    if how.interpolation not in _INTERPOLATIONS or min(how.height, how.width, how.max_pixels) < 1:
+        raise InvalidRequest(f"model {model!r}: preprocessing that this client does not know: {how}", model=model)
+    return how
+
+
+def load_preprocessed(source: str, item: ImageLike, how: Preprocessing) -> list[Image]:
+    """Return the images at the network's size, `(height, width, 3)` uint8 RGB; float arrays pass as they are.
+
+    Raises:
+        InvalidImageError: The input cannot be read, is too large, or is no image.
     """
     images = load(source, item, max_bytes=2**63)
     return [image if image.kind == "float" else Image(image.source, "uint8", _fit(image, how)) for image in images]

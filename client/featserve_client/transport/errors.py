@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 from dataclasses import dataclass
 
@@ -54,6 +55,11 @@ _TOKEN = re.compile(r"Getting metadata from plugin failed with error: (?P<reason
 
 _UNKNOWN_LABEL = re.compile(r"Unrecognized servable version label")
 _UNKNOWN_SIGNATURE = re.compile(r"Serving signature key .* not found")
+
+
+#: Tries of a call that the server refuses with a hint when to come back.
+_PUSHBACK_ATTEMPTS = 5
+_PUSHBACK = "grpc-retry-pushback-ms"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,3 +138,20 @@ def _no_connection(target: str, details: str) -> str:
     if _CLOSED.search(details):
         return f"no server at {target}: {details}; perhaps it wants TLS, or a certificate that it trusts"
     return f"no server at {target}: {details}"
+
+
+def pushback_s(error: grpc.RpcError, attempt: int, left_s: float) -> float | None:
+    """Return the seconds after which the server asks to be called again.
+
+    Returns:
+        None if the server does not ask, has asked often enough, or asks too late for the call's deadline.
+    """
+    if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED or attempt >= _PUSHBACK_ATTEMPTS:
+        return None
+    for key, value in error.trailing_metadata() or ():
+        text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+        if key == _PUSHBACK and text.isdigit():
+            # Up to a fifth more, so that those refused together do not come back together.
+            wait_s = int(text) / 1000 * (1 + random.random() / 5)  # noqa: S311
+            return wait_s if wait_s < left_s else None
+    return None

@@ -1,4 +1,4 @@
-"""Between numpy arrays and TensorProto."""
+"""numpy arrays to TensorProto and back, in Predict's requests and responses."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf.message import DecodeError
 
 from ..exceptions import ResponseError
 from . import serving_pb2 as wire
@@ -50,24 +51,20 @@ _VALUES: dict[wire.DataType, tuple[str, str]] = {
     wire.DT_HALF: ("half_val", "<i4"),
 }
 
-Part = bytes | memoryview
+Buffer = bytes | memoryview
 
 
 def dtype_name(code: wire.DataType) -> str:
     """Return a dtype's name as numpy spells it, `string` for bytes."""
     if code == wire.DT_STRING:
         return "string"
-    return (
-        DTYPES[code].name
-        if code in DTYPES
-        else wire.DataType.Name(code)
-        if code in wire.DataType.values()
-        else str(code)
-    )
+    if code in DTYPES:
+        return str(DTYPES[code].name)
+    return wire.DataType.Name(code) if code in wire.DataType.values() else str(code)
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
-# A request is assembled from its parts with one copy, in `join`; through the generated classes the same bytes are
+# A request is assembled from buffers with one copy, in `join`; through the generated classes the same bytes are
 # copied three times (tobytes, into the message, out of it).
 
 
@@ -80,19 +77,23 @@ def _varint(value: int) -> bytes:
     return bytes(out)
 
 
-def frame(field: int, parts: Sequence[Part]) -> list[Part]:
-    """Return the parts of one length-delimited field."""
-    return [_varint(field << 3 | 2) + _varint(sum(map(len, parts))), *parts]
+def length_delimited(field: int, buffers: Sequence[Buffer]) -> list[Buffer]:
+    """Return a field of the length-delimited wire type: a tag, a length, and what it holds."""
+    return [_varint(field << 3 | 2) + _varint(sum(map(len, buffers))), *buffers]
 
 
-def tensor_parts(value: npt.ArrayLike) -> list[Part]:
-    """Return the parts of a TensorProto that holds `value` (bytes and str become DT_STRING)."""
+def encode_tensor(value: npt.ArrayLike) -> list[Buffer]:
+    """Return a TensorProto of an array as buffers to be joined; bytes and str become DT_STRING.
+
+    Raises:
+        TypeError: The array is of a dtype that cannot be sent.
+    """
     array = np.asarray(value)
     if array.dtype.kind in "SU" and array is not value:
         array = np.asarray(value, dtype=object)  # numpy's own strings lose zeros at their ends
     if array.dtype.kind in "SUO":
         items = [_as_bytes(item) for item in array.ravel().tolist()]
-        return strings_parts(items, array.shape)
+        return encode_strings(items, array.shape)
     array = np.ascontiguousarray(array).reshape(array.shape)
     code = _CODES.get(array.dtype.newbyteorder("<") if array.dtype.byteorder == ">" else array.dtype)
     if code is None:
@@ -100,26 +101,26 @@ def tensor_parts(value: npt.ArrayLike) -> list[Part]:
         raise TypeError(f"an array of dtype {array.dtype} cannot be sent; expected one of {known}, bytes or str")
     array = array.astype(DTYPES[code], copy=False)
     head = _head(code, array.shape)
-    return [head, *frame(4, [array.reshape(-1).view(np.uint8).data])] if array.size else [head]
+    return [head, *length_delimited(4, [array.reshape(-1).view(np.uint8).data])] if array.size else [head]
 
 
-def strings_parts(items: Sequence[bytes], shape: Sequence[int]) -> list[Part]:
-    """Return the parts of a DT_STRING TensorProto."""
-    parts: list[Part] = [_head(wire.DT_STRING, shape)]
+def encode_strings(items: Sequence[bytes], shape: Sequence[int]) -> list[Buffer]:
+    """Return a DT_STRING TensorProto of byte strings as buffers to be joined."""
+    buffers: list[Buffer] = [_head(wire.DT_STRING, shape)]
     for item in items:
-        parts += frame(8, [item])
-    return parts
+        buffers += length_delimited(8, [item])
+    return buffers
 
 
-def predict_request(
-    spec: wire.ModelSpec, inputs: Mapping[str, Sequence[Part]], output_filter: Iterable[str] = ()
+def encode_predict_request(
+    spec: wire.ModelSpec, inputs: Mapping[str, Sequence[Buffer]], output_filter: Iterable[str] = ()
 ) -> bytes:
     """Return a serialized PredictRequest."""
     rest = wire.PredictRequest(model_spec=spec, output_filter=output_filter)
-    parts: list[Part] = [rest.SerializeToString()]
+    buffers: list[Buffer] = [rest.SerializeToString()]
     for name, tensor in inputs.items():
-        parts += frame(2, [*frame(1, [name.encode()]), *frame(2, tensor)])
-    return b"".join(parts)
+        buffers += length_delimited(2, [*length_delimited(1, [name.encode()]), *length_delimited(2, tensor)])
+    return b"".join(buffers)
 
 
 def _head(code: wire.DataType, shape: Sequence[int]) -> bytes:
@@ -140,13 +141,16 @@ def _as_bytes(item: object) -> bytes:
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 
-def parse_predict_response(raw: bytes) -> tuple[int, dict[str, Array]]:
+def decode_predict_response(raw: bytes) -> tuple[int, dict[str, Array]]:
     """Return the version that answered and its outputs.
 
     Raises:
         ResponseError: The bytes are not a PredictResponse, or a tensor contradicts itself.
     """
-    answer = wire.PackedPredictResponse.FromString(raw)
+    try:
+        answer = wire.PackedPredictResponse.FromString(raw)
+    except DecodeError as exc:
+        raise ResponseError(f"the server's answer cannot be read: {exc}") from exc
     exact: wire.PredictResponse | None = None
     outputs: dict[str, Array] = {}
     for name, tensor in answer.outputs.items():

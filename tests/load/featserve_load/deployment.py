@@ -189,13 +189,13 @@ def _deployment(targets: list[str], model: str, metadata: ModelMetadata, watch: 
 
 def check_answers(deployment: Deployment, payload: Payload) -> None:
     """Raise LoadError unless the first request is answered with an array of the right number of rows."""
-    from featserve_client.wire.tensors import parse_predict_response
+    from featserve_client.wire.tensors import decode_predict_response
 
     from .payload import PREDICT
 
     with FeatureClient(deployment.targets[0], model=deployment.model) as client:
         raw = client._method(PREDICT)(payload.requests[0], timeout=60)
-    _, outputs = parse_predict_response(raw)
+    _, outputs = decode_predict_response(raw)
     rows = {name: array.shape[0] for name, array in outputs.items() if array.ndim}
     if not rows or set(rows.values()) != {payload.images_per_request}:
         raise LoadError(f"expected {payload.images_per_request} rows, received {rows or 'nothing'}")
