@@ -122,7 +122,7 @@ class FeatureClient(BaseClient):
             FeatserveError: The call fails in one of the other ways that `extract` lists.
 
         Example:
-            >>> photo = open("cat.jpg", "rb").read()
+            >>> photo = pathlib.Path("cat.jpg").read_bytes()
             >>> client.predict({"image_bytes": [photo]}, signature="encoded")["top_activation"].dtype
             dtype('float32')
         """

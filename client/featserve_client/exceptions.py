@@ -22,7 +22,15 @@ import grpc
 
 
 class FeatserveError(Exception):
-    """Base of every error the client raises."""
+    """Base of every error the client raises.
+
+    Example:
+        >>> try:
+        ...     client.extract("no.jpg")
+        ... except FeatserveError as exc:
+        ...     print(type(exc).__name__, exc, sep=": ")
+        InvalidImageError: no.jpg: no such file
+    """
 
 
 class ConfigError(FeatserveError, ValueError):

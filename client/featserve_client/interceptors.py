@@ -29,6 +29,14 @@ class MetricsInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc
 
     Args:
         record: Called once per call, from any thread.
+
+    Example:
+        >>> calls = []
+        >>> metrics = MetricsInterceptor(calls.append)
+        >>> with FeatureClient("localhost:8500", model="efficientnet_lite0", interceptors=[metrics]) as client:
+        ...     client.wait_until_ready(60)
+        >>> calls[0].method, calls[0].code.name
+        ('/tensorflow.serving.ModelService/GetModelStatus', 'OK')
     """
 
     def __init__(self, record: Callable[[CallRecord], None]) -> None:
@@ -75,6 +83,10 @@ class OpenTelemetryInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignor
 
     Raises:
         MissingExtraError: OpenTelemetry is not installed.
+
+    Example:
+        >>> tracing = OpenTelemetryInterceptor()
+        >>> client = FeatureClient("localhost:8500", model="efficientnet_lite0", interceptors=[tracing])
     """
 
     def __init__(self, tracer_provider: Any = None) -> None:

@@ -1,6 +1,8 @@
 """Interceptors, and local runs of the engines that are installed."""
 
+import ast
 import asyncio
+import doctest
 import importlib.util
 import os
 import pathlib
@@ -12,7 +14,7 @@ import grpc
 import numpy as np
 import pyarrow.parquet
 import pytest
-from featserve_client import AsyncFeatureClient, FeatureClient, ServerOverloaded
+from featserve_client import AsyncFeatureClient, FeatureClient, ServerOverloaded, integrations
 from featserve_client.integrations.ray import FeatureExtractor
 from featserve_client.interceptors import CallRecord, MetricsInterceptor, OpenTelemetryInterceptor
 from opentelemetry.sdk.trace import TracerProvider
@@ -129,15 +131,29 @@ def test_a_batch_of_ray(server: FakeServer) -> None:
     assert got["error"][0] == "" and "not an image" in got["error"][1] and not got["late"][1].any()
 
 
+def example(name: str) -> str:
+    """The example in an integration's docstring, for the script's own server, model and folders."""
+    module = pathlib.Path(integrations.__file__).with_name(f"{name}.py")
+    examples = doctest.DocTestParser().get_examples(ast.get_docstring(ast.parse(module.read_text())) or "")
+    code = "".join(each.source for each in examples)
+    for written, wanted in {
+        '"server:8500"': "target",
+        '"vgg16"': '"toy"',
+        '"block5_pool"': '"late"',
+        '"photos/"': "photos",
+        '"features/"': "output",
+        "concurrency=4": "concurrency=1",
+    }.items():
+        code = code.replace(written, wanted)
+    return code
+
+
 RAY = """
 import sys, ray
 from featserve_client.integrations.ray import FeatureExtractor
 target, photos, output = sys.argv[1:]
 ray.init(num_cpus=2, include_dashboard=False, configure_logging=False, log_to_driver=False)
-options = {"target": target, "model": "toy", "layers": ["late"]}
-data = ray.data.read_binary_files(photos, include_paths=True)
-data.map_batches(FeatureExtractor, fn_constructor_kwargs=options, concurrency=1).write_parquet(output)
-"""
+""" + example("ray")
 
 SPARK = """
 import sys
@@ -145,10 +161,7 @@ from pyspark.sql import SparkSession
 from featserve_client.integrations.spark import feature_extractor, schema
 target, photos, output = sys.argv[1:]
 spark = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
-extract = feature_extractor(target=target, model="toy", layers=["late"])
-frame = spark.read.format("binaryFile").load(photos).select("path", "content")
-frame.mapInPandas(extract, schema(["late"])).write.parquet(output)
-"""
+""" + example("spark")
 
 BEAM = """
 import sys, apache_beam as beam, pyarrow
