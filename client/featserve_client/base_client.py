@@ -14,7 +14,7 @@ from .transport.endpoint import Endpoint
 
 
 class BaseClient(abc.ABC):
-    """Options, what can be done with them, and pickling."""
+    """Keeps a client's options, and makes the operations that it runs."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class BaseClient(abc.ABC):
 
     @abc.abstractmethod
     def _set_up(self) -> None:
-        """Make what runs operations, without connecting."""
+        """Make the runner of operations, without connecting."""
 
     @property
     def target(self) -> str:

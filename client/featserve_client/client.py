@@ -162,7 +162,7 @@ class FeatureClient(BaseClient):
             timeout_s: Seconds to wait.
 
         Raises:
-            DeadlineExceeded: The model does not in this time; the text says what it lacked.
+            DeadlineExceeded: The model does not answer in this time; the text says what it lacked.
 
         Example:
             >>> client.wait_until_ready(60)

@@ -22,7 +22,7 @@ class RetryPolicy:
     Its pauses are also those between two tries to connect.
 
     Raises:
-        ConfigError: A value is one that gRPC would drop in silence.
+        ConfigError: gRPC would drop a value in silence.
 
     Example:
         >>> client = FeatureClient("localhost:8500", model="efficientnet_lite0", retry=RetryPolicy(max_attempts=1))
@@ -53,7 +53,7 @@ class Limits:
     """Sizes of messages.
 
     Raises:
-        ConfigError: A limit is one that nothing could pass.
+        ConfigError: Nothing could pass a limit.
 
     Example:
         >>> client = FeatureClient("localhost:8500", model="efficientnet_lite0", limits=Limits(max_request_images=8))
@@ -100,7 +100,7 @@ class TLS:
     """Certificates, PEM files. With `certificate` and `private_key` the client shows its own (mTLS).
 
     Raises:
-        ConfigError: There is half a key pair.
+        ConfigError: `certificate` or `private_key` is given without the other.
 
     Example:
         >>> client = FeatureClient("localhost:8500", model="efficientnet_lite0", tls=TLS(ca="ca.pem"), token="secret")
@@ -172,7 +172,7 @@ def check_timeout(timeout_s: float) -> float:
     """Return the timeout.
 
     Raises:
-        ConfigError: The timeout is no number of seconds above 0, or is not finite.
+        ConfigError: The timeout is not a finite number of seconds above 0.
     """
     if not isinstance(timeout_s, int | float) or not 0 < timeout_s < 2**31:
         raise ConfigError(f"timeout_s must be above 0 and finite, not {timeout_s!r}")

@@ -25,7 +25,7 @@ class CallRecord:
 
 
 class MetricsInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
-    """Hands a record of each call to a function, such as one that feeds Prometheus.
+    """Hands a record of each call to a function, which may feed Prometheus.
 
     Args:
         record: Called once per call, from any thread.
@@ -40,14 +40,14 @@ class MetricsInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc
     """
 
     def __init__(self, record: Callable[[CallRecord], None]) -> None:
-        """Remember the function."""
+        """Keep the function that takes the records."""
         self._record = record
 
     def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: bytes) -> Any:
         """Time a call."""
         start = time.monotonic()
         call = continuation(details, request)
-        # A blocking call is over by now; of any other, the end is told by its callback.
+        # A blocking call is over by now, and its callback runs at once; that of a future runs when the future ends.
         call.add_done_callback(
             lambda done: self._record(
                 CallRecord(method=_name(details), code=done.code(), seconds=time.monotonic() - start)
@@ -56,7 +56,7 @@ class MetricsInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc
         return call
 
     def for_asyncio(self) -> grpc.aio.UnaryUnaryClientInterceptor:
-        """Return the same for calls that are awaited; `AsyncFeatureClient` asks for it."""
+        """Return the interceptor of calls that are awaited; `AsyncFeatureClient` asks for it."""
         return _AsyncMetrics(self._record)
 
 
@@ -79,7 +79,7 @@ class OpenTelemetryInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignor
     """A client span per call, whose context travels with it (W3C traceparent).
 
     Args:
-        tracer_provider: Where spans go; the global provider if None.
+        tracer_provider: The provider that takes the spans; the global provider if None.
 
     Raises:
         MissingExtraError: OpenTelemetry is not installed.
@@ -104,7 +104,7 @@ class OpenTelemetryInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignor
         return call
 
     def for_asyncio(self) -> grpc.aio.UnaryUnaryClientInterceptor:
-        """Return the same for calls that are awaited; `AsyncFeatureClient` asks for it."""
+        """Return the interceptor of calls that are awaited; `AsyncFeatureClient` asks for it."""
         return _AsyncOpenTelemetry(self)
 
     @contextmanager

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from ..exceptions import OutputError
 from ..extras import require
 
-#: Rows beyond which usearch searches; all of them too, since an index for one question takes far longer to build.
+#: Rows beyond which usearch searches, and searches all: an index for one question would take far longer to build.
 _INDEX_ROWS = 100_000
 
 
@@ -46,7 +46,7 @@ def nearest(
     else:
         rows = np.argpartition(vectors @ query, len(vectors) - count)[len(vectors) - count :]
     cosines = vectors[rows] @ query
-    # Equal cosines in the order of the rows, so that the same question has the same answer.
+    # Equal cosines come in the order of the rows, so that the same question has the same answer.
     order = np.lexsort((rows, -cosines))
     return rows[order], cosines[order]
 

@@ -244,7 +244,7 @@ def _bare(axes: Any) -> Any:
 
 
 def _plain(text: str) -> str:
-    # What a font can draw: no line breaks, and odd bytes of a file name spelled out.
+    # A font can draw neither line breaks nor the odd bytes of a file name, which are spelled out.
     return text.encode("utf-8", "backslashreplace").decode().replace("\n", " ")
 
 

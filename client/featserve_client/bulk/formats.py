@@ -19,13 +19,13 @@ from ..exceptions import ConfigError, OutputError
 from ..extras import require
 from .durable import sync, write_lines
 
-#: What stands beside each row, with the dtype of its column.
+#: The columns beside each row's activations, and their dtypes.
 COLUMNS = {"path": np.str_, "width": np.int32, "height": np.int32, "sha256": np.str_}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Rows in order: how many, and ways to what stands beside them and to their activations."""
+    """Rows in order: their number, and functions that load their columns and their activations."""
 
     count: int
     rows: Callable[[], Sequence[Mapping[str, Any]]]
@@ -46,16 +46,16 @@ class Results:
         return sum(part.count for part in self.parts)
 
     def column(self, name: str) -> npt.NDArray[Any]:
-        """Return one of COLUMNS."""
+        """Return a column, named in COLUMNS, of all rows."""
         values = [row[name] for part in self.parts for row in part.rows()]
         return np.array(values, COLUMNS[name])
 
 
 def check_output(path: Path) -> None:
-    """Refuse what cannot become the output, before any work is done.
+    """Refuse a path that cannot become the output, before any work is done.
 
     Raises:
-        ConfigError: The suffix is none of those known.
+        ConfigError: The suffix is not that of a known format.
         MissingExtraError: The format's library is not installed.
         OutputError: There is a directory where the file would be.
     """
@@ -72,7 +72,7 @@ def check_layer_count(path: Path, layers: Sequence[str]) -> None:
     """Refuse several layers for a file that holds one.
 
     Raises:
-        OutputError: There are several, and the file is a .npy.
+        OutputError: The file is a .npy, and there are several layers.
     """
     if path.suffix == ".npy" and len(layers) != 1:
         raise OutputError(f"{path}: .npy holds one layer, not {', '.join(layers)}: choose one with --layers, or .npz")
@@ -102,7 +102,7 @@ def write(path: Path, results: Results) -> None:
 
 
 def read_job(path: Path) -> dict[str, Any] | None:
-    """Return what an existing result file says of the extraction that made it; None if it says nothing."""
+    """Return the extraction that an existing result file names; None if the file names none."""
     try:
         text = _FORMATS[path.suffix].read_job(path)
         job = json.loads(text) if text else None
@@ -112,7 +112,7 @@ def read_job(path: Path) -> dict[str, Any] | None:
 
 
 def rows_file(path: Path) -> Path:
-    """Where the rows of a .npy are described, which has no room for it: the job, then one row a line."""
+    """Return the file that describes the rows of a .npy, which has no room for them: the job, then a row a line."""
     return path.with_name(f"{path.name}.rows.jsonl")
 
 
@@ -187,7 +187,7 @@ def _parquet_job(path: Path) -> str:
 
 def _write_h5(path: Path, results: Results) -> None:
     h5py = require("h5py", "bulk", ".h5")
-    # Through Python's own file: HDF5's driver ends the process when a disk is full.
+    # HDF5 writes through Python's own file: its own driver ends the process when a disk is full.
     with open(path, "w+b") as target, h5py.File(target, "w", track_order=True) as file:
         file.attrs["featserve"] = json.dumps(results.job)
         for name, kind in COLUMNS.items():

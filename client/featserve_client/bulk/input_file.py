@@ -11,7 +11,7 @@ from ..images.inputs import header_size, read_path
 
 
 class InputFile:
-    """An input, read by one of the stream's threads; `fact` is what stands beside its row."""
+    """An image file, read by one of the stream's threads; `fact` holds the columns of its row."""
 
     def __init__(self, path: str, limit: int) -> None:
         self.name = path
@@ -19,10 +19,10 @@ class InputFile:
         self._limit = limit
 
     def read(self) -> bytes:
-        """Return the file's bytes, and note what is known of them.
+        """Return the file's bytes, and complete `fact`.
 
         Raises:
-            InvalidImageError: The file cannot be read, is too large, or is no file.
+            InvalidImageError: The file cannot be read, is too large, or is no regular file.
         """
         if os.path.exists(self.name) and not os.path.isfile(self.name) and not os.path.isdir(self.name):
             raise InvalidImageError(self.name, "is no file, but a pipe, socket or device")  # reading may never end

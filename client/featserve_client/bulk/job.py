@@ -33,13 +33,13 @@ _PART_IMAGES = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What an extraction came to."""
+    """The outcome of an extraction."""
 
     output: Path
     rows: int
     layers: Mapping[str, tuple[int, ...]]
     failures: int
-    #: Where they are listed; None if there are none.
+    #: The file that lists the failures; None if there are none.
     failures_file: Path | None
 
 
@@ -81,7 +81,7 @@ def extract_files(
         differences = job.differences(finished) if finished is not None else "it names no extraction"
         if differences:
             raise OutputError(f"{output} is from another extraction; {differences}")
-        shutil.rmtree(folder, ignore_errors=True)  # a removal that was broken off
+        shutil.rmtree(folder, ignore_errors=True)  # what a removal that was broken off has left
         return _summary(output, job, shapes, int((finished or {}).get("failures", 0)))
     with PartsFolder(folder, job, resume=resume) as parts:
         pinned = client.pinned(known.version)
@@ -93,7 +93,7 @@ def extract_files(
 
 
 def partial_folder(output: Path) -> Path:
-    """Where the parts of an output are while it is made."""
+    """Return the directory that holds the parts of an output while it is made."""
     return output.with_name(f"{output.name}.partial")
 
 

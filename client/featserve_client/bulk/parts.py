@@ -29,7 +29,7 @@ JOB_FILE = "job.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How far an extraction is."""
+    """How many images of an extraction are done."""
 
     done: int
     failed: int
@@ -38,7 +38,7 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """What makes two extractions the same."""
+    """An extraction: two with equal fields are the same, and the second may go on with the parts of the first."""
 
     model: str
     version: int
@@ -52,7 +52,7 @@ class Job:
     format: int = _FORMAT
 
     def differences(self, other: Mapping[str, Any]) -> str:
-        """Say what is not the same, empty if all is."""
+        """Return what differs from another extraction, as text; empty if nothing does."""
         return "; ".join(
             "the names of the images are others"
             if key == "images_sha256"
@@ -84,7 +84,7 @@ class PartsFolder:
                 if differences:
                     raise OutputError(f"{path} is of another extraction, which cannot go on as this one; {differences}")
             else:
-                for part in left:  # without a job nobody knows what of
+                for part in left:  # without the job, nobody knows what the parts are of
                     part.unlink()
                 write_whole(path / JOB_FILE, lambda file: file.write(json.dumps(asdict(job)).encode()))
         except (OSError, ValueError) as exc:

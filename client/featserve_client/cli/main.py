@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from ..exceptions import FeatserveError
 from . import extract, metadata, show, similar, status, verify
 
-#: In the order of the help.
+#: The subcommands, in the order of the help.
 _SUBCOMMANDS = (extract, status, show, similar, verify, metadata)
 
 

@@ -20,14 +20,14 @@ class Reporter:
         self._bar: Any = None
         self._start = self._last_line = time.monotonic()
         self._first: int | None = None
-        #: Images there when last told.
+        #: Images done at the last update.
         self.done = 0
         if not quiet and sys.stderr.isatty():
             try:
                 from rich.console import Console
                 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
                 from rich.progress import Progress as Bar
-            except ImportError:  # an extra; lines will do
+            except ImportError:  # rich comes with an extra; without it, progress is shown by lines
                 return
             columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
             self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
@@ -47,7 +47,7 @@ class Reporter:
             self._bar.stop()
 
     def update(self, progress: Progress) -> None:
-        """Show how far it is."""
+        """Show the progress."""
         self.done = progress.done
         if self._quiet:
             return

@@ -68,7 +68,7 @@ class Extractor:
         return merge(results)
 
     def prepare(self, layers: Sequence[str] | None, timeout_s: float | None = None) -> Operation[ModelMetadata]:
-        """Return what loading and cutting need, and refuse layers that the model lacks before anything is read."""
+        """Return the metadata that loading and batching need; refuse layers that the model lacks before reading."""
         if self._decode == "client":
             known = yield from self._cache.with_manifest(timeout_s)
             _preprocessing(known)
@@ -85,7 +85,7 @@ class Extractor:
         return load(source, item, max_bytes=self.limits.max_message_bytes)
 
     def batcher(self, known: ModelMetadata, layers: Sequence[str] | None) -> Batcher:
-        """Return what cuts images into requests for these layers."""
+        """Return a batcher of images for requests for these layers."""
         return Batcher(self.limits, lambda image: select_signature(known, image.kind, layers).row_bytes)
 
     def ask(self, batch: ImageBatch, layers: Sequence[str] | None, timeout_s: float | None) -> Operation[BatchResult]:
@@ -114,7 +114,7 @@ def parse_layers(layers: str | Iterable[str] | None) -> tuple[str, ...] | None:
     """Return the names of layers without repeats; None stands for all.
 
     Raises:
-        ConfigError: There is none, or one is no name.
+        ConfigError: There is no layer, or a layer's name is empty or no text.
     """
     if layers is None:
         return None

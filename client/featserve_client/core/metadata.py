@@ -51,7 +51,7 @@ class MetadataCache:
         return known
 
     def renewed(self, stale: ModelMetadata, timeout_s: float | None) -> Operation[ModelMetadata | None]:
-        """Return the signatures of the version that is there now, None if it is the one that they were already of."""
+        """Return the signatures of the version that the server has now, None if that has not changed."""
         if self._known is stale:
             self._known = None
         fresh = yield from self.signatures(timeout_s)
@@ -61,7 +61,7 @@ class MetadataCache:
         return fresh
 
     def answered_by(self, version: int) -> None:
-        """Forget what is known if it is of another version than the one that answered."""
+        """Forget the signatures if another version answered than theirs."""
         if self._known is not None and version not in (0, self._known.version):
             self._known = None
 

@@ -7,7 +7,7 @@ import os
 import random
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -108,11 +108,13 @@ class Stream:
         """Whether everything has been given out."""
         return self.input_ended and self._taken == self._given
 
-    def add(self, source: str, images: list[Image] | FeatserveError) -> None:
-        """Take what came of one input."""
-        if isinstance(images, FeatserveError):
+    def add(self, source: str, loaded: Callable[[], list[Image]]) -> None:
+        """Take the images of one input, given by a function that returns or raises at once."""
+        try:
+            images = loaded()
+        except FeatserveError as exc:
             self._taken += 1
-            self._fail(source, images)
+            self._fail(source, exc)
             return
         for image in images:
             self._taken += 1
@@ -127,7 +129,7 @@ class Stream:
         self._ready[result.index] = result
 
     def take(self) -> ImageBatch | None:
-        """Return what to send next, None while enough is in flight."""
+        """Return the batch to send next, None while enough are in flight."""
         if not self._batches and (self.room <= 0 or self._in_flight == 0):
             self._batches.extend(self._batcher.flush())
         if not self._batches or self._in_flight >= self.window.limit:
@@ -136,14 +138,14 @@ class Stream:
         return self._batches.popleft()
 
     def ask(self, batch: ImageBatch) -> Operation[list[Extracted]]:
-        """Send a batch and return what came of each image: a refusal is narrowed down to the image that caused it."""
+        """Send a batch and return each image's result: a refusal is narrowed down to the image that caused it."""
         start = time.monotonic()
         results = yield from self._ask(batch)
         self.window.grow((time.monotonic() - start) / len(batch.images))
         return results
 
     def sent(self, results: Iterable[Extracted]) -> None:
-        """Take what came of a batch."""
+        """Take the results of a batch."""
         self._in_flight -= 1
         for result in results:
             self._ready[result.index] = result
@@ -152,7 +154,7 @@ class Stream:
         """Yield the results whose turn it is.
 
         Raises:
-            FeatserveError: An image's error, if errors are to be raised.
+            FeatserveError: An image failed, and errors are to be raised.
         """
         while self._ready:
             index = self._given if self._ordered else next(iter(self._ready))

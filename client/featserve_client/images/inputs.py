@@ -22,7 +22,7 @@ ImageLike: TypeAlias = Union[
     str, os.PathLike[str], bytes, bytearray, memoryview, BinaryIO, npt.NDArray[Any], "PILImage"
 ]
 
-# What tf.io.decode_image reads. Everything else Pillow reads is decoded here and sent as uint8.
+# The first bytes of what tf.io.decode_image reads. Everything else that Pillow reads is decoded here and sent as uint8.
 _SERVER_READS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
 
 
@@ -36,12 +36,12 @@ class Image:
 
     @property
     def nbytes(self) -> int:
-        """Bytes on the wire."""
+        """Bytes of the image on the wire."""
         return self.data.nbytes if isinstance(self.data, np.ndarray) else len(self.data)
 
     @property
     def group(self) -> tuple[object, ...]:
-        """Images with the same group fit into one request."""
+        """The key of images that fit into one request: kind and shape."""
         return (self.kind, *self.data.shape) if isinstance(self.data, np.ndarray) else (self.kind,)
 
 
@@ -58,14 +58,14 @@ def iterate(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, Imag
 
 
 def is_single(item: object) -> bool:
-    """Whether an object is one image, not a collection of them, as arrays and pandas columns of names are."""
+    """Whether an object is one image; arrays and pandas columns of names are collections of images."""
     if hasattr(item, "__array__"):
         return getattr(getattr(item, "dtype", None), "kind", "") not in ("O", "S", "U")
     return _is_pil(item) or hasattr(item, "read")
 
 
 def name(item: object, index: int) -> str:
-    """Return what errors call an input."""
+    """Return the name that errors call an input by."""
     if isinstance(item, str | os.PathLike):
         return os.fspath(item)
     given = getattr(item, "filename", None) or getattr(item, "name", None)
@@ -73,7 +73,7 @@ def name(item: object, index: int) -> str:
 
 
 def load(source: str, item: ImageLike, *, max_bytes: int) -> list[Image]:
-    """Return the images an input stands for: one, or the N of an `(N, H, W, C)` array.
+    """Return the images that an input stands for: a single image, or the N of an `(N, H, W, C)` array.
 
     Raises:
         InvalidImageError: The input cannot be read, is empty, or is no image.
@@ -152,7 +152,7 @@ def read_path(source: str, path: str | os.PathLike[str], max_bytes: int) -> byte
 
 def _read_file(source: str, file: Any) -> bytes:
     try:
-        # From the beginning, as Pillow does: whoever has looked at an upload has moved its position.
+        # A file is read from its beginning, as by Pillow: whoever has looked at an upload has moved its position.
         if hasattr(file, "seekable") and file.seekable():
             file.seek(0)
         data = file.read()
@@ -180,7 +180,7 @@ def _from_array(source: str, array: npt.NDArray[Any]) -> list[Image]:
     if array.dtype == np.uint8:
         kind = "uint8"
     elif array.dtype.kind == "f":
-        with np.errstate(over="ignore"):  # becomes infinite, which is refused
+        with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, which is refused
             kind, array = "float", array.astype(np.float32, copy=False)
         if not np.isfinite(array).all():
             raise InvalidImageError(source, "has NaN or infinite values; expected 0..255")
@@ -202,7 +202,7 @@ def _from_array(source: str, array: npt.NDArray[Any]) -> list[Image]:
 
 
 def _is_pil(item: object) -> bool:
-    # Another thread may be importing it: then nobody has such an image yet.
+    # Another thread may be importing Pillow: then nobody has one of its images yet.
     kind = getattr(sys.modules.get("PIL.Image"), "Image", None)
     return kind is not None and isinstance(item, kind)
 

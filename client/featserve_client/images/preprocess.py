@@ -18,7 +18,7 @@ def check_preprocessing(model: str, how: Preprocessing | None) -> Preprocessing:
     """Return a model's preprocessing if this client can do it.
 
     Raises:
-        InvalidRequest: The manifest has none, or one that this client does not know.
+        InvalidRequest: The manifest has no preprocessing, or has a preprocessing that this client does not know.
     """
     if how is None:
         raise InvalidRequest(f"model {model!r}: its manifest has no preprocessing", model=model)

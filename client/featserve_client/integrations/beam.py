@@ -21,7 +21,7 @@ _RemoteModelHandler: Any = _base.RemoteModelHandler
 
 
 class FeatureHandler(_RemoteModelHandler):  # type: ignore[misc]
-    """Gives a `PredictionResult` per image; its `inference` is the `Extracted` one: features by layer, or an error.
+    """Gives a `PredictionResult` per image; its `inference` is an `Extracted`: features by layer, or an error.
 
     Args:
         target: The server's address.

@@ -42,6 +42,7 @@ class Manifest:
     #: Shapes without the batch dimension, in the order of the network.
     layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
+    # What the client shows and does not act on is absent, too, where it is of another kind.
     #: Image formats that the graph decodes.
     formats: tuple[str, ...] | None = None
     #: What becomes of a fourth channel, as the exporter wrote it.
@@ -58,7 +59,7 @@ class Manifest:
         """Return the manifest that a JSON object holds.
 
         Raises:
-            ValueError: A value is of another kind than its key has; the text names the key.
+            ValueError: A value that the client acts on is of another kind than its key has; the text names the key.
         """
         weights = _object(data, "weights") or {}
         return cls(
@@ -68,11 +69,11 @@ class Manifest:
             weights=Weights(**{key: _text(weights, key) for key in ("source", "name", "sha256")}),
             layers={name: _shape(layer, name) for name, layer in (_object(data, "layers") or {}).items()},
             preprocessing=_preprocessing(_object(data, "preprocessing")),
-            formats=_texts(data, "formats"),
+            formats=_texts(data.get("formats")),
             alpha=data.get("alpha"),
-            outputs=_object(data, "outputs"),
-            closeness=_object(data, "closeness"),
-            labels=_texts(data, "labels"),
+            outputs=_object_or_none(data.get("outputs")),
+            closeness=_object_or_none(data.get("closeness")),
+            labels=_texts(data.get("labels")),
         )
 
 
@@ -80,7 +81,7 @@ def parse_json(text: bytes | str) -> dict[str, Any]:
     """Return a manifest's JSON text as an object that `Manifest.parse` takes.
 
     Raises:
-        ValueError: The text is no JSON, or the JSON is no such object.
+        ValueError: The text is no JSON, or the JSON is no object that `Manifest.parse` takes.
     """
     data = json.loads(text)
     if not isinstance(data, dict):
@@ -89,7 +90,7 @@ def parse_json(text: bytes | str) -> dict[str, Any]:
     return data
 
 
-def _of(data: Mapping[str, Any], key: str, kind: type | tuple[type, ...]) -> Any:
+def _of(data: Mapping[str, Any], key: str, kind: type) -> Any:
     value = data.get(key)
     if value is not None and not isinstance(value, kind):
         raise ValueError(f"{key!r} is {value!r}")
@@ -101,9 +102,12 @@ def _text(data: Mapping[str, Any], key: str) -> str | None:
     return found
 
 
-def _texts(data: Mapping[str, Any], key: str) -> tuple[str, ...] | None:
-    found = _of(data, key, list)
-    return None if found is None else tuple(map(str, found))
+def _texts(value: Any) -> tuple[str, ...] | None:
+    return tuple(map(str, value)) if isinstance(value, list) else None
+
+
+def _object_or_none(value: Any) -> Mapping[str, Any] | None:
+    return value if isinstance(value, dict) else None
 
 
 def _object(data: Mapping[str, Any], key: str) -> Mapping[str, Any] | None:

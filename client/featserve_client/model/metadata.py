@@ -28,7 +28,7 @@ class TensorSpec:
     shape: tuple[int | None, ...] | None
 
     def __str__(self) -> str:
-        """Return it as `float32 (N, 7, 7, 512)`."""
+        """Return dtype and shape as in `float32 (N, 7, 7, 512)`."""
         if self.shape is None:
             return f"{self.dtype} of any shape"
         sizes = ["N" if size is None else str(size) for size in self.shape]

@@ -29,7 +29,7 @@ class SelectedSignature:
 
 
 def select_signature(model: ModelMetadata, kind: InputKind, layers: Sequence[str] | None) -> SelectedSignature:
-    """Return the signature to ask: that of one layer alone where there is one, since it computes no other.
+    """Return the signature to ask; a single layer is asked of its own signature, which computes no other layer.
 
     Raises:
         InvalidRequest: The model takes no such images, or has no such layer; the text lists what it has.
@@ -61,7 +61,7 @@ def check_has_layers(model: ModelMetadata, layers: Sequence[str] | None, offered
     """Refuse a layer that is not offered.
 
     Raises:
-        InvalidRequest: A layer is not; the text lists those of the model.
+        InvalidRequest: A layer is not offered; the text lists the layers of the model.
     """
     for layer in layers or ():
         if layer not in offered:

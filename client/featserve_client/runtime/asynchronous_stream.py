@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 
 from ..core.extraction import Extractor
 from ..core.stream import READERS, Extracted, Stream
-from ..exceptions import FeatserveError
 from ..images.inputs import Image, ImageLike, iterate, name
 from ..model.metadata import ModelMetadata
 from .asynchronous import AsyncRunner
@@ -46,7 +45,7 @@ async def drive(
                     loading.append((named[0], asyncio.ensure_future(load)))
             while loading and loading[0][1].done():
                 source, loaded = loading.popleft()
-                stream.add(source, _outcome(loaded))
+                stream.add(source, loaded.result)
             stream.input_ended = exhausted and not loading
             for answered in [task for task in running if task.done()]:
                 running.discard(answered)
@@ -67,7 +66,7 @@ async def _read(
     images: ImageLike | Iterable[ImageLike] | AsyncIterable[ImageLike],
     inputs: asyncio.Queue[tuple[str, ImageLike] | BaseException | None],
 ) -> None:
-    # One task for all of it: what the caller's generator holds between two images may belong to the task.
+    # One task reads all the images: what the caller's generator holds between two images may belong to the task.
     try:
         if isinstance(images, AsyncIterable):
             index = 0
@@ -80,10 +79,3 @@ async def _read(
         await inputs.put(None)
     except Exception as exc:
         await inputs.put(exc)
-
-
-def _outcome(loaded: asyncio.Task[list[Image]]) -> list[Image] | FeatserveError:
-    try:
-        return loaded.result()
-    except FeatserveError as exc:
-        return exc

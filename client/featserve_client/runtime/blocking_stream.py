@@ -9,7 +9,6 @@ from typing import Any
 
 from ..core.extraction import Extractor
 from ..core.stream import READERS, Extracted, Stream
-from ..exceptions import FeatserveError
 from ..images.inputs import Image, ImageLike, iterate
 from ..model.metadata import ModelMetadata
 from .blocking import BlockingRunner, CallGroup
@@ -47,13 +46,13 @@ def drive(
                     break  # the next input may be long in coming
             while loading and loading[0][1].done():
                 source, loaded = loading.popleft()
-                stream.add(source, _outcome(loaded))
+                stream.add(source, loaded.result)
             stream.input_ended = exhausted and not loading
             while (batch := stream.take()) is not None:
                 running.add(senders.submit(runner.run, stream.ask(batch), group))
             yield from stream.pop()
             waited: list[Future[Any]] = [*running, *(future for _, future in list(loading)[:1])]
-            # Of nothing: returns at once.
+            # A wait for nothing returns at once.
             done, _ = wait(waited, timeout=0 if hungry() else None, return_when=FIRST_COMPLETED)
             for answered in [future for future in running if future in done]:
                 running.discard(answered)
@@ -63,10 +62,3 @@ def drive(
         readers.shutdown(wait=False, cancel_futures=True)
         senders.shutdown(wait=False, cancel_futures=True)
         group.cancel()
-
-
-def _outcome(loaded: Future[list[Image]]) -> list[Image] | FeatserveError:
-    try:
-        return loaded.result()
-    except FeatserveError as exc:
-        return exc

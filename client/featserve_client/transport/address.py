@@ -11,10 +11,10 @@ _HOST_PORT = re.compile(r"[^:/,]+:\d+|\[[^]]+\]:\d+")
 
 
 def check_target(target: str) -> str:
-    """Return the target if it can be one.
+    """Return the target if gRPC can connect to it.
 
     Raises:
-        ConfigError: An address lacks its port, or there is none.
+        ConfigError: There is no address, or an address lacks its port.
     """
     addresses = split(target)
     if not addresses:
@@ -39,7 +39,7 @@ def resolve(target: str) -> str:
     """Return the target as gRPC takes it; several host names become a list of their addresses.
 
     Raises:
-        ConnectError: None of several names is known.
+        ConnectError: None of several host names is known.
     """
     addresses = split(target)
     if len(addresses) == 1 or target.startswith(("ipv4:", "ipv6:")):

@@ -16,10 +16,10 @@ _HEADER = re.compile(r"[a-z0-9_.-]+")
 
 
 def check_token(token: str) -> str:
-    """Return the token if it can travel in a header; what is wrong with it is said without showing it.
+    """Return the token if it can travel in a header; no error shows the token.
 
     Raises:
-        ConfigError: It is empty, or has characters that no header may have.
+        ConfigError: The token is empty, or has characters that no header may have.
     """
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError("the bearer token must be printable ASCII without spaces or line breaks, and not empty")
@@ -27,10 +27,10 @@ def check_token(token: str) -> str:
 
 
 def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return what travels with each call, if headers can carry it.
+    """Return the metadata of each call, if headers can carry it.
 
     Raises:
-        ConfigError: They cannot.
+        ConfigError: A name or a value has characters that no header may have.
     """
     for key, value in metadata.items():
         if not isinstance(key, str) or not _HEADER.fullmatch(key) or key.endswith("-bin"):
@@ -57,7 +57,7 @@ def credentials(tls: TLS, token: str | Callable[[], str] | None) -> grpc.Channel
     def plugin(_: object, callback: Callable[[Sequence[tuple[str, str]], Exception | None], None]) -> None:
         try:
             callback([("authorization", f"Bearer {check_token(token())}")], None)
-        except Exception as exc:  # the caller's function: its failure is the call's
+        except Exception as exc:  # the caller's function failed, and so does the call
             callback([], exc)
 
     return grpc.composite_channel_credentials(channel, grpc.metadata_call_credentials(plugin, "bearer"))

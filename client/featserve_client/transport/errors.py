@@ -19,7 +19,7 @@ from ..exceptions import (
     TransportError,
 )
 
-#: Every code but OK. Codes that say "no answer" are transport errors, all others are the server's answer.
+#: The error of every code but OK. Codes that say "no answer" are transport errors, all others the server's answer.
 ERRORS: dict[grpc.StatusCode, type[TransportError | ServerError]] = {
     grpc.StatusCode.CANCELLED: TransportError,
     grpc.StatusCode.UNKNOWN: ServerError,
@@ -39,13 +39,13 @@ ERRORS: dict[grpc.StatusCode, type[TransportError | ServerError]] = {
     grpc.StatusCode.OUT_OF_RANGE: ServerError,
 }
 
-# gRPC core's texts: "CLIENT: Received message larger than max (5000016 vs. 4194304)", or SERVER, or Sent.
+# The texts of gRPC core are "CLIENT: Received message larger than max (5000016 vs. 4194304)", or SERVER, or Sent.
 _TOO_LARGE = re.compile(
     r"(?P<side>CLIENT|SERVER)?:?.*(?P<verb>Received|Sent) message.* larger than max "
     r"\((?P<size>\d+) vs\.? (?P<limit>\d+)\)"
 )
 
-# What gRPC core and BoringSSL say of connections that do not come about.
+# The texts of gRPC core and BoringSSL for connections that do not come about.
 _UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED: (?P<reason>[^:]+)")
 _NO_TLS = re.compile(r"WRONG_VERSION_NUMBER")
 _NO_HTTP2 = re.compile(r"Failed parsing HTTP/2")
@@ -64,7 +64,7 @@ _PUSHBACK = "grpc-retry-pushback-ms"
 
 @dataclass(frozen=True, kw_only=True)
 class CallContext:
-    """What an error message needs to know about the call that failed."""
+    """The call that failed, as far as an error's text needs it."""
 
     target: str
     model: str
@@ -73,7 +73,7 @@ class CallContext:
 
 
 def translate(code: grpc.StatusCode, details: str | None, context: CallContext) -> TransportError | ServerError:
-    """Return the error for a status, with what a user needs in order to act on it."""
+    """Return the error for a status, with a text that a user can act on."""
     details = details or ""
     where = f"model {context.model!r} at {context.target}" if context.model else context.target
     kind = ERRORS.get(code, ServerError)
@@ -151,7 +151,7 @@ def pushback_s(error: grpc.RpcError, attempt: int, left_s: float) -> float | Non
     for key, value in error.trailing_metadata() or ():
         text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
         if key == _PUSHBACK and text.isdigit():
-            # Up to a fifth more, so that those refused together do not come back together.
+            # The pause is up to a fifth longer, so that callers refused together do not come back together.
             wait_s = int(text) / 1000 * (1 + random.random() / 5)  # noqa: S311
             return wait_s if wait_s < left_s else None
     return None

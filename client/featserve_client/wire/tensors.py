@@ -33,7 +33,7 @@ DTYPES: dict[wire.DataType, np.dtype[Any]] = {
 }
 _CODES: dict[np.dtype[Any], wire.DataType] = {dtype: code for code, dtype in DTYPES.items()}
 
-# Which repeated field holds the values when tensor_content does not, and the dtype of that field's items.
+# The repeated field that holds the values when tensor_content does not, and the dtype of that field's items.
 _VALUES: dict[wire.DataType, tuple[str, str]] = {
     wire.DT_FLOAT: ("float_val", "<f4"),
     wire.DT_DOUBLE: ("double_val", "<f8"),
@@ -78,7 +78,7 @@ def _varint(value: int) -> bytes:
 
 
 def length_delimited(field: int, buffers: Sequence[Buffer]) -> list[Buffer]:
-    """Return a field of the length-delimited wire type: a tag, a length, and what it holds."""
+    """Return a field of the length-delimited wire type: a tag, a length, and the content."""
     return [_varint(field << 3 | 2) + _varint(sum(map(len, buffers))), *buffers]
 
 

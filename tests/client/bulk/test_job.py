@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import zarr
-from featserve_client.cli.main import main
 
-from .fake_server import FakeServer, features, jpeg
+from ..command import featserve
+from ..fake_server import FakeServer, features, jpeg
 
 FORMATS = [".npz", ".npy", ".parquet", ".h5", ".zarr"]
 
@@ -35,10 +35,6 @@ def photos(tmp_path: pathlib.Path) -> pathlib.Path:
     (folder / "notes.txt").write_text("not asked for")
     os.mkfifo(folder / "p10.png")
     return folder
-
-
-def run(server: FakeServer, *arguments: object) -> int:
-    return main(["extract", "--server", server.target, "--model", "toy", *map(str, arguments)])
 
 
 def read(path: pathlib.Path, layer: str) -> tuple[list[str], np.ndarray, dict[str, list[object]]]:
@@ -68,7 +64,7 @@ def read(path: pathlib.Path, layer: str) -> tuple[list[str], np.ndarray, dict[st
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_formats(server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Path, suffix: str) -> None:
     output = tmp_path / f"out{suffix}"
-    assert run(server, photos, "--layers", "early", "--output", output) == 1
+    assert featserve(server, "extract", photos, "--layers", "early", "--output", output) == 1
     paths, data, columns = read(output, "early")
     good = sorted(p for p in photos.rglob("*.[jJ]*") if p.name not in ("p07.jpg", "p08.jpg"))
     assert paths == sorted(map(str, good), key=os.fsencode)
@@ -85,14 +81,14 @@ def test_formats(server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Pat
     assert not list(tmp_path.glob("*.partial")) and not list(tmp_path.glob(".*tmp*"))
     # Done is done; but not for other layers.
     asked = len(server.predicts)
-    assert run(server, photos, "--layers", "early", "--output", output, "--resume") == 1
+    assert featserve(server, "extract", photos, "--layers", "early", "--output", output, "--resume") == 1
     assert len(server.predicts) == asked + 1  # the manifest
-    assert run(server, photos, "--layers", "late", "--output", output, "--resume") == 2
+    assert featserve(server, "extract", photos, "--layers", "late", "--output", output, "--resume") == 2
 
 
 def test_equal_results_are_equal_bytes(server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
     for name, concurrency in (("a.npz", 1), ("b.npz", 8)):
-        run(server, photos, "--output", tmp_path / name, "--concurrency", concurrency)
+        featserve(server, "extract", photos, "--output", tmp_path / name, "--concurrency", concurrency)
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
@@ -100,7 +96,7 @@ def test_lists_and_patterns(server: FakeServer, photos: pathlib.Path, tmp_path: 
     listing = tmp_path / "list"
     listing.write_bytes(f"{photos}/p00.jpg\0{photos}/deep/ünï\ncode.JPEG\0".encode())
     output = tmp_path / "out.npz"
-    assert run(server, f"{photos}/p1*.jpg", f"@{listing}", "--output", output) == 0
+    assert featserve(server, "extract", f"{photos}/p1*.jpg", f"@{listing}", "--output", output) == 0
     assert len(read(output, "late")[0]) == 12
 
 
@@ -134,7 +130,7 @@ def test_what_cannot_be_done(
     (tmp_path / "empty").mkdir()
     (tmp_path / "folder.npz").mkdir()
     places = {"PHOTOS": str(photos), "EMPTY": str(tmp_path / "empty"), "BAD": str(photos / "p07.jpg")}
-    assert run(server, *[places.get(argument, argument) for argument in arguments]) == 2
+    assert featserve(server, "extract", *[places.get(argument, argument) for argument in arguments]) == 2
     out, err = capsys.readouterr()
     assert text in err and "Traceback" not in err and not out
 
@@ -144,7 +140,7 @@ def broken_off(server: FakeServer, photos: pathlib.Path, output: pathlib.Path, m
     with monkeypatch.context() as patch:
         patch.setattr("featserve_client.bulk.job._PART_IMAGES", 4)
         patch.setattr("featserve_client.bulk.job._join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        assert run(server, photos, "--output", output) == 130
+        assert featserve(server, "extract", photos, "--output", output) == 130
     for part in sorted(output.with_name(output.name + ".partial").glob("part-*"))[2:]:
         part.unlink()
 
@@ -154,11 +150,11 @@ def test_resume_asks_only_for_what_is_missing(
 ) -> None:
     output, whole = tmp_path / "out.npz", tmp_path / "whole.npz"
     monkeypatch.setattr("featserve_client.bulk.job._PART_IMAGES", 4)
-    run(server, photos, "--output", whole)
+    featserve(server, "extract", photos, "--output", whole)
     broken_off(server, photos, output, monkeypatch)
     server.predicts.clear()
-    assert run(server, photos, "--output", output) == 2  # not without --resume
-    assert run(server, photos, "--output", output, "--resume") == 1
+    assert featserve(server, "extract", photos, "--output", output) == 2  # not without --resume
+    assert featserve(server, "extract", photos, "--output", output, "--resume") == 1
     sent = {data for r in server.predicts if "image_bytes" in r.inputs for data in r.inputs["image_bytes"].string_val}
     assert not sent & {jpeg(seed) for seed in range(7)} and jpeg(10) in sent and jpeg(19) in sent
     assert output.read_bytes() == whole.read_bytes()
@@ -169,17 +165,17 @@ def test_what_is_left_of_a_removal_is_not_gone_on_with(
 ) -> None:
     output, whole = tmp_path / "out.npz", tmp_path / "whole.npz"
     monkeypatch.setattr("featserve_client.bulk.job._PART_IMAGES", 4)
-    run(server, photos, "--output", whole, "--layers", "late")
+    featserve(server, "extract", photos, "--output", whole, "--layers", "late")
     broken_off(server, photos, output, monkeypatch)  # of all layers
     folder = tmp_path / "out.npz.partial"
     (folder / "job.json").unlink()
-    assert run(server, photos, "--output", output, "--layers", "late") == 1
+    assert featserve(server, "extract", photos, "--output", output, "--layers", "late") == 1
     assert output.read_bytes() == whole.read_bytes() and not folder.exists()
     # The same, where the output was already there.
     folder.mkdir()
     (folder / "part-00000000.npz").write_bytes(b"of another time")
     server.predicts.clear()
-    assert run(server, photos, "--output", output, "--layers", "late", "--resume") == 1
+    assert featserve(server, "extract", photos, "--output", output, "--layers", "late", "--resume") == 1
     assert output.read_bytes() == whole.read_bytes() and not folder.exists()
     assert not [request for request in server.predicts if request.inputs]
 
@@ -188,14 +184,14 @@ def test_a_run_that_has_not_begun_is_in_nobodys_way(
     server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     output = tmp_path / "out.npz"
-    assert run(server, photos, "--output", output, "--concurrency", 0) == 2
+    assert featserve(server, "extract", photos, "--output", output, "--concurrency", 0) == 2
     assert not list(tmp_path.glob("*.partial"))
     with monkeypatch.context() as patch:
         patch.setattr(
             "featserve_client.bulk.parts.PartsFolder._write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt)
         )
-        assert run(server, photos, "--output", output) == 130
-    assert run(server, photos, "--output", output, "--layers", "late") == 1
+        assert featserve(server, "extract", photos, "--output", output) == 130
+    assert featserve(server, "extract", photos, "--output", output, "--layers", "late") == 1
 
 
 @pytest.mark.parametrize("suffix", FORMATS)
@@ -220,7 +216,7 @@ def test_broken_off_before_any_step_it_goes_on(
     monkeypatch.setattr("featserve_client.bulk.job._PART_IMAGES", 8)
     command = [photos, "--layers", "late", "--quiet"]
     (tmp_path / "whole").mkdir()
-    run(server, *command, "--output", tmp_path / "whole" / f"out{suffix}")
+    featserve(server, "extract", *command, "--output", tmp_path / "whole" / f"out{suffix}")
     for name in ("replace", "unlink", "rmdir", "fsync"):
         monkeypatch.setattr(os, name, step(getattr(os, name)))
     wanted = read(tmp_path / "whole" / f"out{suffix}", "late")
@@ -229,9 +225,9 @@ def test_broken_off_before_any_step_it_goes_on(
         folder.mkdir()
         output, left = folder / f"out{suffix}", number
         try:
-            run(server, *command, "--output", output)
+            featserve(server, "extract", *command, "--output", output)
         except Killed:
-            assert run(server, *command, "--output", output, "--resume") == 1
+            assert featserve(server, "extract", *command, "--output", output, "--resume") == 1
         paths, data, columns = read(output, "late")
         assert (paths, columns) == (wanted[0], wanted[2])
         np.testing.assert_array_equal(data, wanted[1])
@@ -262,7 +258,7 @@ def test_resume_refuses_another_extraction_and_says_what_differs(
         extra = ["--layers", "late"]
     else:
         (photos / "new.jpg").write_bytes(jpeg(1))
-    assert run(server, photos, "--output", output, "--resume", *extra) == 2
+    assert featserve(server, "extract", photos, "--output", output, "--resume", *extra) == 2
     wanted = {
         "version": "version: 1 there, 2 now",
         "weights": f"weights_sha256: '{'0' * 64}' there, '{'1' * 64}' now",
@@ -281,7 +277,7 @@ def test_thousands_of_tiny_files(server: FakeServer, tmp_path: pathlib.Path) -> 
     for number, name in enumerate(names):
         (folder / name).write_bytes(kinds[number % 7])
     output = tmp_path / "out.npz"
-    assert run(server, folder, "--quiet", "--layers", "late", "--output", output) == 0
+    assert featserve(server, "extract", folder, "--quiet", "--layers", "late", "--output", output) == 0
     paths, data, _ = read(output, "late")
     assert len(data) == 5000
     assert {pathlib.Path(path).name for path in paths} == {os.fsdecode(os.fsencode(name)) for name in names}
@@ -305,7 +301,7 @@ def test_a_full_disk_loses_nothing(server: FakeServer, tmp_path: pathlib.Path, s
     assert (ended.returncode, output.exists()) == (2, False)
     assert f"{output} cannot be written: " in ended.stderr and "Traceback" not in ended.stderr
     asked = len(server.predicts)
-    assert run(server, tmp_path / "photos", "--layers", "early", "--output", output, "--resume") == 0
+    assert featserve(server, "extract", tmp_path / "photos", "--layers", "early", "--output", output, "--resume") == 0
     assert len(server.predicts) == asked + 1 and len(read(output, "early")[0]) == 600
 
 
@@ -322,7 +318,9 @@ def test_one_large_file_is_one_error_and_is_not_read(
     output = tmp_path / "out.npz"
     tracemalloc.start()
     try:
-        assert run(server, folder, "--quiet", "--output", output, "--max-message-bytes", 64 * 2**20) == 1
+        assert (
+            featserve(server, "extract", folder, "--quiet", "--output", output, "--max-message-bytes", 64 * 2**20) == 1
+        )
         assert tracemalloc.get_traced_memory()[1] < 100_000_000  # not even one of them
     finally:
         tracemalloc.stop()
@@ -343,6 +341,11 @@ def test_a_large_file_of_garbage_within_the_limit(server: FakeServer, tmp_path: 
     (tmp_path / "good.jpg").write_bytes(jpeg(0))
     for decode in ("server", "client"):
         output = tmp_path / f"{decode}.npz"
-        assert run(server, tmp_path / "zeros.jpg", tmp_path / "good.jpg", "--output", output, "--decode", decode) == 1
+        assert (
+            featserve(
+                server, "extract", tmp_path / "zeros.jpg", tmp_path / "good.jpg", "--output", output, "--decode", decode
+            )
+            == 1
+        )
         (failure,) = [json.loads(line) for line in (tmp_path / f"{decode}.npz.failures.jsonl").read_text().splitlines()]
         assert failure["kind"] == "InvalidImageError" and "not an image in a known format" in failure["error"]

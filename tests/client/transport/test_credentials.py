@@ -19,7 +19,7 @@ from featserve_client import (
 )
 from featserve_client.cli.main import main
 
-from .fake_server import FakeServer, jpeg
+from ..fake_server import FakeServer, jpeg
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,10 @@ from featserve_client import (
     TransportError,
 )
 from featserve_client.core import stream as _stream
-from featserve_client.core.congestion import CongestionWindow
 from featserve_client.interceptors import MetricsInterceptor, OpenTelemetryInterceptor
 from featserve_client.wire import serving_pb2 as wire
 
-from .fake_server import FakeServer, Refusal, features, jpeg
+from ..fake_server import FakeServer, Refusal, features, jpeg
 
 BROKEN = jpeg(0) + b"broken"
 
@@ -273,16 +272,6 @@ def test_overload_is_waited_out_with_fewer_in_flight(small: FeatureClient, serve
     server.before = refuse
     results = list(small.extract_iter((jpeg(seed % 9) for seed in range(200)), concurrency=8))
     assert [result.index for result in results] == list(range(200))
-
-
-def test_the_window_finds_what_keeps_the_server_busy() -> None:
-    window = CongestionWindow(64)
-    for _ in range(500):
-        # Two workers: up to two in flight nobody waits, beyond that everybody does.
-        window.grow(0.01 * max(1.0, window.limit / 2))
-    assert 3 <= window.limit <= 8
-    window.shrink()
-    assert window.limit <= 4
 
 
 async def _collect(stream: AsyncIterator[Extracted]) -> list[Extracted]:

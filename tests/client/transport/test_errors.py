@@ -1,40 +1,30 @@
-"""Every failure is one of the client's own errors, with what a user needs to act on it."""
+"""Every failure of a call is one of the client's own errors, with what a user needs to act on it."""
 
 import asyncio
 import http.server
-import inspect
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 
-import featserve_client
 import grpc
 import numpy as np
 import pytest
 from featserve_client import (
-    TLS,
     AsyncFeatureClient,
-    ConfigError,
     ConnectError,
     DeadlineExceeded,
     FeatserveError,
     FeatureClient,
     InvalidImageError,
-    InvalidRequest,
-    Keepalive,
     Limits,
     MessageTooLarge,
-    ModelNotFound,
     RetryPolicy,
-    ServerError,
     ServerOverloaded,
-    TransportError,
 )
 from featserve_client.transport.errors import ERRORS, CallContext, translate
 
-from .fake_server import FakeServer, Refusal, features, jpeg
+from ..fake_server import FakeServer, Refusal, jpeg
 
 CONTEXT = CallContext(target="host:1", model="toy", timeout_s=2.5, request_id="id")
 
@@ -53,18 +43,6 @@ def test_errors_keep_what_the_call_said(code: grpc.StatusCode) -> None:
     assert "host:1" in str(error)
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is type(error) and str(again) == str(error) and again.__dict__ == error.__dict__
-
-
-def test_the_tree_is_as_drawn() -> None:
-    tree = inspect.getdoc(featserve_client.exceptions)
-    for name in featserve_client.__all__:
-        kind = getattr(featserve_client, name)
-        if isinstance(kind, type) and issubclass(kind, FeatserveError):
-            assert name in tree
-    assert all(issubclass(kind, TransportError) for kind in (ConnectError, DeadlineExceeded, MessageTooLarge))
-    assert all(issubclass(kind, ServerError) for kind in (ModelNotFound, InvalidRequest, ServerOverloaded))
-    error = pickle.loads(pickle.dumps(InvalidImageError("a.jpg", "is empty")))
-    assert (error.source, str(error)) == ("a.jpg", "a.jpg: is empty")
 
 
 @pytest.mark.parametrize("code", sorted(ERRORS, key=str))
@@ -203,118 +181,3 @@ def test_a_hint_when_to_come_back_is_honoured(server: FakeServer) -> None:
 
     asyncio.run(ask())
     assert len(times) == 4 and times[1] - times[0] >= 0.2 and times[3] - times[2] >= 0.2
-
-
-def test_half_the_addresses_dead(server: FakeServer, free_port: Callable[[], int]) -> None:
-    target = f"127.0.0.1:{free_port()},{server.target}"
-    with FeatureClient(target, model="toy") as client:
-        for seed in range(10):
-            np.testing.assert_array_equal(client.extract(jpeg(seed))["late"][0], features(jpeg(seed))["late"])
-    assert len(server.predicts) == 10
-
-
-def test_several_addresses_share_the_work(server: FakeServer) -> None:
-    other = FakeServer().start()
-    try:
-        with FeatureClient([server.target, other.target], model="toy") as client:
-            end = time.monotonic() + 60
-            while not (server.predicts and other.predicts):  # the second address may take longer to connect
-                assert time.monotonic() < end
-                client.extract(jpeg(0))
-    finally:
-        other.stop()
-
-
-def test_what_travels_with_a_call(server: FakeServer) -> None:
-    with FeatureClient(server.target, model="toy", metadata={"tenant": "a"}, compression="gzip") as client:
-        client.extract(np.zeros((50, 50, 3), np.uint8))
-    sent = server.metadata[-1]
-    assert sent["tenant"] == "a" and len(sent["x-request-id"]) == 32 and "featserve-client" in sent["user-agent"]
-    with FeatureClient(server.target, model="toy", metadata={"x-request-id": "mine"}) as client:
-        client.status()
-    assert server.metadata[-1]["x-request-id"] == "mine"
-
-
-@pytest.mark.parametrize(
-    ("make", "text"),
-    [
-        (lambda: FeatureClient("", model="m"), "empty"),
-        (lambda: FeatureClient("host", model="m"), "HOST:PORT"),
-        (lambda: FeatureClient("host:99999", model="m"), "HOST:PORT"),
-        (lambda: FeatureClient("http://host:8501", model="m"), "HOST:PORT alone"),
-        (lambda: FeatureClient("h:1", model=""), "not empty"),
-        (lambda: FeatureClient("h:1", model="m", version="1"), "version"),  # type: ignore[arg-type]
-        (lambda: FeatureClient("h:1", model="m", version=-1), "version"),
-        (lambda: FeatureClient("h:1", model="m", timeout_s=None), "timeout_s"),  # type: ignore[arg-type]
-        (lambda: FeatureClient("h:1", model="m", metadata={"Bad Key": "a"}), "metadata 'Bad Key'"),
-        (lambda: FeatureClient("h:1", model="m", metadata={"key": "a\nb"}), "printable ASCII"),
-        (lambda: FeatureClient("h:1", model="m", version=1, label="a"), "cannot both"),
-        (lambda: FeatureClient("h:1", model="m", timeout_s=0), "timeout_s"),
-        (lambda: FeatureClient("h:1", model="m", timeout_s=float("inf")), "timeout_s"),
-        (lambda: FeatureClient("h:1", model="m", token="t"), "token needs tls"),
-        (lambda: FeatureClient("h:1", model="m", compression="zip"), "compression"),  # type: ignore[arg-type]
-        (lambda: FeatureClient("h:1", model="m", decode="here"), "decode"),  # type: ignore[arg-type]
-        (lambda: FeatureClient("h:1", model="m", concurrency=0), "concurrency"),
-        (lambda: FeatureClient("h:1", model="m", tls=TLS(ca="/no/such")).status(), "TLS ca"),
-        (lambda: TLS(certificate="a"), "private_key"),
-        (lambda: Limits(max_request_images=0), "max_request_images"),
-        (lambda: RetryPolicy(max_attempts=9), "max_attempts"),
-        (lambda: RetryPolicy(initial_backoff_s=0.001), "initial_backoff_s must be at least 0.005"),
-        (lambda: Keepalive(interval_s=0), "interval_s"),
-    ],
-)
-def test_options_that_cannot_work(make: Callable[[], object], text: str) -> None:
-    with pytest.raises(ConfigError, match=text):
-        make()
-
-
-def test_pickled_it_connects_by_itself(client: FeatureClient) -> None:
-    client.status()
-    with pickle.loads(pickle.dumps(client)) as again:
-        assert again.status() == client.status()
-    made = pickle.loads(pickle.dumps(AsyncFeatureClient("h:1", model="m", version=3)))
-    assert repr(made) == "AsyncFeatureClient('h:1', model='m')"
-
-
-def test_one_client_for_many_threads(client: FeatureClient) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        rows = list(pool.map(lambda seed: client.extract(jpeg(seed % 4))["late"], range(64)))
-    for seed, row in enumerate(rows):
-        np.testing.assert_array_equal(row, rows[seed % 4])
-
-
-def test_closed_it_opens_again(client: FeatureClient) -> None:
-    client.status()
-    client.close()
-    assert client.status()[0].available
-
-
-@pytest.fixture
-def forked(client: FeatureClient) -> Iterator[int]:
-    """The exit status of a child that uses a client that its parent has used."""
-    code = (
-        "import os, sys, numpy\n"
-        "from featserve_client import FeatureClient\n"
-        f"client = FeatureClient({client.target!r}, model='toy', timeout_s=60)\n"
-        "client.status()\n"
-        "with client._runner._lock:\n"  # as another thread may hold it
-        "    child = os.fork()\n"
-        "    if not child:\n"
-        "        client.status(); os._exit(7)\n"
-        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])); client.status()\n"
-    )
-    import subprocess
-    import sys
-
-    out = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=240)
-    yield int(out.stdout)
-
-
-def test_a_forked_child_connects_anew(forked: int) -> None:
-    assert forked == 7
-
-
-def test_an_async_client_outlives_its_loop(server: FakeServer) -> None:
-    client = AsyncFeatureClient(server.target, model="toy")
-    for _ in range(2):
-        assert asyncio.run(client.status())[0].available
