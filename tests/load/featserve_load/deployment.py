@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
-from featserve_client import FeatureClient, ModelMetadata
+from featserve_client import ModelMetadata
 
 from .errors import LoadError
 from .generator import Generator, Stage, default_processes
@@ -193,8 +194,8 @@ def check_answers(deployment: Deployment, payload: Payload) -> None:
 
     from .payload import PREDICT
 
-    with FeatureClient(deployment.targets[0], model=deployment.model) as client:
-        raw = client._method(PREDICT)(payload.requests[0], timeout=60)
+    with grpc.insecure_channel(deployment.targets[0], [("grpc.max_receive_message_length", -1)]) as channel:
+        raw = channel.unary_unary(PREDICT)(payload.requests[0], timeout=60)
     _, outputs = decode_predict_response(raw)
     rows = {name: array.shape[0] for name, array in outputs.items() if array.ndim}
     if not rows or set(rows.values()) != {payload.images_per_request}:
