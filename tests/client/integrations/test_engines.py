@@ -86,9 +86,13 @@ def test_a_local_run(server: FakeServer, tmp_path: pathlib.Path, engine: str, co
     for seed in range(12):
         (photos / f"{seed:02d}.jpg").write_bytes(jpeg(seed))
     (photos / "99.jpg").write_bytes(b"nothing")
-    environment = os.environ | {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "PYSPARK_PYTHON": sys.executable}
+    environment = os.environ | {
+        "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+        "PYSPARK_PYTHON": sys.executable,
+    }
     command = [sys.executable, "-W", "ignore", "-c", code, server.target, str(photos), str(output)]
-    subprocess.run(command, check=True, timeout=540, env=environment, capture_output=True)
+    ran = subprocess.run(command, timeout=540, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stderr[-4000:]
     rows = pyarrow.parquet.read_table(output).to_pylist()
     assert len(rows) == 13
     for row in rows:
