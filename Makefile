@@ -77,7 +77,7 @@ readme: $(READY) ## renew the help blocks of README.md
 proto: $(READY) ## regenerate the messages
 	cd export && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_export/_batching.proto
 	cd serving && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_serving/protos/config.proto
-	cd client && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_client/_wire.proto
+	cd client && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_client/wire/serving.proto
 
 test-all-backbones: $(READY) ## prove every backbone of the table (an hour)
 	$(BIN)/python -m pytest tests/export/test_all_backbones.py -n 0 -m slow
@@ -100,9 +100,10 @@ soak: $(MEASURED) $(READY) ## mixed traffic for MINUTES: nothing may fail or gro
 bench: $(READY) ## the tables of tests/load/RESULTS.md
 	$(LOAD) bench $(if $(NATIVE),--native $(NATIVE)) $(LOAD_FLAGS)
 
-lint: $(READY) ## check style, types and generated code
+lint: $(READY) ## check style, layers and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy client/featserve_client export/featserve_export serving/featserve_serving
 	MYPYPATH=tests/load $(BIN)/mypy --package featserve_load
 

@@ -8,8 +8,16 @@ from contextlib import suppress
 
 import pytest
 
+from .waiting import eventually as wait_until
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+@pytest.fixture
+def eventually() -> Callable[..., None]:
+    """Return a function that waits until a condition holds."""
+    return wait_until
 
 
 @pytest.fixture

@@ -1,9 +1,13 @@
-"""A client for image feature services on TensorFlow Serving. Needs no TensorFlow."""
+"""A client for image feature services on TensorFlow Serving. Needs no TensorFlow.
 
-from ._aio import AsyncFeatureClient
-from ._client import FeatureClient
-from ._config import TLS, Keepalive, Limits, RetryPolicy
-from ._exceptions import (
+What is here, in `interceptors` and in `integrations` is public; the other modules may change at any time.
+"""
+
+from .async_client import AsyncFeatureClient
+from .client import FeatureClient
+from .config import TLS, Keepalive, Limits, RetryPolicy
+from .core.stream import Extracted
+from .exceptions import (
     ConfigError,
     ConnectError,
     DeadlineExceeded,
@@ -19,9 +23,7 @@ from ._exceptions import (
     ServerOverloaded,
     TransportError,
 )
-from ._plans import VersionStatus
-from ._signatures import ModelMetadata, Signature, TensorSpec
-from ._stream import Extracted
+from .model.metadata import ModelMetadata, Signature, TensorSpec, VersionStatus
 
 __all__ = [
     "AsyncFeatureClient",

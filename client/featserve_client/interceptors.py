@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from ._extras import require
+from .extras import require
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,21 +25,29 @@ class CallRecord:
 
 
 class MetricsInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc]
-    """Hands a record of each call to a function, such as one that feeds Prometheus.
+    """Hands a record of each call to a function, which may feed Prometheus.
 
     Args:
         record: Called once per call, from any thread.
+
+    Example:
+        >>> calls = []
+        >>> metrics = MetricsInterceptor(calls.append)
+        >>> with FeatureClient("localhost:8500", model="efficientnet_lite0", interceptors=[metrics]) as client:
+        ...     client.wait_until_ready(60)
+        >>> calls[0].method, calls[0].code.name
+        ('/tensorflow.serving.ModelService/GetModelStatus', 'OK')
     """
 
     def __init__(self, record: Callable[[CallRecord], None]) -> None:
-        """Remember the function."""
+        """Keep the function that takes the records."""
         self._record = record
 
     def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: bytes) -> Any:
         """Time a call."""
         start = time.monotonic()
         call = continuation(details, request)
-        # A blocking call is over by now; of any other, the end is told by its callback.
+        # A blocking call is over by now, and its callback runs at once; that of a future runs when the future ends.
         call.add_done_callback(
             lambda done: self._record(
                 CallRecord(method=_name(details), code=done.code(), seconds=time.monotonic() - start)
@@ -48,7 +56,7 @@ class MetricsInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc
         return call
 
     def for_asyncio(self) -> grpc.aio.UnaryUnaryClientInterceptor:
-        """Return the same for calls that are awaited; `AsyncFeatureClient` asks for it."""
+        """Return the interceptor of calls that are awaited; `AsyncFeatureClient` asks for it."""
         return _AsyncMetrics(self._record)
 
 
@@ -71,47 +79,55 @@ class OpenTelemetryInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignor
     """A client span per call, whose context travels with it (W3C traceparent).
 
     Args:
-        tracer_provider: Where spans go; the global provider if None.
+        tracer_provider: The provider that takes the spans; the global provider if None.
 
     Raises:
         MissingExtraError: OpenTelemetry is not installed.
+
+    Example:
+        >>> tracing = OpenTelemetryInterceptor()
+        >>> client = FeatureClient("localhost:8500", model="efficientnet_lite0", interceptors=[tracing])
     """
 
     def __init__(self, tracer_provider: Any = None) -> None:
         """Take a tracer."""
-        trace = require("opentelemetry.trace", "otel", "tracing")
+        self._trace = require("opentelemetry.trace", "otel", "tracing")
         self._inject = require("opentelemetry.propagate", "otel", "tracing").inject
-        self._status = require("opentelemetry.trace.status", "otel", "tracing")
-        self._kind = trace.SpanKind.CLIENT
-        self._tracer = trace.get_tracer("featserve_client", tracer_provider=tracer_provider)
+        self._tracer = self._trace.get_tracer("featserve_client", tracer_provider=tracer_provider)
 
     def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: bytes) -> Any:
         """Trace a call."""
-        with self.span(details) as (carried, end):
+        with self._open_span(details) as (span, carried):
             call = continuation(carried, request)
-            end(call.code())
-            return call
+        # The span ends with the call, not here: waiting for a future's code would keep its caller from cancelling it.
+        call.add_done_callback(lambda done: self._end_span(span, done.code()))
+        return call
 
     def for_asyncio(self) -> grpc.aio.UnaryUnaryClientInterceptor:
-        """Return the same for calls that are awaited; `AsyncFeatureClient` asks for it."""
+        """Return the interceptor of calls that are awaited; `AsyncFeatureClient` asks for it."""
         return _AsyncOpenTelemetry(self)
 
     @contextmanager
-    def span(self, details: Any) -> Iterator[tuple[_Details, Callable[[grpc.StatusCode], None]]]:
-        """Open a call's span; give the details that carry it, and what to tell the call's end."""
-        name = _name(details)
-        service, _, method = name.lstrip("/").partition("/")
+    def _open_span(self, details: Any) -> Iterator[tuple[Any, _Details]]:
+        # The span is current while the call is made, and stays open afterwards unless making the call fails.
+        name = _name(details).lstrip("/")
+        service, _, method = name.partition("/")
         attributes = {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
-        with self._tracer.start_as_current_span(name.lstrip("/"), kind=self._kind, attributes=attributes) as span:
+        span = self._tracer.start_span(name, kind=self._trace.SpanKind.CLIENT, attributes=attributes)
+        try:
+            with self._trace.use_span(span):
+                carrier: dict[str, str] = {}
+                self._inject(carrier)
+                yield span, _Details(details, (*(details.metadata or ()), *carrier.items()))
+        except BaseException:
+            span.end()
+            raise
 
-            def end(code: grpc.StatusCode) -> None:
-                span.set_attribute("rpc.grpc.status_code", code.value[0])
-                if code is not grpc.StatusCode.OK:
-                    span.set_status(self._status.Status(self._status.StatusCode.ERROR, code.name))
-
-            carrier: dict[str, str] = {}
-            self._inject(carrier)
-            yield _Details(details, (*(details.metadata or ()), *carrier.items())), end
+    def _end_span(self, span: Any, code: grpc.StatusCode) -> None:
+        span.set_attribute("rpc.grpc.status_code", code.value[0])
+        if code is not grpc.StatusCode.OK:
+            span.set_status(self._trace.Status(self._trace.StatusCode.ERROR, code.name))
+        span.end()
 
 
 class _AsyncOpenTelemetry(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
@@ -119,11 +135,11 @@ class _AsyncOpenTelemetry(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore
         self._shared = shared
 
     async def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: bytes) -> Any:
-        with self._shared.span(details) as (carried, end):
-            metadata = grpc.aio.Metadata(*carried.metadata)
-            call = await continuation(details._replace(metadata=metadata), request)
-            end(await _code(call))
-            return call
+        with self._shared._open_span(details) as (span, carried):
+            call = await continuation(details._replace(metadata=grpc.aio.Metadata(*carried.metadata)), request)
+            code = await _code(call)
+        self._shared._end_span(span, code)
+        return call
 
 
 async def _code(call: Any) -> grpc.StatusCode:

@@ -1,11 +1,12 @@
 """Fixtures of the client's tests."""
 
+import datetime
 import pathlib
-import shutil
-import subprocess
 from collections.abc import Iterator
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
 from featserve_client import FeatureClient
 
 from .fake_server import FakeServer
@@ -27,32 +28,22 @@ def client(server: FakeServer) -> Iterator[FeatureClient]:
 @pytest.fixture(scope="session")
 def pems(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """Certificates of one authority: `server`, `client`, `expired` and `future`; of another: `stranger`."""
-    if shutil.which("openssl") is None:
-        pytest.skip("needs openssl to make certificates")
     folder = tmp_path_factory.mktemp("pems")
-
-    def openssl(*arguments: str) -> None:
-        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
-
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1,DNS:localhost\n")
-    for authority in ("ca", "otherca"):
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{authority}.key", "-out",
-                f"{authority}.pem", "-days", "2", "-subj", f"/CN={authority}")  # fmt: skip
-    for name, authority, days in (("server", "ca", 2), ("client", "ca", 2), ("expired", "ca", -1),
-                                  ("future", "ca", 2), ("stranger", "otherca", 2)):  # fmt: skip
-        openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", f"{name}.key", "-out", f"{name}.csr",
-                "-subj", f"/CN={name}")  # fmt: skip
-        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", f"{authority}.pem", "-CAkey", f"{authority}.key",
-                "-CAcreateserial", "-days", str(days), "-extfile", "names", "-out", f"{name}.pem")  # fmt: skip
-    # Only `ca` takes a first day.
-    (folder / "ca.cnf").write_text(
-        "[ca]\ndefault_ca = all\n[all]\ndatabase = index\nserial = ca.srl\nnew_certs_dir = .\ndefault_md = sha256\n"
-        "policy = names\n[names]\ncommonName = supplied\n"
-    )
-    (folder / "index").touch()
-    openssl("ca", "-batch", "-config", "ca.cnf", "-cert", "ca.pem", "-keyfile", "ca.key", "-in", "future.csr",
-            "-notext", "-startdate", "20900101000000Z", "-enddate", "20910101000000Z", "-extfile", "names",
-            "-out", "future.pem")  # fmt: skip
-    openssl("rsa", "-aes128", "-passout", "pass:secret", "-in", "client.key", "-out", "locked.key")
+    authorities = {"ca": trustme.CA(), "otherca": trustme.CA()}
+    for name, authority in authorities.items():
+        authority.cert_pem.write_to_path(folder / f"{name}.pem")
+    dates = {
+        "expired": {"not_before": datetime.datetime(2001, 1, 1), "not_after": datetime.datetime(2002, 1, 1)},
+        "future": {"not_before": datetime.datetime(2090, 1, 1), "not_after": datetime.datetime(2091, 1, 1)},
+    }
+    for name in ("server", "client", "expired", "future", "stranger"):
+        authority = authorities["otherca" if name == "stranger" else "ca"]
+        made = authority.issue_cert("127.0.0.1", "localhost", common_name=name, **dates.get(name, {}))
+        made.private_key_pem.write_to_path(folder / f"{name}.key")
+        made.cert_chain_pems[0].write_to_path(folder / f"{name}.pem")
+    key = serialization.load_pem_private_key((folder / "client.key").read_bytes(), password=None)
+    locked = serialization.BestAvailableEncryption(b"secret")
+    form = serialization.PrivateFormat.PKCS8
+    (folder / "locked.key").write_bytes(key.private_bytes(serialization.Encoding.PEM, form, locked))
     (folder / "junk").write_bytes(b"not a certificate")
     return folder

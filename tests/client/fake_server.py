@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 import numpy as np
-from featserve_client import _wire_pb2 as wire
+from featserve_client.wire import serving_pb2 as wire
 from PIL import Image
 
 SIZE = 8
@@ -41,17 +41,18 @@ def _info(dtype: int, *shape: int) -> wire.TensorInfo:
     return wire.TensorInfo(dtype=dtype, tensor_shape=wire.TensorShapeProto(dim=dims))
 
 
-def signatures() -> wire.SignatureDefMap:
-    """The signatures of an exported model with two layers."""
+def signatures(layers: Mapping[str, tuple[int, ...]] = LAYERS) -> wire.SignatureDefMap:
+    """The signatures of an exported model with these layers."""
     inputs = {
         "encoded": ("image_bytes", _info(wire.DT_STRING, -1)),
         "serving_default": ("images", _info(wire.DT_UINT8, -1, -1, -1, 3)),
         "float_images": ("images", _info(wire.DT_FLOAT, -1, SIZE, SIZE, 3)),
     }
-    outputs = {layer: _info(wire.DT_FLOAT, -1, *shape) for layer, shape in LAYERS.items()}
+    outputs = {layer: _info(wire.DT_FLOAT, -1, *shape) for layer, shape in layers.items()}
     found = wire.SignatureDefMap()
     for base, (key, info) in inputs.items():
-        for name, chosen in {base: list(outputs), **{f"{base}/{layer}": [layer] for layer in outputs}}.items():
+        alone = {f"{base}/{layer}": [layer] for layer in outputs} if len(outputs) > 1 else {}
+        for name, chosen in {base: list(outputs), **alone}.items():
             found.signature_def[name].inputs[key].CopyFrom(info)
             for layer in chosen:
                 found.signature_def[name].outputs[layer].CopyFrom(outputs[layer])
@@ -84,7 +85,11 @@ class Refusal(Exception):
 
 @dataclass
 class FakeServer:
-    """Answers for the model `toy`; tests change its fields, and read the calls it had."""
+    """Answers for one model; tests change its fields, and read the calls it had."""
+
+    model: str = "toy"
+    #: Gives one image's activations by layer, from its bytes or its pixels.
+    features: Callable[[Any], dict[str, np.ndarray[Any, Any]]] = features
 
     version: int = 1
     signatures: wire.SignatureDefMap = field(default_factory=signatures)
@@ -94,6 +99,8 @@ class FakeServer:
     predicts: list[wire.PredictRequest] = field(default_factory=list)
     metadata: list[dict[str, str]] = field(default_factory=list)
     metadata_calls: int = 0
+    #: Predict calls that have been answered.
+    answered: int = 0
     options: tuple[tuple[str, Any], ...] = ()
     credentials: grpc.ServerCredentials | None = None
     in_flight: int = 0
@@ -143,7 +150,7 @@ class FakeServer:
 
     def _find(self, spec: wire.ModelSpec) -> None:
         wanted = spec.version.value if spec.HasField("version") else self.version
-        if spec.name != "toy" or wanted != self.version:
+        if spec.name != self.model or wanted != self.version:
             raise Refusal(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({spec.name})")
 
     def _predict(self, raw: bytes) -> bytes:
@@ -172,7 +179,7 @@ class FakeServer:
             dtype = {wire.DT_UINT8: np.uint8, wire.DT_FLOAT: np.float32}[tensor.dtype]
             items = list(np.frombuffer(tensor.tensor_content, dtype).reshape(shape))
         try:
-            rows = [features(item) for item in items]
+            rows = [self.features(item) for item in items]
         except ValueError as exc:
             raise Refusal(grpc.StatusCode.INVALID_ARGUMENT, str(exc)) from exc
         for layer in request.output_filter or self.signatures.signature_def[name].outputs:
@@ -181,13 +188,15 @@ class FakeServer:
             tensor.dtype = wire.DT_FLOAT
             tensor.tensor_shape.dim.extend(wire.TensorShapeProto.Dim(size=size) for size in array.shape)
             tensor.float_val.extend(array.ravel().tolist())
+        with self.lock:
+            self.answered += 1
         return response.SerializeToString()
 
     def _metadata(self, raw: bytes) -> bytes:
         request = wire.GetModelMetadataRequest.FromString(raw)
         self._find(request.model_spec)
         self.metadata_calls += 1
-        response = wire.GetModelMetadataResponse(model_spec=wire.ModelSpec(name="toy"))
+        response = wire.GetModelMetadataResponse(model_spec=wire.ModelSpec(name=self.model))
         response.model_spec.version.value = self.version
         response.metadata["signature_def"].type_url = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
         response.metadata["signature_def"].value = self.signatures.SerializeToString()

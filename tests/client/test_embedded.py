@@ -30,6 +30,8 @@ from PIL import Image
 pytest.importorskip("tensorflow")
 from featserve_serving import create_server
 
+from ..local_server import LocalServer
+
 COLOURS = (1, 8, 8, 3)
 
 
@@ -75,8 +77,8 @@ def test_readiness_is_waited_for(model: pathlib.Path, tmp_path: pathlib.Path, fr
     with FeatureClient(target, model="t", retry=retry) as client:
         with pytest.raises(ConnectError, match="no server at"):
             client.status()
-        with pytest.raises(DeadlineExceeded, match=r"'t' is not ready after timeout_s=1 seconds: .*no server at"):
-            client.wait_until_ready(1)
+        with pytest.raises(DeadlineExceeded, match=r"'t' is not ready after timeout_s=3 seconds: .*no server at"):
+            client.wait_until_ready(3)
         answers: list[np.ndarray] = []
         patient = FeatureClient(target, model="t", wait_for_ready=True, retry=retry)
 
@@ -98,8 +100,8 @@ def test_readiness_is_waited_for(model: pathlib.Path, tmp_path: pathlib.Path, fr
             assert [answer.shape for answer in answers] == [COLOURS, COLOURS]
             assert [(state.version, state.available) for state in client.status()] == [(1, True)]
             with FeatureClient(target, model="u") as stranger:
-                with pytest.raises(DeadlineExceeded, match="'u' is not ready after timeout_s=1 seconds: .*not found"):
-                    stranger.wait_until_ready(1)
+                with pytest.raises(DeadlineExceeded, match="'u' is not ready after timeout_s=3 seconds: .*not found"):
+                    stranger.wait_until_ready(3)
         patient.close()
 
 
@@ -129,8 +131,8 @@ def test_versions_and_labels(model: pathlib.Path, tmp_path: pathlib.Path) -> Non
                 for call in (client.metadata, lambda client=client: client.extract(photo(0))):
                     with pytest.raises(ModelNotFound, match=f"'t' at {target} not found: .*{name}"):
                         call()
-                with pytest.raises(DeadlineExceeded, match=f"not ready after timeout_s=1 seconds: .*{name}"):
-                    client.wait_until_ready(1)
+                with pytest.raises(DeadlineExceeded, match=f"not ready after timeout_s=3 seconds: .*{name}"):
+                    client.wait_until_ready(3)
 
 
 def test_tls(model: pathlib.Path, tmp_path: pathlib.Path, pems: pathlib.Path) -> None:
@@ -158,27 +160,21 @@ class Servers:
 
     def __init__(self, model: pathlib.Path) -> None:
         self._model = model
-        self._all: list[subprocess.Popen[str]] = []
-        self._started: deque[subprocess.Popen[str]] = deque()
+        self._all: list[LocalServer] = []
+        self._started: deque[LocalServer] = deque()
 
-    def start(self, port: int = 0) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "featserve_serving", "--runtime=embedded", f"--port={port}"]
-        command += ["--rest_api_port=-1", "--model_name=t", f"--model_base_path={self._model}"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        self._all.append(process)
-        return process
+    def start(self, port: int = 0) -> LocalServer:
+        self._all.append(LocalServer("--model_name=t", f"--model_base_path={self._model}", port=port))
+        return self._all[-1]
 
-    def next(self) -> tuple[subprocess.Popen[str], int]:
+    def next(self) -> LocalServer:
         while len(self._started) < 2:
             self._started.append(self.start())
-        process = self._started.popleft()
-        assert process.stdout
-        return process, int(process.stdout.readline().rpartition(":")[2])
+        return self._started.popleft().wait_until_ready()
 
     def close(self) -> None:
-        for process in self._all:
-            kill(process)
-            process.communicate()
+        for server in self._all:
+            server.kill()
 
 
 def kill(process: subprocess.Popen[Any]) -> None:
@@ -206,7 +202,7 @@ def test_killed_ten_times_on_both_sides_it_equals_an_undisturbed_run(servers: Se
     clients: list[subprocess.Popen[bytes]] = []
 
     def extract(port: int, to: pathlib.Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "featserve_client._cli", "extract", str(photos), "--model", "t", "--resume"]
+        command = [sys.executable, "-m", "featserve_client.cli", "extract", str(photos), "--model", "t", "--resume"]
         command += ["--server", f"127.0.0.1:{port}", "--output", str(to), "--quiet"]
         clients.append(subprocess.Popen(command, stdout=subprocess.DEVNULL))
         return clients[-1]
@@ -226,14 +222,14 @@ def test_killed_ten_times_on_both_sides_it_equals_an_undisturbed_run(servers: Se
 
     dice = random.Random(20)
     try:
-        server, port = servers.next()
-        assert extract(port, whole).wait() == 1  # of 4,000 one is no image
+        server = servers.next()
+        assert extract(server.port, whole).wait() == 1  # of 4,000 one is no image
         rounds = 0
         while rounds < 10:
-            process = extract(port, output)
+            process = extract(server.port, output)
             wait_for_parts(process, parts() + dice.choice([0, 1, 1, 1]))
             time.sleep(dice.random() * 0.3)
-            for victim in dice.sample([server, process], 2):
+            for victim in dice.sample([server.process, process], 2):
                 if victim is process and process.poll() == 1:  # done before it was killed: again, from the start
                     check()
                     output.unlink()
@@ -243,12 +239,12 @@ def test_killed_ten_times_on_both_sides_it_equals_an_undisturbed_run(servers: Se
                     rounds += victim is process
                     kill(victim)
                 time.sleep(dice.random() * 0.1)
-            server, port = servers.next()
+            server = servers.next()
         # Of the server alone: the client lives on until it is back.
-        process = extract(port, output)
+        process = extract(server.port, output)
         wait_for_parts(process, parts() + 1)
-        kill(server)
-        servers.start(port)
+        kill(server.process)
+        servers.start(server.port)
         assert process.wait() == 1
         check()
     finally:

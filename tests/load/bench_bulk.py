@@ -25,8 +25,8 @@ from typing import Any
 
 import grpc
 import numpy as np
-from featserve_client import _wire_pb2 as wire
-from featserve_client._tensors import predict_request, strings_parts
+from featserve_client.wire import serving_pb2 as wire
+from featserve_client.wire.tensors import encode_predict_request, encode_strings
 from featserve_load import photos
 from featserve_load.payload import PREDICT
 from featserve_load.server import ServerProcess
@@ -111,7 +111,7 @@ def _measure(folder: Path, name: str, paths: Sequence[str], rounds: int) -> Resu
     def bulk(some: Sequence[str]) -> None:
         listing.write_text("\n".join(some))
         output.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "featserve_client._cli", "extract", f"@{listing}", "--quiet"]
+        command = [sys.executable, "-m", "featserve_client.cli", "extract", f"@{listing}", "--quiet"]
         command += ["--server", server.target, "--model", name, "--output", str(output)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=600)
 
@@ -133,7 +133,7 @@ def _measure(folder: Path, name: str, paths: Sequence[str], rounds: int) -> Resu
         requests = []
         for start in range(0, len(paths), REQUEST_IMAGES):
             files = [Path(path).read_bytes() for path in paths[start : start + REQUEST_IMAGES]]
-            requests.append(predict_request(spec, {"image_bytes": strings_parts(files, (len(files),))}))
+            requests.append(encode_predict_request(spec, {"image_bytes": encode_strings(files, (len(files),))}))
         say(f"{name}: warming up, and comparing the features")
         theirs = loop(paths[:8])
         bulk(paths[:8])

@@ -48,12 +48,12 @@ def main() -> None:
     results = {f"import {name}": measure_import(statement) for name, statement in MODULES.items()}
 
     import tensorflow as tf
-    from featserve_client import _tensors
-    from featserve_client import _wire_pb2 as wire
+    from featserve_client.wire import serving_pb2 as wire
+    from featserve_client.wire import tensors as _tensors
     from tensorflow_serving.apis import predict_pb2
 
     def build(images: np.ndarray) -> bytes:
-        return _tensors.predict_request(wire.ModelSpec(name="m"), {"images": _tensors.tensor_parts(images)})
+        return _tensors.encode_predict_request(wire.ModelSpec(name="m"), {"images": _tensors.encode_tensor(images)})
 
     def build_official(images: np.ndarray) -> bytes:
         request = predict_pb2.PredictRequest()
@@ -82,9 +82,9 @@ def main() -> None:
                 answer.outputs["y"].tensor_shape.dim.add(size=size)
                 answer.outputs["y"].float_val.extend(values)
             raw = answer.SerializeToString()
-            np.testing.assert_array_equal(_tensors.parse_predict_response(raw)[1]["y"], parse_official(raw))
+            np.testing.assert_array_equal(_tensors.decode_predict_response(raw)[1]["y"], parse_official(raw))
             results[f"parse {size * 4} bytes of {form}, us"] = {
-                "featserve_client": microseconds(lambda raw=raw: _tensors.parse_predict_response(raw)),
+                "featserve_client": microseconds(lambda raw=raw: _tensors.decode_predict_response(raw)),
                 "tensorflow-serving-api": microseconds(lambda raw=raw: parse_official(raw)),
             }
     if arguments.json:

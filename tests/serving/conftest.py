@@ -1,16 +1,15 @@
 """A model that is small, and a server of it."""
 
 import shutil
-import subprocess
-import sys
 import threading
-import time
 import warnings
 from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
+
+from ..local_server import LocalServer
 
 
 @pytest.fixture(scope="session")
@@ -172,38 +171,15 @@ def caller():
 
 
 @pytest.fixture
-def eventually():
-    """Return a function that waits until a condition holds."""
-
-    def wait(condition, timeout_s=60.0):
-        end = time.monotonic() + timeout_s
-        while not condition():
-            assert time.monotonic() < end, "the condition did not come true in time"
-            time.sleep(0.02)
-
-    return wait
-
-
-@pytest.fixture
 def server_process():
     """Return a function that runs `featserve-serve` and waits until it is ready: `(process, gRPC port, REST port)`."""
-    processes = []
+    servers = []
 
     def start(*flags):
-        command = [sys.executable, "-m", "featserve_serving", "--runtime=embedded", "--port=0", "--rest_api_port=0"]
-        process = subprocess.Popen(
-            [*command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8"
-        )
-        processes.append(process)
-        ports = []
-        for line in process.stdout:
-            ports.append(int(line.rpartition(":")[2]))
-            if line.startswith("REST"):
-                return process, ports[0], ports[-1]
-        raise AssertionError(process.stderr.read())
+        servers.append(LocalServer(*flags, rest=True))
+        server = servers[-1].wait_until_ready()
+        return server.process, server.port, server.rest_port
 
     yield start
-    for process in processes:
-        process.kill()
-        _, errors = process.communicate()
-        assert "Traceback" not in errors
+    logs = [server.kill() for server in servers]
+    assert not any("Traceback" in log for log in logs)

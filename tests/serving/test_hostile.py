@@ -273,7 +273,7 @@ def connect(server):
 
 
 def test_http_callers_that_bring_no_request_are_let_go(server, monkeypatch):
-    monkeypatch.setattr(http_server, "HEADER_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(http_server, "HEADER_TIMEOUT_S", 2)
     with connect(server) as silent, connect(server) as slow, connect(server) as kept:
         slow.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n")
         kept.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n\r\n")

@@ -1,8 +1,9 @@
 """Apache Beam: a `RemoteModelHandler` for `RunInference`, one client per process.
 
-handler = FeatureHandler(target="server:8500", model="vgg16", layers=["block5_pool"])
-photos = p | fileio.MatchFiles("photos/*.jpg") | fileio.ReadMatches() | beam.Map(lambda file: file.read())
-photos | RunInference(handler)
+Example:
+    >>> handler = FeatureHandler(target="server:8500", model="vgg16", layers=["block5_pool"])
+    >>> photos = p | fileio.MatchFiles("photos/*.jpg") | fileio.ReadMatches() | beam.Map(lambda file: file.read())
+    >>> features = photos | RunInference(handler)
 """
 
 from __future__ import annotations
@@ -10,17 +11,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from .._client import FeatureClient
-from .._extras import require
-from .._images import ImageLike
-from .._stream import Extracted
+from ..client import FeatureClient
+from ..core.stream import Extracted
+from ..extras import require
+from ..images.inputs import ImageLike
 
 _base: Any = require("apache_beam.ml.inference.base", "beam", "featserve_client.integrations.beam")
 _RemoteModelHandler: Any = _base.RemoteModelHandler
 
 
 class FeatureHandler(_RemoteModelHandler):  # type: ignore[misc]
-    """Gives a `PredictionResult` per image; its `inference` is the `Extracted` one: features by layer, or an error.
+    """Gives a `PredictionResult` per image; its `inference` is an `Extracted`: features by layer, or an error.
 
     Args:
         target: The server's address.
@@ -39,7 +40,7 @@ class FeatureHandler(_RemoteModelHandler):  # type: ignore[misc]
         batch: int = 128,
         options: dict[str, Any] | None = None,
     ) -> None:
-        """Configure; a worker connects at its first batch."""
+        """Configure the handler; a worker connects at its first batch."""
         # The client waits for a server that is away, so that Beam need not.
         super().__init__(namespace="featserve", num_retries=0)
         self._client = FeatureClient(target, model=model, **(options or {}))
@@ -56,7 +57,7 @@ class FeatureHandler(_RemoteModelHandler):  # type: ignore[misc]
         """Extract one batch.
 
         Raises:
-            FeatserveError: As for `FeatureClient.extract_iter`, where it is not about one image.
+            FeatserveError: A call fails as `FeatureClient.extract_iter` lists, where that is not about one image.
         """
         results: list[Extracted] = list(model.extract_iter(batch, self._layers, on_error="return"))
         return [

@@ -1,11 +1,10 @@
 """Ray Data: `dataset.map_batches(FeatureExtractor, ...)`, one client per actor.
 
-dataset = ray.data.read_binary_files("photos/", include_paths=True)
-dataset.map_batches(
-FeatureExtractor,
-fn_constructor_kwargs={"target": "server:8500", "model": "vgg16", "layers": ["block5_pool"]},
-concurrency=4,
-).write_parquet("features/")
+Example:
+    >>> options = {"target": "server:8500", "model": "vgg16", "layers": ["block5_pool"]}
+    >>> photos = ray.data.read_binary_files("photos/", include_paths=True)
+    >>> features = photos.map_batches(FeatureExtractor, fn_constructor_kwargs=options, concurrency=4)
+    >>> features.write_parquet("features/")
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .._client import FeatureClient
-from .._exceptions import ConfigError
+from ..client import FeatureClient
+from ..exceptions import ConfigError
+from ..model.signatures import IMAGE_SIGNATURES
 
 
 class FeatureExtractor:
@@ -40,7 +40,7 @@ class FeatureExtractor:
         column: str = "bytes",
         options: dict[str, Any] | None = None,
     ) -> None:
-        """Configure; the actor connects at its first batch."""
+        """Configure the extractor; its actor connects at the first batch."""
         self._client = FeatureClient(target, model=model, **(options or {}))
         self._layers = layers
         self._column = column
@@ -50,7 +50,7 @@ class FeatureExtractor:
 
         Raises:
             ConfigError: The batch lacks the column.
-            FeatserveError: As for `FeatureClient.extract_iter`, where it is not about one image.
+            FeatserveError: A call fails as `FeatureClient.extract_iter` lists, where that is not about one image.
         """
         if self._column not in batch:
             raise ConfigError(f"the batch has no column {self._column!r}; it has {', '.join(batch)}")
@@ -70,5 +70,5 @@ class FeatureExtractor:
 
     def _specs(self) -> dict[str, Any]:
         known = self._client.metadata()
-        outputs = known.signatures["encoded"].outputs
+        outputs = known.signatures[IMAGE_SIGNATURES["encoded"].name].outputs
         return {layer: outputs[layer] for layer in (self._layers or known.layers)}

@@ -1,8 +1,9 @@
 """Spark: a function for `DataFrame.mapInPandas`, one client per partition.
 
-frame = spark.read.format("binaryFile").load("photos/")
-extract = feature_extractor(target="server:8500", model="vgg16", layers=["block5_pool"])
-frame.select("path", "content").mapInPandas(extract, schema(["block5_pool"])).write.parquet("features/")
+Example:
+    >>> photos = spark.read.format("binaryFile").load("photos/").select("path", "content")
+    >>> extract = feature_extractor(target="server:8500", model="vgg16", layers=["block5_pool"])
+    >>> photos.mapInPandas(extract, schema(["block5_pool"])).write.parquet("features/")
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .._client import FeatureClient
+from ..client import FeatureClient
 
 
 def schema(layers: Sequence[str]) -> str:

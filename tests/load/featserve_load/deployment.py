@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
-from featserve_client import FeatureClient, ModelMetadata
+from featserve_client import ModelMetadata
 
 from .errors import LoadError
 from .generator import Generator, Stage, default_processes
@@ -189,13 +190,13 @@ def _deployment(targets: list[str], model: str, metadata: ModelMetadata, watch: 
 
 def check_answers(deployment: Deployment, payload: Payload) -> None:
     """Raise LoadError unless the first request is answered with an array of the right number of rows."""
-    from featserve_client._tensors import parse_predict_response
+    from featserve_client.wire.tensors import decode_predict_response
 
     from .payload import PREDICT
 
-    with FeatureClient(deployment.targets[0], model=deployment.model) as client:
-        raw = client._method(PREDICT)(payload.requests[0], timeout=60)
-    _, outputs = parse_predict_response(raw)
+    with grpc.insecure_channel(deployment.targets[0], [("grpc.max_receive_message_length", -1)]) as channel:
+        raw = channel.unary_unary(PREDICT)(payload.requests[0], timeout=60)
+    _, outputs = decode_predict_response(raw)
     rows = {name: array.shape[0] for name, array in outputs.items() if array.ndim}
     if not rows or set(rows.values()) != {payload.images_per_request}:
         raise LoadError(f"expected {payload.images_per_request} rows, received {rows or 'nothing'}")

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 from featserve_client import FeatureClient, ModelMetadata
-from featserve_client import _wire_pb2 as wire
-from featserve_client._tensors import predict_request, strings_parts, tensor_parts
+from featserve_client.wire import serving_pb2 as wire
+from featserve_client.wire.tensors import encode_predict_request, encode_strings, encode_tensor
 
 from . import photos
 from .errors import LoadError
@@ -71,7 +71,7 @@ def make(
     requests = []
     for start in range(len(items)):
         chosen = [items[(start + offset) % len(items)] for offset in range(images_per_request)]
-        requests.append(predict_request(spec, {name: _tensor(chosen, input)}, outputs))
+        requests.append(encode_predict_request(spec, {name: _tensor(chosen, input)}, outputs))
     return Payload(
         model=model, signature=signature, input=input, images_per_request=images_per_request, requests=requests
     )
@@ -91,6 +91,6 @@ def network_size(metadata: ModelMetadata) -> tuple[int, int]:
 
 def _tensor(chosen: Sequence[Any], input: Input) -> Any:
     if input == "encoded":
-        return strings_parts(chosen, (len(chosen),))
+        return encode_strings(chosen, (len(chosen),))
     stacked: npt.NDArray[Any] = np.stack(chosen)
-    return tensor_parts(stacked.astype(np.float32) if input == "float" else stacked)
+    return encode_tensor(stacked.astype(np.float32) if input == "float" else stacked)

@@ -15,6 +15,8 @@ from featserve_serving.launch import choose, docker, native
 from featserve_serving.launch.cli import main, parse
 from featserve_serving.launch.flags import flag_names
 
+from ..model_server_flags import MODEL_SERVER_FLAGS
+
 
 def test_both_spellings_of_a_value():
     one = parse(["--port=1", "--model-name", "m", "--enable_batching", "--rest_api_port=-1", "--model_root="])
@@ -110,6 +112,10 @@ def core_install(arguments, folder):
         text=True,
         timeout=120,
     )
+
+
+def test_every_flag_of_tensorflow_serving_is_known():
+    assert set(flag_names()) >= MODEL_SERVER_FLAGS - {"version"}
 
 
 def program(folder, name, script):

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from featserve_client import _wire_pb2 as wire_pb2
-from featserve_client._tensors import predict_request, tensor_parts
+from featserve_client.wire import serving_pb2 as wire_pb2
+from featserve_client.wire.tensors import encode_predict_request, encode_tensor
 
 from .. import photos
 from ..deployment import say
@@ -87,5 +87,5 @@ def floats(server: ServerProcess, signature: str, size: tuple[int, int], count: 
     requests = []
     for start in range(len(images)):
         stacked: Any = np.stack([images[(start + offset) % len(images)] for offset in range(count)])
-        requests.append(predict_request(spec, {name: tensor_parts(stacked)}, []))
+        requests.append(encode_predict_request(spec, {name: encode_tensor(stacked)}, []))
     return Payload(model=server.model, signature=signature, input="float", images_per_request=count, requests=requests)

@@ -1,0 +1,122 @@
+"""What the sync and the async client have in common: everything but waiting."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from .config import TLS, ClientSettings, Compression, Decode, Keepalive, Limits, RetryPolicy
+from .core.extraction import Extractor
+from .core.metadata import MetadataCache
+from .core.requests import ModelRequests
+from .transport.endpoint import Endpoint
+
+
+class BaseClient(abc.ABC):
+    """Keeps a client's options, and makes the operations that it runs."""
+
+    def __init__(
+        self,
+        target: str | Sequence[str] = "localhost:8500",
+        *,
+        model: str,
+        version: int | None = None,
+        label: str | None = None,
+        timeout_s: float = 60.0,
+        wait_for_ready: bool = False,
+        decode: Decode = "server",
+        concurrency: int = 4,
+        limits: Limits | None = None,
+        retry: RetryPolicy | None = None,
+        keepalive: Keepalive | None = None,
+        tls: TLS | None = None,
+        token: str | Callable[[], str] | None = None,
+        compression: Compression = "none",
+        metadata: Mapping[str, str] | None = None,
+        interceptors: Iterable[Any] = (),
+    ) -> None:
+        """Configure a client; it connects at its first call.
+
+        Args:
+            target: `HOST:PORT`, several of them (also comma-separated), or a gRPC target such as `dns:///HOST:PORT`.
+                Calls go to all addresses in turn, and to healthy ones only.
+            model: The model's name on the server.
+            version: Ask this version; the server's latest otherwise.
+            label: Ask the version with this label.
+            timeout_s: Seconds one call may take, retries included.
+            wait_for_ready: Whether calls wait for a server that is not there yet, instead of failing at once.
+            decode: Where encoded images are decoded and resized: by the `server`, or by Pillow in the `client`, which
+                sends the network's own size instead of the file.
+            concurrency: Requests in flight at most, of one `extract`.
+            limits: Sizes at which requests are cut and messages refused.
+            retry: Retries of calls that found no server.
+            keepalive: Pings while calls wait.
+            tls: Certificates; without it the connection is in plain text.
+            token: A bearer token, or a function that returns a fresh one. Needs `tls`.
+            compression: Of requests.
+            metadata: Sent with every call. An `x-request-id` here replaces the one made for each call.
+            interceptors: gRPC client interceptors, outermost first.
+
+        Raises:
+            ConfigError: An option has a value that cannot work, alone or beside another.
+        """
+        self._settings = ClientSettings(
+            target=target if isinstance(target, str) else ",".join(target),
+            model=model,
+            version=version,
+            label=label,
+            timeout_s=timeout_s,
+            wait_for_ready=wait_for_ready,
+            decode=decode,
+            concurrency=concurrency,
+            limits=limits or Limits(),
+            retry=retry or RetryPolicy(),
+            keepalive=keepalive or Keepalive(),
+            tls=tls,
+            token=token,
+            compression=compression,
+            metadata=dict(metadata or {}),
+            interceptors=tuple(interceptors),
+        )
+        self._endpoint = Endpoint(self._settings)
+        self._requests = ModelRequests(model=model, version=version, label=label, timeout_s=timeout_s)
+        self._cache = MetadataCache(self._requests)
+        self._extractor = Extractor(self._requests, self._cache, self._settings.limits, decode)
+        self._set_up()
+
+    @abc.abstractmethod
+    def _set_up(self) -> None:
+        """Make the runner of operations, without connecting."""
+
+    @property
+    def target(self) -> str:
+        """The server's address."""
+        return self._settings.target
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self._settings.model
+
+    @property
+    def decode(self) -> Decode:
+        """Where encoded images are decoded."""
+        return self._settings.decode
+
+    @property
+    def limits(self) -> Limits:
+        """Sizes at which requests are cut and messages refused."""
+        return self._settings.limits
+
+    def __repr__(self) -> str:
+        """Show what the client talks to."""
+        return f"{type(self).__name__}({self.target!r}, model={self.model!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the settings; the copy connects by itself."""
+        return _restore, (type(self), self._settings)
+
+
+def _restore(kind: type[BaseClient], settings: ClientSettings) -> BaseClient:
+    return kind(**vars(settings))

@@ -1,0 +1,35 @@
+"""An image file of a bulk extraction."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import Any
+
+from ..exceptions import FeatserveError, InvalidImageError
+from ..images.inputs import header_size, read_path
+
+
+class InputFile:
+    """An image file, read by one of the stream's threads; `fact` holds the columns of its row."""
+
+    def __init__(self, path: str, limit: int) -> None:
+        self.name = path
+        self.fact: dict[str, Any] = {"path": path, "width": 0, "height": 0, "sha256": ""}
+        self._limit = limit
+
+    def read(self) -> bytes:
+        """Return the file's bytes, and complete `fact`.
+
+        Raises:
+            InvalidImageError: The file cannot be read, is too large, or is no regular file.
+        """
+        if os.path.exists(self.name) and not os.path.isfile(self.name) and not os.path.isdir(self.name):
+            raise InvalidImageError(self.name, "is no file, but a pipe, socket or device")  # reading may never end
+        data = read_path(self.name, self.name, self._limit)
+        self.fact["sha256"] = hashlib.sha256(data).hexdigest()
+        try:
+            self.fact["width"], self.fact["height"] = header_size(self.name, data)
+        except FeatserveError:  # the server may read what Pillow does not
+            pass
+        return data

@@ -1,0 +1,7 @@
+"""`python -m featserve_client.cli`."""
+
+import sys
+
+from .main import main
+
+sys.exit(main())

@@ -1,0 +1,72 @@
+"""Options that every subcommand has, and the client that they describe."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TypeAlias
+
+from ..client import FeatureClient
+from ..config import TLS, Limits
+from ..exceptions import ConfigError
+
+#: What `add_subparsers` gives; its class has no public name.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+
+def add_server_options(parser: argparse.ArgumentParser, *, model: str | None = "efficientnet_lite0") -> None:
+    """Add the options that say which model of which server is asked, and how."""
+    group = parser.add_argument_group("server")
+    group.add_argument("--server", default="localhost:8500", metavar="HOST:PORT", help="default: %(default)s")
+    group.add_argument("--model", default=model, help=f"default: {model or 'the name in the directory'}")
+    group.add_argument("--model-version", type=int, metavar="N", help="default: the server's latest")
+    group.add_argument("--label", help="ask the version with this label")
+    group.add_argument(
+        "--timeout", type=float, default=60.0, metavar="SECONDS", help="per request (default: %(default)s)"
+    )
+    group.add_argument("--max-message-bytes", type=int, default=Limits().max_message_bytes, metavar="BYTES")
+    group.add_argument("--decode", choices=("server", "client"), default="server")
+    group.add_argument("--ca", metavar="PEM", help="use TLS and trust this authority")
+    group.add_argument("--certificate", metavar="PEM", help="the client's own certificate (mTLS)")
+    group.add_argument("--private-key", metavar="PEM")
+    group.add_argument("--server-name", metavar="NAME", help="the name in the server's certificate")
+    group.add_argument("--token-file", metavar="FILE", help="send the bearer token in this file")
+    parser.add_argument("--verbose", action="store_true", help="show the trace of an error")
+
+
+def make_client(arguments: argparse.Namespace) -> FeatureClient:
+    """Return the client that the options describe.
+
+    Raises:
+        ConfigError: An option has a value that cannot work, or the token's file cannot be read.
+    """
+    tls = None
+    if arguments.ca or arguments.certificate or arguments.private_key or arguments.server_name:
+        tls = TLS(
+            ca=arguments.ca,
+            certificate=arguments.certificate,
+            private_key=arguments.private_key,
+            server_name=arguments.server_name,
+        )
+    token = None
+    if arguments.token_file:
+        try:
+            token = Path(arguments.token_file).read_text().strip()
+        except (OSError, ValueError) as exc:
+            raise ConfigError(f"--token-file: {exc}") from exc
+    return FeatureClient(
+        arguments.server,
+        model=arguments.model,
+        version=arguments.model_version,
+        label=arguments.label,
+        timeout_s=arguments.timeout,
+        decode=arguments.decode,
+        limits=Limits(max_message_bytes=arguments.max_message_bytes),
+        tls=tls,
+        token=token,
+    )
+
+
+def layer_names(text: str | None) -> list[str] | None:
+    """Return the names in a comma-separated list; None stands for all."""
+    return [name.strip() for name in text.split(",")] if text else None

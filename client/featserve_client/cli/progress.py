@@ -1,0 +1,66 @@
+"""Progress of a long extraction on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+from ..bulk.parts import Progress
+
+_LINE_EVERY_S = 10.0
+
+
+class Reporter:
+    """Context manager whose `update` takes each `Progress`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._bar: Any = None
+        self._start = self._last_line = time.monotonic()
+        self._first: int | None = None
+        #: Images done at the last update.
+        self.done = 0
+        if not quiet and sys.stderr.isatty():
+            try:
+                from rich.console import Console
+                from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+                from rich.progress import Progress as Bar
+            except ImportError:  # rich comes with an extra; without it, progress is shown by lines
+                return
+            columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"), TimeRemainingColumn())
+            self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
+            self._task = self._bar.add_task("", total=None, note="")
+
+    def __enter__(self) -> Reporter:
+        """Show the bar."""
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Take the bar away."""
+        if self._bar:
+            self._bar.stop()
+
+    def update(self, progress: Progress) -> None:
+        """Show the progress."""
+        self.done = progress.done
+        if self._quiet:
+            return
+        if self._first is None:
+            self._first, self._start = progress.done, time.monotonic()
+            if progress.done:
+                print(f"going on after {progress.done} images", file=sys.stderr)
+        seconds = time.monotonic() - self._start
+        rate = (progress.done - self._first) / seconds if seconds > 0 else 0.0
+        note = f"{rate:.1f} images/s" + (f", {progress.failed} failed" if progress.failed else "")
+        if self._bar:
+            self._bar.update(self._task, completed=progress.done, total=progress.total, note=note)
+        elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
+            self._last_line = time.monotonic()
+            left_s = (progress.total - progress.done) / rate if rate else 0
+            print(f"{progress.done}/{progress.total} images, {note}, {left_s:.0f} s left", file=sys.stderr)

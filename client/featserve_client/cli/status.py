@@ -1,0 +1,29 @@
+"""`featserve status`: show the state of the model's versions."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from .options import Commands, add_server_options, make_client
+
+
+def add_to(commands: Commands) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser("status", help="show the state of the model's versions")
+    add_server_options(parser)
+    parser.add_argument("--json", action="store_true")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the subcommand; return its exit status."""
+    with make_client(arguments) as client:
+        versions = client.status()
+    if arguments.json:
+        print(json.dumps([asdict(version) for version in versions]))
+    else:
+        for version in versions:
+            print(f"{arguments.model} version {version.version}: {version.state} {version.error}".rstrip())
+    return 0 if any(version.available for version in versions) else 1

@@ -1,0 +1,227 @@
+"""The sync client."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .base_client import BaseClient
+from .core.extraction import parse_layers
+from .core.metadata import status, wait_until_ready
+from .core.prediction import predict
+from .core.stream import Extracted, OnError, Stream, check_stream
+from .images.inputs import ImageLike
+from .model.metadata import ModelMetadata, VersionStatus
+from .runtime.blocking import BlockingRunner
+from .runtime.blocking_stream import drive
+
+
+class FeatureClient(BaseClient):
+    """Asks one model of a server that speaks TensorFlow Serving's gRPC API.
+
+    Safe to share between threads, to pickle, and to use after a fork. Connects at the first call; usable as a context
+    manager, which closes the connection.
+
+    Example:
+        >>> with FeatureClient("localhost:8500", model="efficientnet_lite0") as client:
+        ...     features = client.extract(["cat.jpg", "dog.jpg"])
+        >>> features["top_activation"].shape
+        (2, 7, 7, 1280)
+    """
+
+    def _set_up(self) -> None:
+        self._runner = BlockingRunner(self._endpoint)
+
+    def __enter__(self) -> FeatureClient:
+        """Return the client."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another."""
+        self._runner.close()
+
+    def pinned(self, version: int) -> FeatureClient:
+        """Return another client that asks only this version.
+
+        Example:
+            >>> client.pinned(1).metadata().version
+            1
+        """
+        return FeatureClient(**{**vars(self._settings), "version": version, "label": None})
+
+    def extract(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        layers: str | Iterable[str] | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the activations of images.
+
+        Args:
+            images: One or many, mixed as you like: paths, encoded bytes, binary files (from their beginning), PIL
+                images, arrays `(H, W)`, `(H, W, C)` or `(N, H, W, C)` with 1, 3 (RGB) or 4 channels: uint8 of any
+                size, or float 0..255 of the network's own size.
+            layers: The layers wanted, all if None.
+            timeout_s: Seconds each request may take.
+
+        Returns:
+            For each layer an array `(N, ...)` float32, one row per image in the order given.
+
+        Raises:
+            InvalidImageError: An input is no usable image.
+            InvalidRequest: The model lacks a layer, takes no such images, or cannot decode one.
+            ModelNotFound: The server has no such model, version or label.
+            ServerOverloaded: The server takes no more requests.
+            ServerError: The server refuses for any other reason.
+            ConnectError: No server answers at the address.
+            DeadlineExceeded: An answer does not come in time.
+            MessageTooLarge: A message is over a limit.
+            ResponseError: The answer is not what was asked for.
+            ConfigError: There are no images, or `layers` is empty.
+
+        Example:
+            >>> pixels = np.zeros((2, 480, 640, 3), np.uint8)
+            >>> client.extract(pixels, layers="top_activation")["top_activation"].shape
+            (2, 7, 7, 1280)
+        """
+        concurrency = self._settings.concurrency
+        return self._runner.run(self._extractor.extract(images, layers, timeout_s, concurrency))
+
+    def predict(
+        self,
+        inputs: Mapping[str, npt.ArrayLike],
+        *,
+        signature: str = "serving_default",
+        output_filter: Sequence[str] = (),
+        timeout_s: float | None = None,
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Call any signature of any model.
+
+        Args:
+            inputs: Arrays by input name; bytes and str travel as strings.
+            signature: The signature's name.
+            output_filter: The outputs wanted, all if empty.
+            timeout_s: Seconds the call may take.
+
+        Returns:
+            Arrays by output name; strings as an object array of bytes.
+
+        Raises:
+            InvalidRequest: The model has no such signature or output, or refuses the inputs.
+            FeatserveError: The call fails in one of the other ways that `extract` lists.
+
+        Example:
+            >>> photo = pathlib.Path("cat.jpg").read_bytes()
+            >>> client.predict({"image_bytes": [photo]}, signature="encoded")["top_activation"].dtype
+            dtype('float32')
+        """
+        call = predict(self._requests, self._cache, inputs, signature, output_filter, timeout_s)
+        return self._runner.run(call)
+
+    def metadata(self, *, timeout_s: float | None = None) -> ModelMetadata:
+        """Return the model's version, signatures and manifest.
+
+        Raises:
+            ModelNotFound: The server has no such model, version or label.
+            FeatserveError: The call fails in one of the other ways that `extract` lists.
+
+        Example:
+            >>> client.metadata().layers
+            ('top_activation',)
+        """
+        return self._runner.run(self._cache.with_manifest(timeout_s))
+
+    def status(self, *, timeout_s: float | None = None) -> list[VersionStatus]:
+        """Return the state of each version of the model, ascending.
+
+        Raises:
+            ModelNotFound: The server has no such model.
+            FeatserveError: The call fails in one of the other ways that `extract` lists.
+
+        Example:
+            >>> client.status()
+            [VersionStatus(version=1, state='AVAILABLE', error='')]
+        """
+        return self._runner.run(status(self._requests, timeout_s))
+
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """Return once the model answers requests.
+
+        Args:
+            timeout_s: Seconds to wait.
+
+        Raises:
+            DeadlineExceeded: The model does not answer in this time; the text says what it lacked.
+
+        Example:
+            >>> client.wait_until_ready(60)
+        """
+        self._runner.run(wait_until_ready(self._requests, self._cache, timeout_s))
+
+    def extract_iter(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        layers: str | Iterable[str] | None = None,
+        *,
+        concurrency: int = 8,
+        ordered: bool = True,
+        on_error: OnError = "raise",
+        timeout_s: float | None = None,
+    ) -> Generator[Extracted, None, None]:
+        """Yield the activations of images one by one, from any number of them, in bounded memory.
+
+        Requests overlap; reading goes no further ahead than results are taken. A server that is away or overloaded is
+        asked again for a minute.
+
+        Args:
+            images: As for `extract`; a generator is read as needed.
+            layers: The layers wanted, all if None.
+            concurrency: Requests in flight at most; fewer are used if more would only wait at the server.
+            ordered: Whether results come in the order of the input, or as they are ready.
+            on_error: Whether an image's own error is raised, or comes as `Extracted.error` and the rest goes on.
+            timeout_s: Seconds each request may take.
+
+        Raises:
+            FeatserveError: A call fails as `extract` lists; with `on_error="return"`, only where that is not about one
+                image.
+
+        Example:
+            >>> for result in client.extract_iter(["cat.jpg", "dog.jpg"]):
+            ...     print(result.source, result.features["top_activation"].mean() > 0)
+            cat.jpg True
+            dog.jpg True
+        """
+        check_stream(concurrency, on_error)
+        return self._stream(images, parse_layers(layers), concurrency, ordered, on_error, timeout_s)
+
+    def _stream(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        layers: Sequence[str] | None,
+        concurrency: int,
+        ordered: bool,
+        on_error: OnError,
+        timeout_s: float | None,
+    ) -> Generator[Extracted, None, None]:
+        known = self._runner.run(self._extractor.prepare(layers, timeout_s))
+        stream = Stream(
+            self._extractor,
+            known,
+            layers,
+            concurrency=concurrency,
+            ordered=ordered,
+            on_error=on_error,
+            timeout_s=timeout_s,
+        )
+        yield from drive(stream, self._runner, self._extractor, known, images, concurrency)

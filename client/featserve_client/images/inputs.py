@@ -1,0 +1,211 @@
+"""From whatever the caller has to what a signature takes: encoded bytes, uint8 RGB or float32 RGB."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from ..exceptions import InvalidImageError
+from ..model.signatures import InputKind
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PILImage
+
+ImageLike: TypeAlias = Union[
+    str, os.PathLike[str], bytes, bytearray, memoryview, BinaryIO, npt.NDArray[Any], "PILImage"
+]
+
+# The first bytes of what tf.io.decode_image reads. Everything else that Pillow reads is decoded here and sent as uint8.
+_SERVER_READS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
+
+
+@dataclass(frozen=True)
+class Image:
+    """One image, ready to be sent."""
+
+    source: str
+    kind: InputKind
+    data: bytes | npt.NDArray[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the image on the wire."""
+        return self.data.nbytes if isinstance(self.data, np.ndarray) else len(self.data)
+
+    @property
+    def group(self) -> tuple[object, ...]:
+        """The key of images that fit into one request: kind and shape."""
+        return (self.kind, *self.data.shape) if isinstance(self.data, np.ndarray) else (self.kind,)
+
+
+def iterate(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, ImageLike]]:
+    """Yield each image with the name that errors call it by."""
+    if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or is_single(images):
+        images = [images]  # type: ignore[list-item]
+    try:
+        items = iter(images)  # type: ignore[arg-type]
+    except TypeError:
+        raise InvalidImageError("images", f"expected one or several images, not {type(images).__name__}") from None
+    for index, item in enumerate(items):
+        yield name(item, index), item
+
+
+def is_single(item: object) -> bool:
+    """Whether an object is one image; arrays and pandas columns of names are collections of images."""
+    if hasattr(item, "__array__"):
+        return getattr(getattr(item, "dtype", None), "kind", "") not in ("O", "S", "U")
+    return _is_pil(item) or hasattr(item, "read")
+
+
+def name(item: object, index: int) -> str:
+    """Return the name that errors call an input by."""
+    if isinstance(item, str | os.PathLike):
+        return os.fspath(item)
+    given = getattr(item, "filename", None) or getattr(item, "name", None)
+    return given if isinstance(given, str) else f"image {index}"
+
+
+def load(source: str, item: ImageLike, *, max_bytes: int) -> list[Image]:
+    """Return the images that an input stands for: a single image, or the N of an `(N, H, W, C)` array.
+
+    Raises:
+        InvalidImageError: The input cannot be read, is empty, or is no image.
+    """
+    if isinstance(item, str | os.PathLike):
+        return [_from_bytes(source, read_path(source, item, max_bytes))]
+    if isinstance(item, bytes | bytearray | memoryview):
+        return [_from_bytes(source, bytes(item))]
+    if _is_pil(item):
+        return [Image(source, "uint8", rgb(source, item))]
+    if hasattr(item, "read"):
+        return [_from_bytes(source, _read_file(source, item))]
+    if isinstance(item, np.ndarray) or hasattr(item, "__array__"):
+        try:
+            array = np.asarray(item)
+        except Exception as exc:  # another library's array, which may be on a device
+            raise InvalidImageError(source, f"cannot be read as an array: {exc}") from exc
+        return _from_array(source, array)
+    expected = "a path, bytes, a binary file, a PIL image or an array"
+    raise InvalidImageError(source, f"expected {expected}, not {type(item).__name__}")
+
+
+def open_pil(source: str, data: bytes, *, max_pixels: int) -> PILImage:
+    """Return the bytes as a PIL image whose pixels are not decoded yet."""
+    from PIL import Image as pil
+
+    try:
+        image = pil.open(io.BytesIO(data))
+    except (pil.DecompressionBombError, pil.DecompressionBombWarning) as exc:
+        raise InvalidImageError(source, str(exc)) from exc
+    except Exception as exc:  # Pillow's plugins raise whatever a broken header makes them raise
+        raise InvalidImageError(source, f"not an image in a known format ({_head(data)})") from exc
+    width, height = image.size
+    if width * height > max_pixels:
+        raise InvalidImageError(source, f"{width} x {height} pixels are more than the {max_pixels} allowed")
+    return image
+
+
+def header_size(source: str, data: bytes) -> tuple[int, int]:
+    """Return an encoded image's (width, height), without decoding it."""
+    with open_pil(source, data, max_pixels=2**62) as image:
+        return image.width, image.height
+
+
+def rgb(source: str, image: Any) -> npt.NDArray[np.uint8]:
+    """Return a PIL image as `(H, W, 3)` uint8, converted as Keras' `load_img` does."""
+    try:
+        return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    except Exception as exc:  # Pillow decodes only now, and its plugins raise what they like
+        raise InvalidImageError(source, f"cannot be decoded: {exc}") from exc
+
+
+def read_path(source: str, path: str | os.PathLike[str], max_bytes: int) -> bytes:
+    """Return the bytes of a file of at most `max_bytes`.
+
+    Raises:
+        InvalidImageError: The file cannot be read, or is larger than `max_bytes`.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > max_bytes:
+                raise InvalidImageError(
+                    source,
+                    f"has {size} bytes, more than max_message_bytes={max_bytes} (--max-message-bytes): "
+                    'raise it, or use decode="client"',
+                )
+            return file.read()
+    except FileNotFoundError as exc:
+        raise InvalidImageError(source, "no such file") from exc
+    except IsADirectoryError as exc:
+        raise InvalidImageError(source, "is a directory, not an image") from exc
+    except (OSError, ValueError) as exc:
+        raise InvalidImageError(source, f"cannot be read: {exc}") from exc
+
+
+def _read_file(source: str, file: Any) -> bytes:
+    try:
+        # A file is read from its beginning, as by Pillow: whoever has looked at an upload has moved its position.
+        if hasattr(file, "seekable") and file.seekable():
+            file.seek(0)
+        data = file.read()
+    except (OSError, ValueError) as exc:
+        raise InvalidImageError(source, f"cannot be read: {exc}") from exc
+    if not isinstance(data, bytes):
+        raise InvalidImageError(source, f"read() gave {type(data).__name__}, not bytes: open the file in mode 'rb'")
+    return data
+
+
+def _from_bytes(source: str, data: bytes) -> Image:
+    if not data:
+        raise InvalidImageError(source, "is empty (0 bytes)")
+    if data.startswith(_SERVER_READS):
+        return Image(source, "encoded", data)
+    return Image(source, "uint8", rgb(source, open_pil(source, data, max_pixels=_MAX_PIXELS)))
+
+
+#: Pixels of an image that the client itself decodes, where no manifest says otherwise.
+_MAX_PIXELS = 50_000_000
+
+
+def _from_array(source: str, array: npt.NDArray[Any]) -> list[Image]:
+    kind: InputKind
+    if array.dtype == np.uint8:
+        kind = "uint8"
+    elif array.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # a value beyond float32 becomes infinite, which is refused
+            kind, array = "float", array.astype(np.float32, copy=False)
+        if not np.isfinite(array).all():
+            raise InvalidImageError(source, "has NaN or infinite values; expected 0..255")
+    else:
+        raise InvalidImageError(source, f"dtype {array.dtype}; expected uint8, or float with values 0..255")
+    if array.size == 0:
+        raise InvalidImageError(source, f"is empty: shape {array.shape}")
+    if array.ndim == 2:
+        array = array[..., np.newaxis]
+    if array.ndim not in (3, 4) or array.shape[-1] not in (1, 3, 4):
+        shapes = "(H, W), (H, W, C) or (N, H, W, C) with C = 1, 3 or 4"
+        raise InvalidImageError(source, f"shape {array.shape}; expected {shapes}, channels last")
+    if array.shape[-1] == 1:
+        array = np.broadcast_to(array, (*array.shape[:-1], 3))
+    array = array[..., :3]
+    if array.ndim == 3:
+        return [Image(source, kind, array)]
+    return [Image(f"{source}[{row}]", kind, image) for row, image in enumerate(array)]
+
+
+def _is_pil(item: object) -> bool:
+    # Another thread may be importing Pillow: then nobody has one of its images yet.
+    kind = getattr(sys.modules.get("PIL.Image"), "Image", None)
+    return kind is not None and isinstance(item, kind)
+
+
+def _head(data: bytes) -> str:
+    return f"{len(data)} bytes, starting with {data[:8]!r}"

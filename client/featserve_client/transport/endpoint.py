@@ -1,0 +1,59 @@
+"""What the calls of one client have in common, whichever way they are waited for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc
+
+from ..config import ClientSettings
+from ..exceptions import FeatserveError
+from .address import check_target, resolve
+from .channel import COMPRESSION, channel_options
+from .credentials import check_metadata, check_token, credentials
+from .errors import CallContext, translate
+
+
+class Endpoint:
+    """A server and how it is called."""
+
+    def __init__(self, settings: ClientSettings) -> None:
+        check_target(settings.target)
+        check_metadata(settings.metadata)
+        if isinstance(settings.token, str):
+            check_token(settings.token)
+        self._settings = settings
+        self.interceptors = settings.interceptors
+
+    def channel_arguments(self) -> tuple[str, list[tuple[str, Any]], grpc.ChannelCredentials | None]:
+        """Return a channel's target, options and, for TLS, credentials.
+
+        Raises:
+            ConfigError: A certificate cannot be read, or is not what gRPC needs.
+            ConnectError: None of several host names is known.
+        """
+        settings = self._settings
+        secure = credentials(settings.tls, settings.token) if settings.tls else None
+        return resolve(settings.target), channel_options(settings), secure
+
+    def call_arguments(self, request_id: str, timeout_s: float) -> dict[str, Any]:
+        """Return what gRPC takes with a request."""
+        return {
+            "timeout": max(timeout_s, 0.001),
+            "metadata": tuple(self._metadata(request_id).items()),
+            "wait_for_ready": self._settings.wait_for_ready,
+            "compression": COMPRESSION[self._settings.compression],
+        }
+
+    def error(self, code: grpc.StatusCode, details: str | None, *, request_id: str, timeout_s: float) -> FeatserveError:
+        """Return the client's own error for a call's status."""
+        context = CallContext(
+            target=self._settings.target,
+            model=self._settings.model,
+            timeout_s=timeout_s,
+            request_id=self._metadata(request_id)["x-request-id"],
+        )
+        return translate(code, details, context)
+
+    def _metadata(self, request_id: str) -> dict[str, str]:
+        return {"x-request-id": request_id, **self._settings.metadata}

@@ -1,0 +1,10 @@
+"""The `featserve` command against a server of the tests."""
+
+from featserve_client.cli.main import main
+
+from .fake_server import FakeServer
+
+
+def featserve(server: FakeServer, command: str, *arguments: object) -> int:
+    """Run a subcommand for the server's model; return its exit status."""
+    return main([command, "--server", server.target, "--model", server.model, *map(str, arguments)])

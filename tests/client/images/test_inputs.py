@@ -1,0 +1,105 @@
+"""What is an image, and what is not."""
+
+import io
+import pathlib
+import sys
+import types
+
+import numpy as np
+import pytest
+from featserve_client import (
+    FeatureClient,
+    InvalidImageError,
+)
+from PIL import Image
+
+from ..fake_server import FakeServer, features, jpeg
+
+
+def test_every_kind_of_image_in_one_list(client: FeatureClient, server: FakeServer, tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "ü\nn.jpg"
+    path.write_bytes(jpeg(1))
+    array = np.random.default_rng(2).integers(0, 256, (5, 7, 3), np.uint8)
+    floats = np.random.default_rng(3).random((2, 8, 8, 3), np.float32) * 255
+    inputs = [path, str(path), jpeg(4), bytearray(jpeg(5)), io.BytesIO(jpeg(6)), Image.fromarray(array), array, floats]
+    expected = [path.read_bytes()] * 2 + [jpeg(4), jpeg(5), jpeg(6), array, array, floats[0], floats[1]]
+    got = client.extract(iter(inputs))
+    assert set(got) == {"early", "late"}
+    assert got["early"].shape == (9, 2, 2, 3) and got["late"].shape == (9, 4)
+    for layer, rows in got.items():
+        assert rows.dtype == np.float32 and rows.flags.writeable
+        np.testing.assert_array_equal(rows, np.stack([features(item)[layer] for item in expected]))
+    used = sorted(request.model_spec.signature_name for request in server.predicts)
+    assert used == ["encoded", "float_images", "serving_default"]
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1), (6, 5, 4), (1, 6, 5, 4)])
+def test_channels_as_keras_treats_them(client: FeatureClient, shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    mode = "L" if shape[-1] in (5, 1) else "RGBA"
+    by_pillow = np.asarray(Image.fromarray(array.reshape((6, 5) if mode == "L" else (6, 5, 4)), mode).convert("RGB"))
+    np.testing.assert_array_equal(client.extract(array)["early"][0], features(by_pillow)["early"])
+
+
+def test_pictures_the_server_cannot_read_are_decoded_here(client: FeatureClient) -> None:
+    array = np.random.default_rng(1).integers(0, 256, (6, 5, 3), np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(array).save(out, "TIFF")
+    np.testing.assert_array_equal(client.extract(out.getvalue())["early"][0], features(array)["early"])
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [
+        ("/no/such.jpg", "/no/such.jpg: no such file"),
+        ("/tmp", "/tmp: is a directory"),
+        (b"", "image 0: is empty"),
+        (b"hello there", "image 0: not an image"),
+        (np.zeros((4, 4, 3), np.int64), "dtype int64"),
+        (np.zeros((4, 4, 2), np.uint8), "shape"),
+        (np.zeros((0, 4, 3), np.uint8), "empty"),
+        (np.full((8, 8, 3), np.nan, np.float32), "NaN"),
+        (np.full((8, 8, 3), 1e300), "NaN or infinite"),
+        (np.array("a.jpg"), "not ndarray"),
+        (io.StringIO("text"), "'rb'"),
+        (3, "int"),
+        ([{"a": 1}], "dict"),
+        ("nul\0byte.jpg", "cannot be read"),
+    ],
+)
+def test_unusable_images(client: FeatureClient, server: FakeServer, image: object, text: str) -> None:
+    with pytest.raises(InvalidImageError, match=text.replace("(", r"\(")):
+        client.extract(image)  # type: ignore[arg-type]
+    assert not server.predicts
+
+
+def test_files_are_read_from_their_beginning_as_pillow_does(client: FeatureClient) -> None:
+    file = io.BytesIO(jpeg(0))
+    Image.open(file).load()
+    rows = client.extract([file, file])["late"]
+    np.testing.assert_array_equal(rows, np.stack([features(jpeg(0))["late"]] * 2))
+    file.close()
+    with pytest.raises(InvalidImageError, match="image 0: cannot be read: I/O operation on closed file"):
+        client.extract(file)
+
+
+def test_columns_of_names_are_many_images(client: FeatureClient, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(0))
+    names = np.array([str(tmp_path / "a.jpg")] * 2)
+    for column in (names, names.astype(object)):
+        assert client.extract(column)["late"].shape == (2, 4)
+
+
+def test_while_another_thread_imports_pillow(client: FeatureClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "PIL.Image", types.ModuleType("PIL.Image"))
+    assert client.extract(io.BytesIO(jpeg(0)))["late"].shape == (1, 4)
+
+
+def test_whatever_pillow_raises_is_the_images_error(server: FakeServer) -> None:
+    out = io.BytesIO()
+    Image.new("RGB", (40, 30)).save(out, "PNG")
+    data = bytearray(out.getvalue())
+    data[data.index(b"IDAT") : data.index(b"IDAT") + 4] = b"\x01\x02\x03\x04"  # a SyntaxError of Pillow's
+    with FeatureClient(server.target, model="toy", decode="client") as client:
+        with pytest.raises(InvalidImageError, match="image 0: "):
+            client.extract(bytes(data))
