@@ -181,7 +181,7 @@ def find_activations(names: Sequence[str], model: keras.Model) -> tuple[Activati
 def _find(name: str, known: Mapping[str, Activation], model: keras.Model) -> Activation:
     found = known.get(name) or known.get(name.removesuffix("#1")) or known.get(name.removesuffix(":0"))
     if found is None:
-        leaves = {activation.path.rpartition("/")[2]: path for path, activation in reversed(known.items())}
+        leaves = {activation.path.rpartition("/")[2]: path for path, activation in reversed(list(known.items()))}
         nested = [path for path, activation in known.items() if activation.path.endswith(f"/{name}")]
         meant = f"did you mean {', '.join(nested[:3])}? " if nested else ""
         meant = meant or closest(name, {path: path for path in known}) or closest(name, leaves)

@@ -75,7 +75,7 @@ def _mend(value: Any) -> Any:
 
 def _mend_layer(layer: dict[str, Any], config: dict[str, Any]) -> None:
     name = str(layer["class_name"])
-    dropped = _DROPPED.get(name, ())
+    dropped: tuple[str, ...] = _DROPPED.get(name, ())
     if config.get("groups", 1) != 1:
         dropped = tuple(key for key in dropped if key != "groups")
     for key in (*dropped, *_DROPPED_OF_RANDOM_LAYERS):
@@ -180,7 +180,7 @@ class _TensorFlowOperation(keras.layers.Layer):  # type: ignore[misc]
         tensors = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         first, rest = tensors[: len(tensors) - len(tensor_keywords)], tensors[len(tensors) - len(tensor_keywords) :]
         options.update(zip(tensor_keywords, rest, strict=True))
-        argument = constant if not first else first[0] if len(first) == 1 else first
+        argument: Any = constant if not first else first[0] if len(first) == 1 else first
         if self.function == "__operators__.getitem":
             return argument[_slices(options["slice_spec"])]
         function: Any = tf

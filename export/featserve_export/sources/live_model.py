@@ -122,7 +122,7 @@ class LiveModel:
             own = flatten(self.model.predict(inputs, verbose=0))
             values = [own[place] for place in self.outputs]
         else:
-            source = graph_of(self.model).inputs[self.input.index]
+            source = self._graph.inputs[self.input.index]
             # The image itself is no output of a Keras model.
             tensors = [it.in_outermost_graph() for it in self.selection if it.kind != "input"]
             predicted = iter(_predict_each(source, tensors, image))
@@ -136,6 +136,10 @@ class LiveModel:
         """Calls the network on images of its own range, `(batch, height, width, channels)`."""
         return self.model(self._feed(preprocessed, np.transpose, np.zeros)[1], training=False)
 
+    @property
+    def _graph(self) -> Any:
+        return graph_of(self.model)
+
     def _feed(self, image: Any, transpose: Callable[..., Any], zeros: Callable[..., Any]) -> tuple[Any, Any]:
         """The image as the network wants it, and all its inputs: zeros for those that are not the image."""
         if self.input.channels_first:
@@ -145,7 +149,7 @@ class LiveModel:
         batch = tf.shape(image)[0] if isinstance(image, tf.Tensor) else len(image)
         values = [zeros((batch, *shape), "float32") for shape in self.input.others]
         values.insert(self.input.index, image)
-        return image, keras.tree.pack_sequence_as(graph_of(self.model)._inputs_struct, values)
+        return image, keras.tree.pack_sequence_as(self._graph._inputs_struct, values)
 
     def _pool(self, value: Any, mean: Callable[..., Any], largest: Callable[..., Any]) -> Any:
         if self.pooling == "none" or len(value.shape) != 4:

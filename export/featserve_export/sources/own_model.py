@@ -192,8 +192,9 @@ def _check_names(model: keras.Model, path: Path) -> None:
     for operation in (model, *(graph_of(model) or model)._flatten_layers(include_self=False)):
         if not _SCOPE.fullmatch(operation.name):
             raise InvalidOptionError(
-                f"expected names of letters, digits, '_', '.' and '-' in {path}, received a {type(operation).__name__} "
-                f"named {operation.name!r}, on which Keras' own predict fails; rename it (layer.name = …) and save again"
+                f"expected names of letters, digits, '_', '.' and '-' in {path}, received a "
+                f"{type(operation).__name__} named {operation.name!r}, on which Keras' own predict fails; rename it "
+                "(layer.name = …) and save again"
             )
 
 
