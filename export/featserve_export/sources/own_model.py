@@ -97,7 +97,11 @@ def _saved_model(path: Path) -> keras.Model:
         )
     images = keras.Input(tuple(spec.shape[1:]))
     layer = keras.layers.TFSMLayer(str(path), call_endpoint=_SIGNATURE, name="saved_model")
-    return keras.Model(images, layer(images), name=path.name)
+    outputs = layer(images)
+    if isinstance(outputs, dict):
+        # A SavedModel knows no order of its outputs.
+        outputs = {name: outputs[name] for name in sorted(outputs)}
+    return keras.Model(images, outputs, name=path.name)
 
 
 def _image_input(
