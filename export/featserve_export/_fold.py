@@ -12,6 +12,8 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2
 
+from ._weights import Weights, as_placeholder, is_large, producer
+
 # Axes that count output channels in a kernel: (height, width, in, out), (height, width, in, multiplier), (in, out).
 _CHANNEL_AXES = {"Conv2D": (3,), "DepthwiseConv2dNative": (2, 3), "MatMul": (1,)}
 _ADDITIONS = frozenset({"BiasAdd", "Add", "AddV2"})
@@ -26,11 +28,12 @@ class _Chain:
     shift: npt.NDArray[np.float64]
 
 
-def fold_affine_chains(graph_def: graph_pb2.GraphDef) -> graph_pb2.GraphDef:
+def fold_affine_chains(graph_def: graph_pb2.GraphDef, weights: Weights) -> graph_pb2.GraphDef:
     """Merges constant multiplications, additions and biases behind a convolution into its weights and one bias.
 
     Args:
         graph_def: frozen, constants folded. Left as it is.
+        weights: values of placeholders, read as constants are; a folded kernel takes the place of the one it came from.
 
     Returns:
         A graph with the same node names where something still reads them; each folded chain ends in one `BiasAdd` that
@@ -41,7 +44,7 @@ def fold_affine_chains(graph_def: graph_pb2.GraphDef) -> graph_pb2.GraphDef:
     following = {
         producer(name): node for node in graph_def.node for name in node.input if consumers[producer(name)] == 1
     }
-    constants = _Constants(nodes)
+    constants = _Constants(nodes, weights)
     replaced: dict[str, list[node_def_pb2.NodeDef]] = {}
     for node in graph_def.node:
         if node.op in _CHANNEL_AXES and constants.value(node.input[1]) is not None:
@@ -53,26 +56,35 @@ def fold_affine_chains(graph_def: graph_pb2.GraphDef) -> graph_pb2.GraphDef:
     folded = graph_pb2.GraphDef(versions=graph_def.versions, library=graph_def.library)
     for node in graph_def.node:
         folded.node.extend(replaced.get(node.name, [node]))
-    return _without_unread_constants(folded)
+    return _without_unread_constants(folded, weights)
 
 
 class _Constants:
-    def __init__(self, nodes: dict[str, node_def_pb2.NodeDef]) -> None:
+    def __init__(self, nodes: dict[str, node_def_pb2.NodeDef], weights: Weights) -> None:
         self._nodes = nodes
+        self._weights = weights
 
     def value(self, name: str) -> _Array | None:
         node = self._nodes.get(producer(name))
         while node is not None and node.op == "Identity":
             node = self._nodes.get(producer(node.input[0]))
+        if node is not None and node.name in self._weights:
+            weight: _Array = self._weights[node.name]
+            return weight if weight.dtype == np.float32 else None
         if node is None or node.op != "Const" or node.attr["dtype"].type != tf.float32.as_datatype_enum:
             return None
         value: _Array = tf.make_ndarray(node.attr["value"].tensor)
         return value
 
-
-def producer(name: str) -> str:
-    """The node behind an input such as `^node` or `node:1`."""
-    return name.removeprefix("^").split(":", 1)[0]
+    def add(self, name: str, value: _Array) -> node_def_pb2.NodeDef:
+        node = node_def_pb2.NodeDef(name=name, op="Const")
+        if is_large(value.shape, tf.float32):
+            self._weights[name] = value
+            as_placeholder(node, value)
+        else:
+            node.attr["dtype"].type = tf.float32.as_datatype_enum
+            node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
+        return node
 
 
 def _follow(
@@ -116,25 +128,21 @@ def _folded(chain: _Chain, constants: _Constants) -> list[node_def_pb2.NodeDef]:
         raise ValueError(f"{head.name} has no constant kernel")
     axes = _CHANNEL_AXES[head.op]
     scale = chain.scale.reshape([kernel.shape[axis] if axis in axes else 1 for axis in range(kernel.ndim)])
-    weights = _constant(f"{head.name}/folded_kernel", (kernel * scale).astype(np.float32))
-    bias = _constant(f"{head.name}/folded_bias", chain.shift.astype(np.float32))
+    scaled = constants.add(f"{head.name}/folded_kernel", (kernel * scale).astype(np.float32))
+    bias = constants.add(f"{head.name}/folded_bias", chain.shift.astype(np.float32))
     convolution = node_def_pb2.NodeDef()
     convolution.CopyFrom(head)
-    convolution.input[1] = weights.name
+    convolution.input[1] = scaled.name
     add = node_def_pb2.NodeDef(name=name, op="BiasAdd", input=[head.name, bias.name])
     add.attr["T"].type = tf.float32.as_datatype_enum
-    return [weights, bias, convolution, add]
+    return [scaled, bias, convolution, add]
 
 
-def _constant(name: str, value: _Array) -> node_def_pb2.NodeDef:
-    node = node_def_pb2.NodeDef(name=name, op="Const")
-    node.attr["dtype"].type = tf.float32.as_datatype_enum
-    node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value))
-    return node
-
-
-def _without_unread_constants(graph_def: graph_pb2.GraphDef) -> graph_pb2.GraphDef:
+def _without_unread_constants(graph_def: graph_pb2.GraphDef, weights: Weights) -> graph_pb2.GraphDef:
     read = {producer(name) for node in graph_def.node for name in node.input}
+    unread = {node.name for node in graph_def.node if node.op == "Const" or node.name in weights} - read
+    for name in unread & weights.keys():
+        del weights[name]
     kept = graph_pb2.GraphDef(versions=graph_def.versions, library=graph_def.library)
-    kept.node.extend(node for node in graph_def.node if node.op != "Const" or node.name in read)
+    kept.node.extend(node for node in graph_def.node if node.name not in unread)
     return kept

@@ -15,7 +15,6 @@ import skimage
 import tensorflow as tf
 from PIL import Image
 
-from ._saved_model import read_signatures
 from ._signatures import Pixels
 from .errors import VerificationError
 from .sources.live_model import LiveModel
@@ -197,10 +196,11 @@ def verify(directory: Path, golden: Golden, precision: str) -> dict[str, Closene
 
 
 def _replay(directory: Path, golden: Golden) -> Iterator[tuple[str, str, _Array, _Array]]:
-    for signature, description in read_signatures(directory).items():
-        # A session keeps a copy of the graph for each signature that it ran: one session each bounds the memory.
-        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-            tf.compat.v1.saved_model.loader.load(session, ["serve"], str(directory))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        loaded = tf.compat.v1.saved_model.loader.load(session, ["serve"], str(directory))
+        for signature, description in loaded.signature_def.items():
+            if not description.inputs:
+                continue
             base = signature.split("/")[0]
             (feed,) = (info.name for info in description.inputs.values())
             fetches = {layer: info.name for layer, info in description.outputs.items()}

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ._frozen import INPUT_NAME, FrozenGraph, optimize
+from ._frozen import INPUT_NAME, FrozenGraph
 from ._golden import MINIMUM_COSINE, Golden, compare
+from ._weights import WeightVariables
 from .errors import InvalidOptionError
 from .progress import Progress
 from .quantize import CalibrationPhotos, QuantizationError, computes_eight_bits, quantize_graph
@@ -98,7 +99,7 @@ def choose_precision(
     notes: dict[str, Any] = {}
     candidates = {precision: graph} if precision != "auto" else {"float32": graph}
     if precision == "bfloat16" or (precision == "auto" and has_bfloat16_units()):
-        candidates["bfloat16"] = _in_bfloat16(graph)
+        candidates["bfloat16"] = graph.in_bfloat16()
     if photos is not None and (precision == "int8" or computes_eight_bits()):
         try:
             candidates["int8"], notes["quantization"] = _in_int8(graph, photos, classifier, progress)
@@ -112,13 +113,8 @@ def choose_precision(
         if precision != "int8":
             notes.pop("quantization", None)
     chosen = candidates[precision]
-    alone = [_in_bfloat16(one) for one in graph.cheaper_alone()] if precision == "bfloat16" else chosen.cheaper_alone()
+    alone = [one.in_bfloat16() for one in graph.cheaper_alone()] if precision == "bfloat16" else chosen.cheaper_alone()
     return Chosen(precision=precision, graphs=(chosen, *alone), notes=notes)
-
-
-def _in_bfloat16(graph: FrozenGraph) -> FrozenGraph:
-    optimized = optimize(graph.graph_def, list(graph.outputs.values()), bfloat16=True)
-    return dataclasses.replace(graph, graph_def=optimized)
 
 
 def _in_int8(
@@ -129,7 +125,7 @@ def _in_int8(
 ) -> tuple[FrozenGraph, dict[str, Any]]:
     classify, reason = load_classifier()
     quantized = quantize_graph(
-        graph.graph_def,
+        graph.whole(),
         INPUT_NAME,
         graph.outputs,
         photos.images,
@@ -140,7 +136,7 @@ def _in_int8(
     report = quantized.report.as_dict()
     report["skipped"] = len(photos.skipped)
     report["no_classifier"] = reason
-    return dataclasses.replace(graph, graph_def=quantized.graph_def), report
+    return graph.with_graph(quantized.graph_def), report
 
 
 def _fastest(candidates: dict[str, FrozenGraph], golden: Golden, notes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -180,5 +176,11 @@ def _fetches(graph: FrozenGraph) -> dict[str, str]:
 
 def _session(graph: FrozenGraph) -> tf.compat.v1.Session:
     with tf.Graph().as_default() as tf_graph:
-        tf.graph_util.import_graph_def(graph.graph_def, name="")
-        return tf.compat.v1.Session(graph=tf_graph)
+        images = tf.compat.v1.placeholder(tf.float32, (None, *graph.image_size, 3), name=INPUT_NAME)
+        variables = WeightVariables()
+        weights = {name: variables.read(value) for name, value in graph.weights.items()}
+        for node, output in zip(graph.outputs.values(), graph.run_on(images, weights, "cpu"), strict=True):
+            tf.identity(output, name=node)
+        session = tf.compat.v1.Session(graph=tf_graph)
+        variables.load(session)
+        return session

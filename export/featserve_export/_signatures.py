@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy.typing as npt
 import tensorflow as tf
 
 from . import _saved_model as saved_model
@@ -19,6 +16,7 @@ from ._guards import check_float_images, check_images, check_request_size
 from ._manifest import layer_sets
 from ._resize import resize_images
 from ._saved_model import MANIFEST_NODE, REQUEST_LIMIT_NODE
+from ._weights import WeightVariables
 
 _Features = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
@@ -87,39 +85,18 @@ def write_saved_model(
     """
     layers = tuple(graphs[0].outputs)
     served: saved_model.Signatures = {}
-    kernels = _Kernels()
+    variables = WeightVariables()
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         limit = tf.constant(batching.max_request_images, name=REQUEST_LIMIT_NODE)
         for index, graph in enumerate(graphs):
-            features = _batched(graph, f"backbone_{index}", kernels, device)
+            features = _batched(graph, f"backbone_{index}", variables, device)
             for suffix, wanted in layer_sets(layers).items():
                 if _cheapest(graphs, wanted) is graph:
                     served |= _base_signatures(suffix, wanted, features, pixels, limit)
         served["manifest"] = ({}, {"manifest": tf.constant(manifest, name=MANIFEST_NODE)})
-        kernels.load(session)
+        variables.load(session)
         saved_model.write(directory, session, served)
     saved_model.rewrite(directory, manifest, batching, queue_prefix)
-
-
-class _Kernels:
-    """Variables for large kernels, one for all graphs that use the same values."""
-
-    def __init__(self) -> None:
-        self._variables: dict[bytes, tf.Variable] = {}
-        self._values: dict[bytes, npt.NDArray[Any]] = {}
-
-    def read(self, value: npt.NDArray[Any]) -> tf.Tensor:
-        key = hashlib.sha256(value.tobytes()).digest()
-        if key not in self._variables:
-            initializer = tf.compat.v1.placeholder(value.dtype, value.shape)
-            name = f"kernel_{len(self._variables)}"
-            self._variables[key] = tf.compat.v1.Variable(initializer, name=name, use_resource=True)
-            self._values[key] = value
-        return self._variables[key].read_value()
-
-    def load(self, session: tf.compat.v1.Session) -> None:
-        for key, variable in self._variables.items():
-            variable.load(self._values[key], session)
 
 
 def _cheapest(graphs: Sequence[FrozenGraph], layers: Sequence[str]) -> FrozenGraph:
@@ -145,23 +122,23 @@ def _base_signatures(
     return signatures
 
 
-def _batched(graph: FrozenGraph, name: str, kernels: _Kernels, device: str) -> _Features:
-    large = graph.large_kernels()
+def _batched(graph: FrozenGraph, name: str, variables: WeightVariables, device: str) -> _Features:
+    weights = [variables.read(value) for value in graph.weights.values()]
 
     def backbone(images: tf.Tensor, *values: tf.Tensor) -> list[tf.Tensor]:
-        return graph.run_on(images, dict(zip(large, values, strict=True)), device)
+        return graph.run_on(images, dict(zip(graph.weights, values, strict=True)), device)
 
     backbone.__name__ = name
     function = tf.function(backbone, autograph=False).get_concrete_function(
         tf.TensorSpec((None, *graph.image_size, 3), tf.float32, name="images"),
-        *(tf.TensorSpec(value.shape, value.dtype) for value in large.values()),
+        *(tf.TensorSpec(weight.shape, weight.dtype) for weight in weights),
     )
 
     def features(images: tf.Tensor) -> dict[str, tf.Tensor]:
         # The queue's parameters are written into the finished graph, as for a graph that is batched anew.
         outputs = tf.raw_ops.BatchFunction(
             in_tensors=[images],
-            captured_tensors=[kernels.read(value) for value in large.values()],
+            captured_tensors=weights,
             f=function,
             Tout=[output.dtype for output in function.outputs],
             num_batch_threads=1,

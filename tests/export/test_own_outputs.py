@@ -49,7 +49,8 @@ def frozen(options):
     with tf.Graph().as_default() as tf_graph, tf.compat.v1.Session() as session:
         tf.graph_util.import_graph_def(graph.graph_def, name="")
         fetches = {layer: tf_graph.get_tensor_by_name(f"{node}:0") for layer, node in graph.outputs.items()}
-        return live, session.run(fetches, {"images:0": photos()})
+        weights = {f"{name}:0": value for name, value in graph.weights.items()}
+        return live, session.run(fetches, {"images:0": photos(), **weights})
 
 
 def photos(count=3, channels=3):
