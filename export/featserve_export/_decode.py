@@ -24,6 +24,16 @@ _ON_THE_CLIENT = "decode it in the client (decode=client) or convert it to PNG"
 _RESEND = "check that the file is whole and send it again"
 # Longer than every fixed header read below: reading one never passes the end, whatever was sent.
 _PADDING = b"\0" * 64
+# What a plain JPEG has in front of its scan at most: bytes, and segments: 1 << this.
+_PLAIN_BYTES = 8192
+_PLAIN_DOUBLINGS = 6
+_BYTE = (0, 255)
+# The lowest and the highest value of the bytes of its start, scan header and frame header.
+_PLAIN_JPEG = (
+    *((byte, byte) for byte in (0xFF, 0xD8, 0xFF)),
+    *((0xFF, 0xFF), (0xDA, 0xDA), _BYTE, _BYTE, (1, 3)),
+    *((0xFF, 0xFF), (0xC0, 0xC1), _BYTE, _BYTE, (8, 8), _BYTE, _BYTE, _BYTE, _BYTE, (1, 3)),
+)
 # Segments in front of the first scan: 1 << this. A camera writes a few dozen.
 _JPEG_DOUBLINGS = 9
 # What looks like a marker, in a preview or profile say, up to the first scan.
@@ -88,6 +98,16 @@ def decode_image(contents: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
     Returns:
         `(H, W, 3)` uint8 RGB.
     """
+    pixels = tf.cond(
+        _is_plain_jpeg(contents, max_pixels), lambda: _decode_jpeg(contents), lambda: _closely(contents, max_pixels)
+    )
+    return tf.ensure_shape(pixels, (None, None, 3))
+
+
+# A function that is not inlined costs one operation where it is not called, and not all of its own.
+@tf.function(autograph=False, experimental_attributes={"_noinline": True})  # type: ignore[untyped-decorator]
+def _closely(contents: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Decodes or refuses a file of any kind."""
     file = _File.of(contents)
     starts = [
         file.starts_with(b"\xff\xd8\xff"),
@@ -98,8 +118,7 @@ def decode_image(contents: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
     ]
     decoders: list[Callable[[_File, int], tf.Tensor]] = [_jpeg, _png, _gif, _bmp, _webp, _unknown]
     index = tf.argmax(tf.stack([*starts, tf.constant(True)]), output_type=tf.int32)
-    pixels = tf.switch_case(index, [functools.partial(decoder, file, max_pixels) for decoder in decoders])
-    return tf.ensure_shape(pixels, (None, None, 3))
+    return tf.switch_case(index, [functools.partial(decoder, file, max_pixels) for decoder in decoders])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -196,8 +215,36 @@ def _jpeg(file: _File, max_pixels: int) -> tf.Tensor:
             ),
         ],
     )
+    return _decode_jpeg(contents)
+
+
+def _decode_jpeg(contents: tf.Tensor) -> tf.Tensor:
     # TensorFlow's default, the fast transform, is up to 18 levels off.
     return tf.io.decode_jpeg(contents, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def _is_plain_jpeg(contents: tf.Tensor, max_pixels: int) -> tf.Tensor:
+    """Tells, in few operations, a JPEG as most are: all pixels in one scan that starts soon, and not too many pixels."""
+    data = tf.cast(tf.io.decode_raw(contents, tf.uint8, fixed_length=_PLAIN_BYTES + 16), tf.int32)
+    codes, high, low = (data[offset : _PLAIN_BYTES + offset] for offset in (1, 2, 3))
+    length = 2 + high * 256 + low
+    # A scan leads to itself, and so does what is no segment.
+    segment = tf.equal(data[:_PLAIN_BYTES], 0xFF) & (length >= 4) & tf.gather(tf.constant(_JPEG_HAS_LENGTH), codes)
+    places = tf.range(_PLAIN_BYTES)
+    following = tf.minimum(tf.where(segment, places + length, places), _PLAIN_BYTES - 1)
+    path = tf.constant([2])
+    for doubling in range(_PLAIN_DOUBLINGS):
+        path = tf.concat([path, tf.gather(following, path)], 0)
+        if doubling + 1 < _PLAIN_DOUBLINGS:
+            following = tf.gather(following, following)
+    frame = tf.reduce_max(tf.where(tf.gather(tf.constant(_JPEG_IS_FRAME), tf.gather(codes, path)), path, 0))
+    seen = tf.concat([data[:3], tf.slice(data, path[-1:], [5]), tf.slice(data, frame[None], [10])], 0)
+    lowest, highest = zip(*_PLAIN_JPEG, strict=True)
+    expected = tf.reduce_all((seen >= lowest) & (seen <= highest))
+    *_, scanned, _, _, _, _, _, height, low_height, width, low_width, components = tf.unstack(tf.cast(seen, tf.int64))
+    pixels = (height * 256 + low_height) * (width * 256 + low_width)
+    complete = tf.equal(scanned, components) & tf.not_equal(components, 2)
+    return expected & complete & (pixels > 0) & (pixels <= max_pixels)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -224,6 +271,10 @@ def _jpeg_markers() -> list[int]:
     kinds[0xEE] = _JPEG_APP14
     kinds[0xDA] = _JPEG_SCAN
     return kinds
+
+
+_JPEG_HAS_LENGTH = [kind in (_JPEG_SEGMENT, _JPEG_FRAME, _JPEG_APP14) for kind in _jpeg_markers()]
+_JPEG_IS_FRAME = [kind == _JPEG_FRAME for kind in _jpeg_markers()]
 
 
 def _walk_jpeg(file: _File) -> _JpegHeader:

@@ -15,9 +15,16 @@ import tensorflow as tf
 
 # Pillow's fixed-point weights: 32 bits less 8 for the level and 2 for overshoot.
 _WEIGHT_BITS = 22
-# A pass widens pixels to float64 a block at a time, so that an 8,000-pixel image needs no gigabyte.
-_BLOCK_ELEMENTS = 1 << 20
+# Of which the high and the low part are multiplied apart: products and sums of either are exact in float32.
+_LOW_BITS = 8
+_EXACT_IN_FLOAT32 = float(1 << 24)
+# Neighbouring target lines that share a product: they need nearly the same source lines.
 _TILE = 8
+# A pass widens so many pixels at a time: more would leave the processor's caches and the allocator's free memory.
+_BLOCK_ELEMENTS = 1 << 20
+_MOST_ELEMENTS = 1 << 23
+# Rows of so many pixels start where TensorFlow wants a tensor to start: slices of them are not copied.
+_ALIGNED_ROWS = 16
 # Since 13.0 Pillow shrinks the height first where that is much cheaper. A pass rounds to whole levels: the order shows.
 _MAY_START_VERTICALLY = int(PIL.__version__.partition(".")[0]) >= 13
 
@@ -26,6 +33,7 @@ _MAY_START_VERTICALLY = int(PIL.__version__.partition(".")[0]) >= 13
 class _Filter:
     weigh: Callable[[tf.Tensor], tf.Tensor]
     support: float
+    overshoots: bool = False
 
 
 def _box(x: tf.Tensor) -> tf.Tensor:
@@ -67,11 +75,11 @@ def _sinc(x: tf.Tensor) -> tf.Tensor:
 
 
 _FILTERS = {
-    "bicubic": _Filter(weigh=_bicubic, support=2.0),
+    "bicubic": _Filter(weigh=_bicubic, support=2.0, overshoots=True),
     "bilinear": _Filter(weigh=_bilinear, support=1.0),
     "box": _Filter(weigh=_box, support=0.5),
     "hamming": _Filter(weigh=_hamming, support=1.0),
-    "lanczos": _Filter(weigh=_lanczos, support=3.0),
+    "lanczos": _Filter(weigh=_lanczos, support=3.0, overshoots=True),
 }
 
 #: The interpolations of `keras.utils.load_img`.
@@ -110,9 +118,11 @@ def resize_images(
         resampling = _FILTERS[interpolation]
         vertical = _Pass.plan(start[0], length[0], size[0], height, resampling)
         horizontal = _Pass.plan(start[1], length[1], size[1], width, resampling)
-        return _resample(images, horizontal, vertical)
+        return tf.map_fn(lambda image: _resample(image, horizontal, vertical), images, parallel_iterations=8)
 
-    resized = tf.cond(tf.reduce_all(tf.equal(size, [height, width])), lambda: images, resize)
+    # Whatever else a server has would round the products.
+    with tf.device("/device:CPU:0"):
+        resized = tf.cond(tf.reduce_all(tf.equal(size, [height, width])), lambda: images, resize)
     return tf.ensure_shape(resized, (None, height, width, 3))
 
 
@@ -140,115 +150,133 @@ def _nearest(start: tf.Tensor, length: tf.Tensor, size: tf.Tensor, target: int) 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Pass:
-    """One of Pillow's two passes: which source lines make up each target line, and with what weights.
-
-    Products and sums are of few enough bits to be exact in float64, in any order; matrices of integers multiply slowly.
-    """
+    """One of Pillow's two passes: which source lines make up each target line, and with what weights."""
 
     target: int
-    size: tf.Tensor  # source lines, scalar int32
-    lower: tf.Tensor  # (target, padded to whole tiles) int32, the first source line of each
-    weights: tf.Tensor  # (the same, taps) float64, multiples of 2**-22
+    overshoots: bool
+    source: tf.Tensor  # lines of the whole image, scalar int32
+    begin: tf.Tensor  # the first of the lines that the target needs, scalar int32
+    size: tf.Tensor  # how many these are, scalar int32
+    first: tf.Tensor  # (tiles,) int32, where each tile's window into them starts
+    weights: tf.Tensor  # (tiles, _TILE, window) float64, integers: in units of 2**-_WEIGHT_BITS
 
     @classmethod
-    def plan(cls, start: tf.Tensor, length: tf.Tensor, size: tf.Tensor, target: int, resampling: _Filter) -> _Pass:
+    def plan(cls, start: tf.Tensor, length: tf.Tensor, source: tf.Tensor, target: int, resampling: _Filter) -> _Pass:
         scale = _divide(length, target)
         stretch = tf.maximum(scale, 1.0)
         support = resampling.support * stretch
-        taps = tf.cast(tf.math.ceil(support), tf.int32) * 2 + 1
-        padded = -(-target // _TILE) * _TILE
-        numbers = tf.minimum(tf.range(padded, dtype=tf.float64), target - 1.0)
+        tiles = -(-target // _TILE)
+        numbers = tf.minimum(tf.range(tiles * _TILE, dtype=tf.float64), target - 1.0)
         centers = tf.cast(start, tf.float64) + (numbers + 0.5) * scale
         lower = tf.maximum(tf.cast(centers - support + 0.5, tf.int32), 0)
-        upper = tf.minimum(tf.cast(centers + support + 0.5, tf.int32), size)
-        lines = lower[:, None] + tf.range(taps)[None, :]
-        distance = (tf.cast(lines, tf.float64) - centers[:, None] + 0.5) * (1.0 / stretch)
-        weights = tf.where(lines < upper[:, None], resampling.weigh(distance), 0.0)
-        total = tf.reduce_sum(weights, axis=1, keepdims=True)
+        upper = tf.minimum(tf.cast(centers + support + 0.5, tf.int32), source)
+        begin, end = lower[0], upper[-1]
+        centers, lower, upper = (tf.reshape(each, [tiles, _TILE, 1]) for each in (centers, lower, upper))
+        window = tf.reduce_max(upper[:, -1] - lower[:, 0])
+        first = tf.minimum(lower[:, 0, 0], end - window)
+        lines = first[:, None, None] + tf.range(window)
+        distance = (tf.cast(lines, tf.float64) - centers + 0.5) * (1.0 / stretch)
+        weights = tf.where((lines >= lower) & (lines < upper), resampling.weigh(distance), 0.0)
+        total = tf.reduce_sum(weights, axis=2, keepdims=True)
         weights = tf.math.divide_no_nan(weights, total) * float(1 << _WEIGHT_BITS)
         rounded = tf.cast(weights + tf.where(weights < 0.0, tf.constant(-0.5, tf.float64), 0.5), tf.int32)
         return cls(
             target=target,
-            size=size,
-            lower=tf.ensure_shape(lower, [padded]),
-            weights=tf.cast(rounded, tf.float64) * 2.0**-_WEIGHT_BITS,
+            overshoots=resampling.overshoots,
+            source=source,
+            begin=begin,
+            size=end - begin,
+            first=first - begin,
+            weights=tf.cast(rounded, tf.float64),
         )
 
-    def __call__(self, image: tf.Tensor) -> tf.Tensor:
-        """Maps `(source lines, elements)` uint8 to `(target lines, elements)` uint8.
+    def __call__(self, lines: tf.Tensor) -> tf.Tensor:
+        """Maps `(size, elements)` uint8 to `(target, elements)` uint8."""
+        high = tf.round(self.weights * 2.0**-_LOW_BITS)
+        low = self.weights - high * 2.0**_LOW_BITS
+        parts = tf.concat([high, low], 1)
+        exact = 255.0 * tf.reduce_max(tf.reduce_sum(tf.abs(parts), 2)) < _EXACT_IN_FLOAT32
+        return tf.cond(
+            exact & (tf.size(lines) <= _MOST_ELEMENTS),
+            lambda: self._in_float32(lines, parts),
+            lambda: self._in_float64(lines),
+        )
 
-        A few neighbouring target lines share a tile: they need nearly the same source lines, so that a small dense
-        product wastes little on zeros.
-        """
-        lower = tf.reshape(self.lower, [-1, _TILE])
-        offsets = lower - lower[:, :1]
-        taps = tf.shape(self.weights)[1]
-        band = tf.reduce_max(offsets) + taps
-        tap = tf.range(band) - tf.reshape(offsets, [-1, 1])
-        spread = tf.gather(self.weights, tf.clip_by_value(tap, 0, taps - 1), batch_dims=1)
-        spread = tf.where((tap >= 0) & (tap < taps), spread, tf.constant(0.0, tf.float64))
-        matrices = tf.reshape(spread, [-1, _TILE, band])
-        lines = tf.minimum(lower[:, :1] + tf.range(band), self.size - 1)
+    def _in_float32(self, lines: tf.Tensor, parts: tf.Tensor) -> tf.Tensor:
+        window = tf.shape(parts)[2]
+        units = 2.0 ** (_LOW_BITS - _WEIGHT_BITS)
+        scales = np.repeat([units, 2.0**-_LOW_BITS], _TILE)[:, None]
+        matrices = tf.unstack(tf.cast(parts * scales, tf.float32))
+        starts = tf.unstack(self.first)
+        sources = tf.cast(lines, tf.float32)
+        products = [
+            tf.matmul(matrix, tf.slice(sources, [start, 0], [window, -1]))
+            for matrix, start in zip(matrices, starts, strict=True)
+        ]
+        sums = tf.reshape(tf.concat(products, 0), [len(products), 2, _TILE, -1])
+        levels = self._levels(sums[:, 0] + (tf.floor(sums[:, 1]) * units + 0.5))
+        return tf.reshape(levels, [-1, tf.shape(lines)[1]])[: self.target]
 
-        def block(start: tf.Tensor, end: tf.Tensor) -> tf.Tensor:
-            sources = tf.cast(tf.gather(image, lines[start:end]), tf.float64)
-            return tf.reshape(_levels(tf.matmul(matrices[start:end], sources)), [-1, tf.shape(image)[1]])
+    def _in_float64(self, lines: tf.Tensor) -> tf.Tensor:
+        """The same of any number of lines, one tile after the other."""
+        matrices = self.weights * 2.0**-_WEIGHT_BITS
+        window = tf.shape(matrices)[2]
 
-        elements = tf.cast(band, tf.int64) * tf.shape(image, tf.int64)[1]
-        share = tf.minimum(_BLOCK_ELEMENTS // tf.maximum(elements, 1), lower.shape[0])
-        return _in_blocks(block, tf.constant(lower.shape[0]), tf.cast(share, tf.int32))[: self.target]
+        def tile(index: tf.Tensor) -> tf.Tensor:
+            sources = tf.slice(lines, [self.first[index], 0], [window, -1])
+            return self._levels(tf.matmul(matrices[index], tf.cast(sources, tf.float64)) + 0.5)
 
-
-def _levels(sums: tf.Tensor) -> tf.Tensor:
-    zero, top = tf.constant(0.0, tf.float64), tf.constant(255.0, tf.float64)
-    return tf.cast(tf.raw_ops.ClipByValue(t=sums, clip_value_min=zero, clip_value_max=top) + 0.5, tf.uint8)
-
-
-def _in_blocks(function: Callable[[tf.Tensor, tf.Tensor], tf.Tensor], total: tf.Tensor, block: tf.Tensor) -> tf.Tensor:
-    """Joins `function(start, end)` of consecutive stretches of `total` lines, `block` lines each."""
-    block = tf.clip_by_value(block, 1, total)
-
-    def in_turn() -> tf.Tensor:
-        count = (total + block - 1) // block
-        results = tf.TensorArray(tf.uint8, size=count, infer_shape=False, element_shape=(None, None))
-        _, results = tf.while_loop(
-            lambda index, _: index < count,
-            lambda index, results: (
-                index + 1,
-                results.write(index, function(index * block, tf.minimum(total, (index + 1) * block))),
-            ),
-            (tf.constant(0), results),
+        tiles = tf.map_fn(
+            tile,
+            tf.range(matrices.shape[0]),
             parallel_iterations=1,
+            fn_output_signature=tf.TensorSpec((_TILE, None), tf.uint8),
         )
-        return results.concat()
+        return tf.reshape(tiles, [-1, tf.shape(lines)[1]])[: self.target]
 
-    return tf.cond(tf.equal(block, total), lambda: function(tf.constant(0), total), in_turn)
+    def _levels(self, sums: tf.Tensor) -> tf.Tensor:
+        if self.overshoots:
+            low, high = (tf.constant(level, sums.dtype) for level in (0.0, 255.0))
+            sums = tf.raw_ops.ClipByValue(t=sums, clip_value_min=low, clip_value_max=high)
+        return tf.cast(sums, tf.uint8)
 
 
-def _resample(images: tf.Tensor, horizontal: _Pass, vertical: _Pass) -> tf.Tensor:
-    """Resizes `(N, H, W, 3)` uint8 in Pillow's two passes, in Pillow's order."""
+def _resample(image: tf.Tensor, horizontal: _Pass, vertical: _Pass) -> tf.Tensor:
+    """Resizes `(H, W, 3)` uint8 in Pillow's two passes, in Pillow's order."""
+    image = tf.slice(image, [vertical.begin, horizontal.begin, 0], [vertical.size, horizontal.size, 3])
 
-    def resize_width(images: tf.Tensor) -> tf.Tensor:
-        return _along(2, horizontal, images)
-
-    def resize_height(images: tf.Tensor) -> tf.Tensor:
-        return _along(1, vertical, images)
+    def resize_width(rows: tf.Tensor) -> tf.Tensor:
+        return _resize_width(rows, horizontal)
 
     if not _MAY_START_VERTICALLY:
-        return resize_height(resize_width(images))
-    surplus_height = vertical.size - vertical.target
-    surplus_width = horizontal.size - horizontal.target
-    return tf.cond(
-        (surplus_height > 0) & (surplus_height > 2 * surplus_width),
-        lambda: resize_width(resize_height(images)),
-        lambda: resize_height(resize_width(images)),
-    )
+        resized = vertical(resize_width(tf.reshape(image, [vertical.size, -1])))
+    else:
+        rows = tf.reshape(image, [vertical.size, horizontal.size * 3])
+        surplus_height = vertical.source - vertical.target
+        surplus_width = horizontal.source - horizontal.target
+        resized = tf.cond(
+            (surplus_height > 0) & (surplus_height > 2 * surplus_width),
+            lambda: resize_width(vertical(rows)),
+            lambda: vertical(resize_width(rows)),
+        )
+    return tf.reshape(resized, [vertical.target, horizontal.target, 3])
 
 
-def _along(axis: int, resize: _Pass, images: tf.Tensor) -> tf.Tensor:
-    order = [axis, *(other for other in range(4) if other != axis)]
-    rows = tf.transpose(images, order)
-    shape = tf.shape(rows)
-    resized = resize(tf.reshape(rows, [shape[0], -1]))
-    back = [order.index(place) for place in range(4)]
-    return tf.transpose(tf.reshape(resized, tf.concat([[resize.target], shape[1:]], 0)), back)
+def _resize_width(rows: tf.Tensor, resize: _Pass) -> tf.Tensor:
+    """Maps `(H, 3 * size)` uint8 to `(H, 3 * target)` uint8, a block of rows at a time."""
+    height = tf.shape(rows)[0]
+    row = 3 * resize.size
+    most = tf.maximum(_BLOCK_ELEMENTS // (row * _ALIGNED_ROWS), 1) * _ALIGNED_ROWS
+    count = (height + most - 1) // most
+
+    def block(index: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        part = rows[index * most : (index + 1) * most]
+        used = tf.shape(part)[0]
+        padded = tf.concat([part, tf.zeros([-used % _ALIGNED_ROWS, row], tf.uint8)], 0)
+        columns = resize(tf.reshape(tf.transpose(padded), [resize.size, -1]))
+        back = tf.transpose(tf.reshape(columns, [3 * resize.target, -1]))
+        return index + 1, results.write(index, back[:used])
+
+    results = tf.TensorArray(tf.uint8, size=count, infer_shape=False, element_shape=(None, 3 * resize.target))
+    _, results = tf.while_loop(lambda index, _: index < count, block, (tf.constant(0), results), parallel_iterations=1)
+    return results.concat()
