@@ -25,13 +25,13 @@ _RESEND = "check that the file is whole and send it again"
 # Longer than every fixed header read below: reading one never passes the end, whatever was sent.
 _PADDING = b"\0" * 64
 # What a plain JPEG has in front of its scan at most: bytes, and segments: 1 << this.
-_PLAIN_BYTES = 8192
+_PLAIN_BYTES = 1 << 15
 _PLAIN_DOUBLINGS = 6
 _BYTE = (0, 255)
 # The lowest and the highest value of the bytes of its start, scan header and frame header.
 _PLAIN_JPEG = (
     *((byte, byte) for byte in (0xFF, 0xD8, 0xFF)),
-    *((0xFF, 0xFF), (0xDA, 0xDA), _BYTE, _BYTE, (1, 3)),
+    *((0xFF, 0xFF), (0xDA, 0xDA), _BYTE, _BYTE, (1, 3), *[_BYTE] * 5),
     *((0xFF, 0xFF), (0xC0, 0xC1), _BYTE, _BYTE, (8, 8), _BYTE, _BYTE, _BYTE, _BYTE, (1, 3)),
 )
 # Segments in front of the first scan: 1 << this. A camera writes a few dozen.
@@ -224,26 +224,32 @@ def _decode_jpeg(contents: tf.Tensor) -> tf.Tensor:
 
 
 def _is_plain_jpeg(contents: tf.Tensor, max_pixels: int) -> tf.Tensor:
-    """Tells, in few operations, a JPEG as most are: all pixels in one scan that starts soon, and not too many pixels."""
-    data = tf.cast(tf.io.decode_raw(contents, tf.uint8, fixed_length=_PLAIN_BYTES + 16), tf.int32)
-    codes, high, low = (data[offset : _PLAIN_BYTES + offset] for offset in (1, 2, 3))
+    """Tells, in few operations, a JPEG as most are: all pixels in one scan, which starts soon, and not too many."""
+    data = tf.io.decode_raw(contents, tf.uint8, fixed_length=_PLAIN_BYTES + 16)
+    places = tf.reshape(tf.cast(tf.where(tf.equal(data[:_PLAIN_BYTES], 0xFF)), tf.int32), [-1])
+    # Two ends, so that there is a second place whatever was sent.
+    places = tf.concat([places, [_PLAIN_BYTES, _PLAIN_BYTES]], 0)
+    codes, high, low = tf.unstack(tf.cast(tf.gather(data, places[:, None] + [1, 2, 3]), tf.int32), axis=1)
     length = 2 + high * 256 + low
+    ends = places + length
+    last = tf.size(places) - 1
+    following = tf.minimum(tf.searchsorted(places, ends), last)
+    leads = tf.equal(tf.gather(places, following), ends) & (length >= 4) & tf.gather(_JPEG_HAS_LENGTH, codes)
     # A scan leads to itself, and so does what is no segment.
-    segment = tf.equal(data[:_PLAIN_BYTES], 0xFF) & (length >= 4) & tf.gather(tf.constant(_JPEG_HAS_LENGTH), codes)
-    places = tf.range(_PLAIN_BYTES)
-    following = tf.minimum(tf.where(segment, places + length, places), _PLAIN_BYTES - 1)
-    path = tf.constant([2])
-    for doubling in range(_PLAIN_DOUBLINGS):
+    following = tf.where(leads, following, tf.range(last + 1))
+    path = tf.constant([1])
+    for _ in range(_PLAIN_DOUBLINGS):
         path = tf.concat([path, tf.gather(following, path)], 0)
-        if doubling + 1 < _PLAIN_DOUBLINGS:
-            following = tf.gather(following, following)
-    frame = tf.reduce_max(tf.where(tf.gather(tf.constant(_JPEG_IS_FRAME), tf.gather(codes, path)), path, 0))
-    seen = tf.concat([data[:3], tf.slice(data, path[-1:], [5]), tf.slice(data, frame[None], [10])], 0)
+        following = tf.gather(following, following)
+    frame = tf.reduce_max(tf.where(tf.gather(_JPEG_IS_FRAME, tf.gather(codes, path)), path, 0))
+    at = tf.gather(places, tf.stack([path[-1], frame]))
+    headers = tf.reshape(tf.gather(data, at[:, None] + tf.range(10)), [-1])
+    seen = tf.cast(tf.concat([data[:3], headers], 0), tf.int64)
     lowest, highest = zip(*_PLAIN_JPEG, strict=True)
     expected = tf.reduce_all((seen >= lowest) & (seen <= highest))
-    *_, scanned, _, _, _, _, _, height, low_height, width, low_width, components = tf.unstack(tf.cast(seen, tf.int64))
+    height, low_height, width, low_width, components = tf.unstack(seen[-5:])
     pixels = (height * 256 + low_height) * (width * 256 + low_width)
-    complete = tf.equal(scanned, components) & tf.not_equal(components, 2)
+    complete = tf.equal(seen[7], components) & tf.not_equal(components, 2)
     return expected & complete & (pixels > 0) & (pixels <= max_pixels)
 
 
