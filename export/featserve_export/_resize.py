@@ -118,6 +118,8 @@ def resize_images(
         resampling = _FILTERS[interpolation]
         vertical = _Pass.plan(start[0], length[0], size[0], height, resampling)
         horizontal = _Pass.plan(start[1], length[1], size[1], width, resampling)
+        if images.shape[0] == 1:
+            return _resample(images[0], horizontal, vertical)[None]
         return tf.map_fn(lambda image: _resample(image, horizontal, vertical), images, parallel_iterations=8)
 
     # Whatever else a server has would round the products.
@@ -213,9 +215,8 @@ class _Pass:
             tf.matmul(matrix, tf.slice(sources, [start, 0], [window, -1]))
             for matrix, start in zip(matrices, starts, strict=True)
         ]
-        sums = tf.reshape(tf.concat(products, 0), [len(products), 2, _TILE, -1])
-        levels = self._levels(sums[:, 0] + (tf.floor(sums[:, 1]) * units + 0.5))
-        return tf.reshape(levels, [-1, tf.shape(lines)[1]])[: self.target]
+        high, low = (tf.concat(part, 0) for part in zip(*(tf.split(product, 2) for product in products), strict=True))
+        return self._levels(high + (tf.floor(low) * units + 0.5))[: self.target]
 
     def _in_float64(self, lines: tf.Tensor) -> tf.Tensor:
         """The same of any number of lines, one tile after the other."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from . import deployment
 from .errors import LoadError
 from .networks import MODELS
-from .sections import bulk, client, cold, export, growth, layers, native, served, wire
+from .sections import bulk, client, cold, export, growth, layers, native, pixels, served, wire
 from .server import ROOT
 from .turns import Unavailable
 
@@ -29,6 +29,7 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "layers": ("One layer of several", layers.layers),
     "cold": ("Cold start", cold.cold),
     "growth": ("How cost grows", growth.growth),
+    "pixels": ("Decoding and resizing against Pillow", pixels.pixels),
 }
 #: What a section is measured with, beside rounds and seconds.
 OPTIONS: dict[str, tuple[str, ...]] = {
