@@ -19,11 +19,11 @@ from ._manifest import FORMAT, describe_signatures, dump_manifest, package_versi
 from ._models import load_live_model
 from ._precision import PRECISIONS, check_precision, choose_precision
 from ._progress import Progress, silent
-from ._resize import INTERPOLATIONS
 from ._saved_model import rewrite
 from ._signatures import Pixels, write_saved_model
 from ._version_directory import check_free, staged
 from ._warmup import write_warmup
+from .pixels.resize import INTERPOLATIONS
 from .quantize import held_out_photos, read_photos
 
 DEFAULT_MAX_PIXELS = 50_000_000

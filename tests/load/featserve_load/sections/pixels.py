@@ -63,7 +63,7 @@ def _pillow(data: bytes, resampling: Image.Resampling) -> np.ndarray:
 
 def _graph(interpolation: str, data: bytes) -> Callable[[], np.ndarray]:
     import tensorflow as tf
-    from featserve_export._decode import decode_and_resize
+    from featserve_export.pixels.decode import decode_and_resize
     from tensorflow.core.protobuf import config_pb2
 
     with tf.Graph().as_default() as graph:

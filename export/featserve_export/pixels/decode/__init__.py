@@ -13,10 +13,10 @@ from typing import TypeVar
 
 import tensorflow as tf
 
-from featserve_export._crc32 import crc32
-from featserve_export._guards import check_image_bytes, first_problem, refuse, size_checks, text
-from featserve_export._lzw import codes_make_sense
-from featserve_export._resize import resize_images
+from featserve_export.pixels.checks import check_image_bytes, first_problem, refuse, size_checks, text
+from featserve_export.pixels.crc32 import crc32
+from featserve_export.pixels.lzw import codes_make_sense
+from featserve_export.pixels.resize import resize_images
 
 _T = TypeVar("_T")
 
