@@ -10,13 +10,13 @@ import tensorflow as tf
 
 from . import _saved_model as saved_model
 from ._batching import MAX_REQUEST_IMAGES, Batching
-from ._decode import decode_and_resize
 from ._frozen import FrozenGraph
-from ._guards import check_float_images, check_images, check_request_size
 from ._manifest import layer_sets
-from ._resize import resize_images
 from ._saved_model import MANIFEST_NODE, REQUEST_LIMIT_NODE
 from ._weights import WeightVariables
+from .pixels.checks import check_float_images, check_images, check_request_size
+from .pixels.decode import decode_and_resize
+from .pixels.resize import resize_images
 
 _Features = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 

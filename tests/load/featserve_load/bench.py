@@ -15,7 +15,7 @@ from pathlib import Path
 from . import deployment
 from .errors import LoadError
 from .networks import MODELS
-from .sections import bulk, client, cold, export, growth, layers, memory, native, served, wire
+from .sections import bulk, client, cold, export, growth, layers, memory, native, pixels, served, wire
 from .server import ROOT
 from .turns import Unavailable
 
@@ -30,6 +30,7 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "memory": ("Memory", memory.memory),
     "cold": ("Cold start", cold.cold),
     "growth": ("How cost grows", growth.growth),
+    "pixels": ("Decoding and resizing against Pillow", pixels.pixels),
 }
 #: What a section is measured with, beside rounds and seconds.
 OPTIONS: dict[str, tuple[str, ...]] = {
