@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ExportOptions:
-    from ._batching import read_batching
+    from .batching import read_batching
     from .options import ExportOptions
 
     if options.backbone is None:
@@ -158,9 +158,9 @@ def _export_options(parser: argparse.ArgumentParser, options: argparse.Namespace
 
 
 def _describe_or_rebatch(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    from ._batching import read_batching
-    from ._rebatch import rebatch
+    from .batching import read_batching
     from .listing import describe_layers
+    from .saved_model.rebatch import rebatch
 
     if options.show_layers:
         return describe_layers(

@@ -8,25 +8,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ._batching import Batching, default_batching
-from ._frozen import FrozenGraph, freeze
-from ._golden import Closeness, Golden, closeness_report, make_golden, verify
-from ._manifest import FORMAT, describe_signatures, dump_manifest, package_versions, write_manifest
-from ._precision import check_precision, choose_precision
-from ._saved_model import rewrite
-from ._signatures import Pixels, write_saved_model
-from ._warmup import write_warmup
+from .batching import Batching, default_batching
 from .errors import ExportError, InvalidOptionError
-from .grouped_convolutions import plain_grouped_convolutions
+from .graph.freeze import FrozenGraph, freeze
+from .graph.grouped_convolutions import plain_grouped_convolutions
+from .manifest import FORMAT, describe_signatures, dump_manifest, package_versions, write_manifest
 from .options import ExportOptions
+from .precision import check_precision, choose_precision
 from .progress import Progress, silent
 from .proof.first_layer import FirstLayer, degenerate_features, measure_first_layer
+from .proof.golden import Closeness, Golden, closeness_report, make_golden, verify
 from .quantize import CalibrationPhotos, held_out_photos, read_photos
+from .saved_model.signatures import Pixels, write_saved_model
+from .saved_model.version_directory import staged
+from .saved_model.warmup import write_warmup
+from .saved_model.writer import rewrite
 from .sources.classifier import load_classifier
 from .sources.keras_file import explain
 from .sources.live_model import LiveModel
 from .sources.load import load_live_model
-from .version_directory import staged
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from featserve_export import ExportOptions
-from featserve_export._frozen import freeze
+from featserve_export.graph.freeze import freeze
 from featserve_export.sources.activations import list_activations
 from featserve_export.sources.load import load_live_model
 from hypothesis import HealthCheck, given, settings

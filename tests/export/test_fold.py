@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from featserve_export._fold import fold_affine_chains
+from featserve_export.graph.fold_batchnorm import fold_affine_chains
 
 
 def graph_of(build, shape):

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 import skimage.data
-from featserve_export._frozen import INPUT_NAME, freeze
+from featserve_export.graph.freeze import INPUT_NAME, freeze
 from featserve_export.quantize import QuantizationError, computes_eight_bits, quantize_graph, read_photos
-from featserve_export.quantize._quantize import _run as run_batches
-from featserve_export.quantize._sensitivity import cosines
+from featserve_export.quantize.search import _run as run_batches
+from featserve_export.quantize.sensitivity import cosines
 from featserve_export.sources.efficientnet_lite import EfficientNetLite0, preprocess_input
 from PIL import Image
 

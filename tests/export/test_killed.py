@@ -9,7 +9,7 @@ import time
 
 import keras
 import pytest
-from featserve_export._golden import load_golden, verify
+from featserve_export.proof.golden import load_golden, verify
 
 FILES = {
     "assets.extra/golden.npz",

@@ -6,9 +6,9 @@ from pathlib import Path
 import keras
 import pytest
 import yaml
-from featserve_export._batching import read_batching
-from featserve_export._frozen import freeze
-from featserve_export._memory import describe_memory, estimate, needed_mib
+from featserve_export.batching import read_batching
+from featserve_export.graph.freeze import freeze
+from featserve_export.memory import describe_memory, estimate, needed_mib
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 SERVING = Path(__file__).resolve().parents[2] / "serving"

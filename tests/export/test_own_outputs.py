@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from featserve_export import ExportOptions, InvalidOptionError, VerificationError, WeightsError, export_backbone
-from featserve_export._frozen import freeze
 from featserve_export.cli import main
+from featserve_export.graph.freeze import freeze
 from featserve_export.proof.first_layer import measure_first_layer
 from featserve_export.sources.load import load_live_model
 from keras import layers

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from featserve_client import FeatureClient, InvalidRequest
 from featserve_export import Batching, ExportOptions, export_backbone
-from featserve_export._golden import load_golden
+from featserve_export.proof.golden import load_golden
 from featserve_serving import create_server
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

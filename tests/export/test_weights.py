@@ -21,7 +21,7 @@ import sys
 import keras, numpy as np
 from pathlib import Path
 from featserve_export import ExportOptions, export_backbone
-from featserve_export._golden import load_golden, verify
+from featserve_export.proof.golden import load_golden, verify
 
 root = Path(sys.argv[1])
 report = export_backbone(

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from featserve_export import export_backbone
-from featserve_export._frozen import freeze
-from featserve_export._weights import (
+from featserve_export.graph.freeze import freeze
+from featserve_export.graph.weights import (
     LARGE_BYTES,
     WeightVariables,
     ancestors,

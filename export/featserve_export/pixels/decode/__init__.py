@@ -11,9 +11,8 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from featserve_export.pixels.checks import check_image_bytes, text
-from featserve_export.pixels.resize import resize_images
-
+from ..checks import check_image_bytes, text
+from ..resize import resize_images
 from . import bmp, gif, jpeg, png, webp
 from .file import ON_THE_CLIENT, File, checked
 

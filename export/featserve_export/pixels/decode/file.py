@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import tensorflow as tf
 
-from featserve_export.pixels.checks import first_problem, refuse
+from ..checks import first_problem, refuse
 
 _T = TypeVar("_T")
 

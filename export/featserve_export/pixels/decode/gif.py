@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from featserve_export.pixels.checks import size_checks, text
-from featserve_export.pixels.lzw import codes_make_sense
-
+from ..checks import size_checks, text
+from ..lzw import codes_make_sense
 from .file import ON_THE_CLIENT, RESEND, File, any_of, checked
 
 

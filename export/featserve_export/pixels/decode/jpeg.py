@@ -6,8 +6,7 @@ import dataclasses
 
 import tensorflow as tf
 
-from featserve_export.pixels.checks import size_checks, text
-
+from ..checks import size_checks, text
 from .file import ON_THE_CLIENT, RESEND, File, checked, number
 
 # What a plain JPEG has in front of its scan at most: bytes, and segments: 1 << this.

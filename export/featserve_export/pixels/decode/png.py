@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from featserve_export.pixels.checks import size_checks, text
-from featserve_export.pixels.crc32 import crc32
-
+from ..checks import size_checks, text
+from ..crc32 import crc32
 from .file import ON_THE_CLIENT, RESEND, File, any_of, checked, four
 
 _END = b"\0\0\0\0IEND\xaeB`\x82"

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from featserve_export.pixels.checks import size_checks, text
-
+from ..checks import size_checks, text
 from .file import ON_THE_CLIENT, RESEND, File, checked, four
 
 

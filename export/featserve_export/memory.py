@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ._frozen import INPUT_NAME, FrozenGraph
+from .graph.freeze import INPUT_NAME, FrozenGraph
 
 #: TensorFlow Serving without a model.
 SERVER_MIB = 350

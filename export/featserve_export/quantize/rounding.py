@@ -17,8 +17,8 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
 from ..progress import Progress, silent
-from ._graph import Array
-from ._layers import Layer
+from .graph import Array
+from .layers import Layer
 
 WEIGHT_LEVELS = 127
 # Beyond this many weights a channel, errors average out by themselves and the solution takes minutes.

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
 from ..progress import Progress, silent
-from ._graph import Array
+from .graph import Array
 
 METHODS = ("min-max", "percentile", "mean-squared-error")
 LEVELS = 255

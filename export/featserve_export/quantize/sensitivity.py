@@ -6,11 +6,11 @@ import numpy as np
 import tensorflow as tf
 
 from ..progress import Progress, silent
-from ._graph import Array, FloatGraph
-from ._layers import Layer
-from ._ranges import Range
-from ._rewrite import SWITCH, with_switches
-from ._rounding import Rounder
+from .graph import Array, FloatGraph
+from .layers import Layer
+from .ranges import Range
+from .rewrite import SWITCH, with_switches
+from .rounding import Rounder
 
 
 def cosines(expected: Array, received: Array) -> Array:

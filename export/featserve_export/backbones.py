@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InvalidOptionError
+from .errors import InvalidOptionError
 
 
 @dataclass(frozen=True, kw_only=True)

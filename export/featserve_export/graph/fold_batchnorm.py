@@ -12,7 +12,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2
 
-from ._weights import Weights, as_placeholder, is_large, producer
+from .weights import Weights, as_placeholder, is_large, producer
 
 # Axes that count output channels in a kernel: (height, width, in, out), (height, width, in, multiplier), (in, out).
 _CHANNEL_AXES = {"Conv2D": (3,), "DepthwiseConv2dNative": (2, 3), "MatMul": (1,)}

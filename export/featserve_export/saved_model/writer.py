@@ -9,7 +9,7 @@ import tensorflow as tf
 from tensorflow.core.framework import node_def_pb2
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2
 
-from ._batching import Batching
+from ..batching import Batching
 
 MANIFEST_NODE = "manifest_json"
 REQUEST_LIMIT_NODE = "most_images_of_a_request"

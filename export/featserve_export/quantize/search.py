@@ -9,15 +9,15 @@ import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
 from ..progress import Progress, silent
-from ._classes import MIN_SAME, ClassCheck
-from ._errors import QuantizationError
-from ._graph import Array, FloatGraph
-from ._layers import Layer, find_layers
-from ._photos import MIN_PHOTOS, held_out, one_colour_warning
-from ._ranges import METHODS, calibrate
-from ._rewrite import quantize
-from ._rounding import Rounder, second_moments
-from ._sensitivity import cosines, sensitivity
+from .class_agreement import MIN_SAME, ClassCheck
+from .errors import QuantizationError
+from .graph import Array, FloatGraph
+from .layers import Layer, find_layers
+from .photos import MIN_PHOTOS, held_out, one_colour_warning
+from .ranges import METHODS, calibrate
+from .rewrite import quantize
+from .rounding import Rounder, second_moments
+from .sensitivity import cosines, sensitivity
 
 MIN_COSINE = 0.99
 # Verification sees other photos than calibration, so the held-out ones must do a little better.

@@ -7,7 +7,7 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from ._batching_pb2 import BatchingParameters
+from .batching_pb2 import BatchingParameters
 from .errors import InvalidOptionError
 
 # The operation refuses larger ones, and counts them in 32 bits.

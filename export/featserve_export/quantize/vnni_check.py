@@ -8,8 +8,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2
 
-from ._rounding import WEIGHT_LEVELS
-from ._writer import GraphWriter
+from .rounding import WEIGHT_LEVELS
+from .writer import GraphWriter
 
 GUARD = "int8/guard"
 SENTENCE = (

@@ -11,8 +11,8 @@ from tensorflow.core.protobuf import config_pb2, rewriter_config_pb2
 from tensorflow.python.framework import convert_to_constants
 from tensorflow.python.grappler import tf_optimizer
 
-from ._fold import fold_affine_chains
-from ._weights import (
+from .fold_batchnorm import fold_affine_chains
+from .weights import (
     Weights,
     ancestors,
     as_placeholder,

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ._frozen import INPUT_NAME, FrozenGraph
-from ._golden import MINIMUM_COSINE, Golden, compare
-from ._weights import WeightVariables
 from .errors import InvalidOptionError
+from .graph.freeze import INPUT_NAME, FrozenGraph
+from .graph.weights import WeightVariables
 from .progress import Progress
+from .proof.golden import MINIMUM_COSINE, Golden, compare
 from .quantize import CalibrationPhotos, QuantizationError, computes_eight_bits, quantize_graph
 from .sources.classifier import Classifier
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from ._errors import QuantizationError
-from ._graph import Array
+from .errors import QuantizationError
+from .graph import Array
 
 MIN_PHOTOS = 8
 _CROPS = 200

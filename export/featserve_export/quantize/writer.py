@@ -7,7 +7,7 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2
 
-from ._layers import NO_PADDING, Padding
+from .layers import NO_PADDING, Padding
 
 _FLOAT = tf.float32.as_datatype_enum
 _QUINT8 = tf.quint8.as_datatype_enum

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from tensorflow.core.framework import graph_pb2
 
-from ._graph import Array
+from .graph import Array
 
 MIN_SAME = 0.97
 

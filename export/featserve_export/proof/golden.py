@@ -15,9 +15,9 @@ import skimage
 import tensorflow as tf
 from PIL import Image
 
-from ._signatures import Pixels
-from .errors import VerificationError
-from .sources.live_model import LiveModel
+from ..errors import VerificationError
+from ..saved_model.signatures import Pixels
+from ..sources.live_model import LiveModel
 
 GOLDEN_FILE = "assets.extra/golden.npz"
 MINIMUM_COSINE = {"float32": 0.99999, "bfloat16": 0.999, "int8": 0.99}

@@ -22,12 +22,12 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2
 
-from ._graph import Array, FloatGraph, producer, tensor_name
-from ._guard import add_guard
-from ._layers import NO_PADDING, Layer, Padding, spatial_padding
-from ._ranges import Range
-from ._rounding import WEIGHT_LEVELS, Rounder
-from ._writer import GraphWriter
+from .graph import Array, FloatGraph, producer, tensor_name
+from .layers import NO_PADDING, Layer, Padding, spatial_padding
+from .ranges import Range
+from .rounding import WEIGHT_LEVELS, Rounder
+from .vnni_check import add_guard
+from .writer import GraphWriter
 
 SWITCH = "int8/switch"
 _WORD = 8

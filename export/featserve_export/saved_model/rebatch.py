@@ -6,12 +6,12 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from ._batching import Batching
-from ._manifest import dump_manifest, read_manifest, write_manifest
-from ._saved_model import rewrite
-from ._warmup import write_warmup
-from .errors import InvalidOptionError
+from ..batching import Batching
+from ..errors import InvalidOptionError
+from ..manifest import dump_manifest, read_manifest, write_manifest
 from .version_directory import staged
+from .warmup import write_warmup
+from .writer import rewrite
 
 
 def rebatch(directory: str | Path, batching: Batching, version: int | None = None) -> Path:

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import ExportError, InvalidOptionError
+from ..errors import ExportError, InvalidOptionError
 
 _STAGING = re.compile(r"\.staging-(?P<version>\d+)-(?P<host>.*)-(?P<process>\d+\.\d+)-[^-]+")
 _RESERVING_TRIES = 40

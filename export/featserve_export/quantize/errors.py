@@ -1,3 +1,5 @@
+"""What quantisation refuses."""
+
 from ..errors import ExportError
 
 

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from . import _saved_model as saved_model
-from ._batching import MAX_REQUEST_IMAGES, Batching
-from ._frozen import FrozenGraph
-from ._manifest import layer_sets
-from ._saved_model import MANIFEST_NODE, REQUEST_LIMIT_NODE
-from ._weights import WeightVariables
-from .pixels.checks import check_float_images, check_images, check_request_size
-from .pixels.decode import decode_and_resize
-from .pixels.resize import resize_images
+from ..batching import MAX_REQUEST_IMAGES, Batching
+from ..graph.freeze import FrozenGraph
+from ..graph.weights import WeightVariables
+from ..manifest import layer_sets
+from ..pixels.checks import check_float_images, check_images, check_request_size
+from ..pixels.decode import decode_and_resize
+from ..pixels.resize import resize_images
+from . import writer as saved_model
+from .writer import MANIFEST_NODE, REQUEST_LIMIT_NODE
 
 _Features = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
