@@ -176,6 +176,7 @@ def _describe_or_rebatch(parser: argparse.ArgumentParser, options: argparse.Name
 
 
 def _export(options: ExportOptions) -> str:
+    from .memory import describe_memory
     from .pipeline import export_backbone
     from .progress import on_stderr
 
@@ -199,6 +200,7 @@ def _export(options: ExportOptions) -> str:
             f"{closeness.max_relative_difference:.1e} from Keras",
             file=sys.stderr,
         )
+    print(describe_memory(report.manifest), file=sys.stderr)
     return str(report.path)
 
 

@@ -15,7 +15,8 @@ from .errors import InvalidOptionError
 from .graph.freeze import INPUT_NAME, FrozenGraph
 from .graph.weights import WeightVariables
 from .progress import Progress
-from .proof.golden import MINIMUM_COSINE, Golden, compare
+from .proof.closeness import MINIMUM_COSINE, compare
+from .proof.golden import Golden
 from .quantize import CalibrationPhotos, QuantizationError, computes_eight_bits, quantize_graph
 from .sources.classifier import Classifier
 
