@@ -97,6 +97,11 @@ def _parser() -> argparse.ArgumentParser:
         "--crop-to-aspect-ratio", action="store_true", help="crop before resizing, as load_img(keep_aspect_ratio=True)"
     )
     parser.add_argument(
+        "--apply-orientation",
+        action="store_true",
+        help="turn JPEGs as their EXIF orientation says (Keras does not)",
+    )
+    parser.add_argument(
         "--precision",
         default="float32",
         metavar="float32|bfloat16|int8|auto",

@@ -33,6 +33,7 @@ class ExportOptions:
         image_size: the network's `(height, width)` in pixels; None for its own.
         interpolation: how images are resized to it, as `keras.utils.load_img` does; None for the backbone's own.
         crop_to_aspect_ratio: crop to the aspect ratio first, as `load_img(keep_aspect_ratio=True)`.
+        apply_orientation: turn JPEGs as their EXIF orientation says, as `PIL.ImageOps.exif_transpose`; Keras does not.
         precision: `float32`, `bfloat16`, `int8` or `auto`, which measures.
         batching: the queue's parameters; None for the default.
         model_name: the servable's name; None for the backbone's.
@@ -59,6 +60,7 @@ class ExportOptions:
     image_size: tuple[int, int] | None = None
     interpolation: str | None = None
     crop_to_aspect_ratio: bool = False
+    apply_orientation: bool = False
     precision: str = "float32"
     batching: Batching | None = None
     model_name: str | None = None

@@ -77,6 +77,8 @@ def export_backbone(options: ExportOptions, *, progress: Progress = silent) -> E
         interpolation=options.interpolation or live.interpolation,
         crop_to_aspect_ratio=options.crop_to_aspect_ratio,
         max_pixels=options.max_pixels,
+        apply_orientation=options.apply_orientation,
+        gray=live.input.channels == 1,
     )
     golden, first_layer, frozen = _run(live, pixels, options.backbone, progress)
     photos = _calibration_photos(options, pixels)
@@ -152,6 +154,8 @@ def _manifest(
             "interpolation": pixels.interpolation,
             "crop_to_aspect_ratio": pixels.crop_to_aspect_ratio,
             "max_pixels": pixels.max_pixels,
+            "apply_orientation": pixels.apply_orientation,
+            "gray": pixels.gray,
             "function": live.preprocessing,
         },
         "first_layer": first_layer.as_dict() if first_layer else None,

@@ -20,6 +20,10 @@ class Preprocessing:
     interpolation: str
     crop_to_aspect_ratio: bool
     max_pixels: int
+    #: JPEGs are turned as their EXIF orientation says.
+    apply_orientation: bool = False
+    #: The colour is taken away before the resize.
+    gray: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +136,8 @@ def _preprocessing(data: Mapping[str, Any] | None) -> Preprocessing | None:
             interpolation=str(data["interpolation"]),
             crop_to_aspect_ratio=bool(data["crop_to_aspect_ratio"]),
             max_pixels=int(data["max_pixels"]),
+            apply_orientation=bool(data.get("apply_orientation", False)),
+            gray=bool(data.get("gray", False)),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise ValueError(f"'preprocessing' lacks {exc}") from exc
