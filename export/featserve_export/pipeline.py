@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from .batching import Batching, default_batching
 from .errors import ExportError, InvalidOptionError
 from .graph.freeze import FrozenGraph, freeze
 from .graph.grouped_convolutions import plain_grouped_convolutions
-from .manifest import FORMAT, describe_signatures, dump_manifest, package_versions, write_manifest
+from .manifest import FORMAT, FORMATS, Manifest, describe_signatures, dump_manifest, package_versions, write_manifest
 from .memory import estimate
 from .options import ExportOptions
 from .pixels.spec import Pixels
-from .precision import check_precision, choose_precision
+from .precision import Chosen, check_precision, choose_precision
 from .progress import Progress, silent
 from .proof.closeness import Closeness, closeness_report
 from .proof.first_layer import FirstLayer, degenerate_features, measure_first_layer
@@ -43,7 +42,7 @@ class ExportReport:
     """
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     closeness: dict[str, Closeness]
 
 
@@ -92,8 +91,7 @@ def export_backbone(options: ExportOptions, *, progress: Progress = silent) -> E
         live.image_size,
     )
     chosen = choose_precision(options.precision, frozen, golden, photos, classifier, progress)
-    manifest = {**_manifest(options, live, pixels, golden, first_layer), "precision": chosen.precision, **chosen.notes}
-    manifest["memory"] = estimate(chosen.graphs, chosen.precision, len(manifest["signatures"]))
+    manifest = _manifest(options, live, pixels, golden, first_layer, chosen)
     if chosen.precision == "int8" and photos is not None:
         # Eight bits are calibrated for such photos, not for noise.
         golden = make_golden(live, pixels, held_out_photos(photos.images))
@@ -133,13 +131,19 @@ def _calibration_photos(options: ExportOptions, pixels: Pixels) -> CalibrationPh
 
 
 def _manifest(
-    options: ExportOptions, live: LiveModel, pixels: Pixels, golden: Golden, first_layer: FirstLayer | None
-) -> dict[str, Any]:
+    options: ExportOptions,
+    live: LiveModel,
+    pixels: Pixels,
+    golden: Golden,
+    first_layer: FirstLayer | None,
+    chosen: Chosen,
+) -> Manifest:
+    signatures = describe_signatures(live.layers, live.image_size)
     expected = golden.expected["encoded"]
     return {
         "format": FORMAT,
         "model": options.servable_name,
-        "version": options.version,
+        "version": options.version or 0,
         "backbone": live.name,
         "family": live.family,
         "alpha": options.alpha,
@@ -148,7 +152,8 @@ def _manifest(
             layer: {"shape": [int(side) for side in expected[layer].shape[1:]], "source": source}
             for layer, source in live.sources().items()
         },
-        "signatures": describe_signatures(live.layers, live.image_size),
+        "signatures": signatures,
+        "formats": list(FORMATS),
         "preprocessing": {
             "image_size": list(pixels.image_size),
             "interpolation": pixels.interpolation,
@@ -160,10 +165,14 @@ def _manifest(
         },
         "first_layer": first_layer.as_dict() if first_layer else None,
         "pooling": options.pooling,
+        "precision": chosen.precision,
         "device": options.device,
         "batching": (options.batching or default_batching()).as_dict(),
+        "memory": estimate(chosen.graphs, chosen.precision, len(signatures)),
         "versions": package_versions(),
         "warnings": [*(first_layer.warnings if first_layer else ()), *degenerate_features(live, expected)],
+        "closeness": {},
+        **chosen.notes,
     }
 
 
@@ -172,11 +181,11 @@ def _write(
     graphs: Sequence[FrozenGraph],
     pixels: Pixels,
     batching: Batching,
-    manifest: dict[str, Any],
+    manifest: Manifest,
     golden: Golden,
     progress: Progress,
 ) -> tuple[Path, dict[str, Closeness]]:
-    with staged(model_directory, manifest["version"]) as (staging, directory):
+    with staged(model_directory, manifest["version"] or None) as (staging, directory):
         progress("writing and proving the SavedModel", 0, 0)
         manifest["version"] = int(directory.name)
         prefix = f"{manifest['model']}/{manifest['version']}"

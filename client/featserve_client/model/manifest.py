@@ -49,10 +49,10 @@ class Manifest:
     # What the client shows and does not act on is absent, too, where it is of another kind.
     #: Image formats that the graph decodes.
     formats: tuple[str, ...] | None = None
-    #: What becomes of a fourth channel, as the exporter wrote it.
-    alpha: Any = None
-    #: Where each output comes from, by its name.
-    outputs: Mapping[str, Any] | None = None
+    #: Width multiplier of a MobileNet.
+    alpha: float | None = None
+    #: Where in the network each output comes from, by its name.
+    sources: Mapping[str, str] = field(default_factory=dict)
     #: How close the exported graph came to the live model.
     closeness: Mapping[str, Any] | None = None
     #: Names of the classes, of models that have them.
@@ -74,8 +74,12 @@ class Manifest:
             layers={name: _shape(layer, name) for name, layer in (_object(data, "layers") or {}).items()},
             preprocessing=_preprocessing(_object(data, "preprocessing")),
             formats=_texts(data.get("formats")),
-            alpha=data.get("alpha"),
-            outputs=_object_or_none(data.get("outputs")),
+            alpha=data["alpha"] if isinstance(data.get("alpha"), int | float) else None,
+            sources={
+                name: layer["source"]
+                for name, layer in (_object(data, "layers") or {}).items()
+                if isinstance(layer.get("source"), str)
+            },
             closeness=_object_or_none(data.get("closeness")),
             labels=_texts(data.get("labels")),
         )

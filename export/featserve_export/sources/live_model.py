@@ -13,6 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ..errors import InvalidOptionError
+from ..manifest import WeightsOrigin
 from .activations import Activation, Call, Place, flatten, graph_of, watched_calls
 
 
@@ -63,7 +64,7 @@ class LiveModel:
     preprocessing: str
     input: ImageInput
     interpolation: str
-    weights: dict[str, str | None]
+    weights: WeightsOrigin
 
     @property
     def layers(self) -> tuple[str, ...]:

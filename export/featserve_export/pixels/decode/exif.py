@@ -48,7 +48,7 @@ def orientation(contents: tf.Tensor) -> tf.Tensor:
     file = File.of(contents)
     exif, xmp, xmp_end = _application_segments(file)
     by_exif = tf.where(exif > 0, _in_directory(file, exif + 4 + len(_EXIF)), 0)
-    by_xmp = tf.where(xmp > 0, _in_packet(file.cut(xmp, xmp_end)), 1)
+    by_xmp = tf.where(xmp > 0, _in_packet(file.cut(xmp + 4 + len(_XMP), xmp_end)), 1)
     # An EXIF tag counts whatever its value; only where there is none does Pillow look into XMP.
     found = tf.where(by_exif > 0, by_exif, by_xmp)
     return tf.where((found >= 1) & (found <= 8), found, 1)
