@@ -28,6 +28,7 @@ _ADVICE = (
         _UNKNOWN_CLASS,
         "name the Python file that defines it with --custom-objects FILE.py, and the code of that file runs",
     ),
+    (re.compile("NHWC tensor format"), "build the network with channels last, which every server's CPU runs"),
     (
         re.compile(r"Unrecognized keyword|deserializ|cannot contain character|quantization_mode"),
         "if another version of Keras wrote the file, load it there, save it with model.export('DIRECTORY') and export "
