@@ -75,7 +75,7 @@ readme: $(READY) ## renew the help blocks of README.md
 	$(BIN)/python tests/readme.py
 
 proto: $(READY) ## regenerate the messages
-	cd export && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_export/_batching.proto
+	cd export && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_export/batching.proto
 	cd serving && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_serving/protos/config.proto
 	cd client && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_client/wire/serving.proto
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from .errors import ExportError, InvalidOptionError, VerificationError, WeightsError
 
 if TYPE_CHECKING:
-    from ._batching import Batching, read_batching
-    from ._rebatch import rebatch
+    from .backbones import Backbone, list_backbones
+    from .batching import Batching, read_batching
     from .options import ExportOptions
     from .pipeline import ExportReport, export_backbone
-    from .sources.backbones import Backbone, list_backbones
+    from .saved_model.rebatch import rebatch
 
 __all__ = [
     "Backbone",
@@ -30,14 +30,14 @@ __all__ = [
 ]
 
 _MODULES = {
-    "Backbone": "sources.backbones",
-    "Batching": "_batching",
+    "Backbone": "backbones",
+    "Batching": "batching",
     "ExportOptions": "options",
     "ExportReport": "pipeline",
     "export_backbone": "pipeline",
-    "list_backbones": "sources.backbones",
-    "read_batching": "_batching",
-    "rebatch": "_rebatch",
+    "list_backbones": "backbones",
+    "read_batching": "batching",
+    "rebatch": "saved_model.rebatch",
 }
 
 

@@ -145,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ExportOptions:
-    from ._batching import read_batching
+    from .batching import read_batching
     from .options import ExportOptions
 
     if options.backbone is None:
@@ -158,9 +158,9 @@ def _export_options(parser: argparse.ArgumentParser, options: argparse.Namespace
 
 
 def _describe_or_rebatch(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    from ._batching import read_batching
-    from ._rebatch import rebatch
+    from .batching import read_batching
     from .listing import describe_layers
+    from .saved_model.rebatch import rebatch
 
     if options.show_layers:
         return describe_layers(
@@ -176,6 +176,7 @@ def _describe_or_rebatch(parser: argparse.ArgumentParser, options: argparse.Name
 
 
 def _export(options: ExportOptions) -> str:
+    from .memory import describe_memory
     from .pipeline import export_backbone
     from .progress import on_stderr
 
@@ -199,6 +200,7 @@ def _export(options: ExportOptions) -> str:
             f"{closeness.max_relative_difference:.1e} from Keras",
             file=sys.stderr,
         )
+    print(describe_memory(report.manifest), file=sys.stderr)
     return str(report.path)
 
 

@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from .backbones import find_backbone, is_backbone, list_backbones
 from .errors import InvalidOptionError
-from .sources.backbones import find_backbone, is_backbone, list_backbones
 
 
 def describe_backbones(*, as_json: bool) -> str:

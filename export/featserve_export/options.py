@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from ._batching import Batching
+from .backbones import find_backbone, is_backbone
+from .batching import Batching
 from .errors import InvalidOptionError
-from .sources.backbones import find_backbone, is_backbone
 
 POOLINGS = ("none", "avg", "max")
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")

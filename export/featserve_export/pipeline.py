@@ -8,25 +8,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ._batching import Batching, default_batching
-from ._frozen import FrozenGraph, freeze
-from ._golden import Closeness, Golden, closeness_report, make_golden, verify
-from ._manifest import FORMAT, describe_signatures, dump_manifest, package_versions, write_manifest
-from ._precision import check_precision, choose_precision
-from ._saved_model import rewrite
-from ._signatures import Pixels, write_saved_model
-from ._warmup import write_warmup
+from .batching import Batching, default_batching
 from .errors import ExportError, InvalidOptionError
-from .grouped_convolutions import plain_grouped_convolutions
+from .graph.freeze import FrozenGraph, freeze
+from .graph.grouped_convolutions import plain_grouped_convolutions
+from .manifest import FORMAT, describe_signatures, dump_manifest, package_versions, write_manifest
+from .memory import estimate
 from .options import ExportOptions
+from .pixels.spec import Pixels
+from .precision import check_precision, choose_precision
 from .progress import Progress, silent
+from .proof.closeness import Closeness, closeness_report
 from .proof.first_layer import FirstLayer, degenerate_features, measure_first_layer
+from .proof.golden import Golden, make_golden, verify
 from .quantize import CalibrationPhotos, held_out_photos, read_photos
+from .saved_model.signatures import write_saved_model
+from .saved_model.version_directory import staged
+from .saved_model.warmup import write_warmup
+from .saved_model.writer import rewrite
 from .sources.classifier import load_classifier
 from .sources.keras_file import explain
 from .sources.live_model import LiveModel
 from .sources.load import load_live_model
-from .version_directory import staged
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +91,7 @@ def export_backbone(options: ExportOptions, *, progress: Progress = silent) -> E
     )
     chosen = choose_precision(options.precision, frozen, golden, photos, classifier, progress)
     manifest = {**_manifest(options, live, pixels, golden, first_layer), "precision": chosen.precision, **chosen.notes}
+    manifest["memory"] = estimate(chosen.graphs, chosen.precision, len(manifest["signatures"]))
     if chosen.precision == "int8" and photos is not None:
         # Eight bits are calibrated for such photos, not for noise.
         golden = make_golden(live, pixels, held_out_photos(photos.images))

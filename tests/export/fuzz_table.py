@@ -6,7 +6,7 @@ import sys
 import corpus
 import numpy as np
 import tensorflow as tf
-from featserve_export._decode import decode_image
+from featserve_export.pixels.decode import decode_image
 
 OUTCOMES = ("Pillow's pixels", "1 level off", "other pixels", "refused by both", "refused here", "refused by Pillow")
 

@@ -5,7 +5,7 @@ import collections
 import corpus
 import numpy as np
 import tensorflow as tf
-from featserve_export._decode import decode_image
+from featserve_export.pixels.decode import decode_image
 from PIL import Image
 
 SIZES = [(1, 1), (2, 3), (7, 8), (16, 16), (17, 31), (64, 64), (121, 90), (375, 500)]

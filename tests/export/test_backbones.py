@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 from featserve_export import ExportOptions, InvalidOptionError, list_backbones
+from featserve_export.backbones import find_backbone
 from featserve_export.sources.backbone import build_untrained
-from featserve_export.sources.backbones import find_backbone
 from featserve_export.sources.load import load_live_model
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from featserve_export import InvalidOptionError, read_batching
-from featserve_export._batching import default_batching
+from featserve_export.batching import default_batching
 
 COMMITTED = Path(__file__).parents[2] / "serving/configs/batching.config"
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from featserve_export._decode import decode_and_resize, decode_image
+from featserve_export.pixels.decode import decode_and_resize, decode_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from featserve_export import ExportOptions, export_backbone
-from featserve_export._errors import InvalidOptionError
+from featserve_export.errors import InvalidOptionError
 from tensorflow.core.protobuf import config_pb2
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from featserve_export import ExportOptions
-from featserve_export._frozen import freeze
+from featserve_export.graph.freeze import freeze
 from featserve_export.sources.activations import list_activations
 from featserve_export.sources.load import load_live_model
 from hypothesis import HealthCheck, given, settings
@@ -66,7 +66,8 @@ def outputs_of(live):
     with tf.Graph().as_default() as tf_graph, tf.compat.v1.Session() as session:
         tf.graph_util.import_graph_def(graph.graph_def, name="")
         fetches = {layer: tf_graph.get_tensor_by_name(f"{node}:0") for layer, node in graph.outputs.items()}
-        return session.run(fetches, {"images:0": PHOTOS})
+        weights = {f"{name}:0": value for name, value in graph.weights.items()}
+        return session.run(fetches, {"images:0": PHOTOS, **weights})
 
 
 @settings(max_examples=12, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))

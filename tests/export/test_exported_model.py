@@ -9,10 +9,11 @@ import pytest
 import tensorflow as tf
 from featserve_client import FeatureClient, InvalidRequest
 from featserve_export import Batching, InvalidOptionError, rebatch
-from featserve_export._golden import load_golden
-from featserve_export._saved_model import read_signatures
+from featserve_export.saved_model.writer import read_signatures
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
+
+from .golden_file import load_golden
 
 BASES = ("serving_default", "encoded", "float_images")
 LAYERS = ("conv_pw_1_relu", "conv_pw_13_relu")

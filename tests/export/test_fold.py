@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from featserve_export._fold import fold_affine_chains
+from featserve_export.graph.fold_batchnorm import fold_affine_chains
 
 
 def graph_of(build, shape):
@@ -30,7 +30,7 @@ def test_the_numbers_of_a_folded_convolution():
         lambda x: tf.nn.bias_add(convolve(x), [1.0, 1.0]) * tf.constant([10.0, 100.0]) - tf.constant([5.0, 7.0]),
         (1, 1, 1, 1),
     )
-    folded = fold_affine_chains(graph)
+    folded = fold_affine_chains(graph, {})
     assert operations(folded) == ["BiasAdd", "Conv2D"]
     np.testing.assert_allclose(run(folded, np.full((1, 1, 1, 1), 4.0)).ravel(), [85.0, 1293.0])
 
@@ -57,7 +57,7 @@ def depthwise(x):
 )
 def test_a_folded_chain_gives_the_same(build, shape, left):
     graph = graph_of(build, shape)
-    folded = fold_affine_chains(graph)
+    folded = fold_affine_chains(graph, {})
     assert operations(folded) == (left or ["BiasAdd", "Conv2D"])
     value = np.random.default_rng(0).normal(size=shape)
     np.testing.assert_allclose(run(folded, value), run(graph, value), rtol=1e-5)
@@ -76,4 +76,4 @@ def test_a_folded_chain_gives_the_same(build, shape, left):
 def test_what_cannot_be_folded_gives_the_same(build):
     graph = graph_of(build, (1, 2, 2, 1))
     value = np.arange(4.0).reshape(1, 2, 2, 1)
-    np.testing.assert_allclose(run(fold_affine_chains(graph), value), run(graph, value), rtol=1e-6)
+    np.testing.assert_allclose(run(fold_affine_chains(graph, {}), value), run(graph, value), rtol=1e-6)

@@ -3,7 +3,7 @@ import collections
 import numpy as np
 import pytest
 import tensorflow as tf
-from featserve_export._decode import decode_image
+from featserve_export.pixels.decode import decode_image
 
 from . import corpus
 from .session import SavedFunction

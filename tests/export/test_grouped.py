@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from featserve_export.grouped_convolutions import plain_grouped_convolutions
+from featserve_export.graph.grouped_convolutions import plain_grouped_convolutions
 
 
 def network(groups, filters, inputs=4):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from featserve_export._guards import check_float_images, check_image_bytes, check_images
+from featserve_export.pixels.checks import check_float_images, check_image_bytes, check_images
 
 from .session import SavedFunction
 

@@ -14,12 +14,12 @@ from featserve_export.quantize import (
     quantize_graph,
     read_photos,
 )
-from featserve_export.quantize._graph import FloatGraph
-from featserve_export.quantize._layers import find_layers
-from featserve_export.quantize._photos import one_colour_warning
-from featserve_export.quantize._ranges import METHODS, calibrate
-from featserve_export.quantize._rewrite import quantize
-from featserve_export.quantize._rounding import Rounder, round_weights, second_moments
+from featserve_export.quantize.graph import FloatGraph
+from featserve_export.quantize.layers import find_layers
+from featserve_export.quantize.photos import one_colour_warning
+from featserve_export.quantize.ranges import METHODS, calibrate
+from featserve_export.quantize.rewrite import quantize
+from featserve_export.quantize.rounding import Rounder, round_weights, second_moments
 from PIL import Image
 
 SIZE = 8

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 import pytest
 import skimage.data
-from featserve_export._frozen import INPUT_NAME, freeze
+from featserve_export.graph.freeze import INPUT_NAME, freeze
 from featserve_export.quantize import QuantizationError, computes_eight_bits, quantize_graph, read_photos
-from featserve_export.quantize._quantize import _run as run_batches
-from featserve_export.quantize._sensitivity import cosines
+from featserve_export.quantize.search import _run as run_batches
+from featserve_export.quantize.sensitivity import cosines
 from featserve_export.sources.efficientnet_lite import EfficientNetLite0, preprocess_input
 from PIL import Image
 
@@ -56,7 +56,7 @@ def quantised(build, images, parts):
     head = keras.Model(model.get_layer(layer).output, model.output)
     frozen = freeze(lambda images: [features(preprocess(images), training=False)], [layer], (224, 224))
     quantized = quantize_graph(
-        frozen.graph_def,
+        frozen.whole(),
         INPUT_NAME,
         frozen.outputs,
         images,
@@ -85,7 +85,7 @@ def test_features_and_classes_of_unseen_photos(tmp_path):
     parts = np.split(crops(HELD_OUT, 200, 1), 20)
     expected, received = (
         run_batches(graph_def, INPUT_NAME, list(frozen.outputs.values()), parts)[0]
-        for graph_def in (frozen.graph_def, quantized.graph_def)
+        for graph_def in (frozen.whole(), quantized.graph_def)
     )
     found = cosines(expected, received)
     expected_classes, received_classes = (head.predict(part, verbose=0).argmax(-1) for part in (expected, received))

@@ -9,7 +9,9 @@ import time
 
 import keras
 import pytest
-from featserve_export._golden import load_golden, verify
+from featserve_export.proof.golden import verify
+
+from .golden_file import load_golden
 
 FILES = {
     "assets.extra/golden.npz",

@@ -6,9 +6,11 @@ import keras
 import pytest
 from featserve_export import ExportOptions, InvalidOptionError, VerificationError, WeightsError, export_backbone
 from featserve_export import pipeline as export_module
-from featserve_export._golden import load_golden, verify
 from featserve_export.cli import main
+from featserve_export.proof.golden import verify
 from featserve_export.sources.load import load_live_model
+
+from .golden_file import load_golden
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 

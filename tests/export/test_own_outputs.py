@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from featserve_export import ExportOptions, InvalidOptionError, VerificationError, WeightsError, export_backbone
-from featserve_export._frozen import freeze
 from featserve_export.cli import main
+from featserve_export.graph.freeze import freeze
 from featserve_export.proof.first_layer import measure_first_layer
 from featserve_export.sources.load import load_live_model
 from keras import layers
@@ -49,7 +49,8 @@ def frozen(options):
     with tf.Graph().as_default() as tf_graph, tf.compat.v1.Session() as session:
         tf.graph_util.import_graph_def(graph.graph_def, name="")
         fetches = {layer: tf_graph.get_tensor_by_name(f"{node}:0") for layer, node in graph.outputs.items()}
-        return live, session.run(fetches, {"images:0": photos()})
+        weights = {f"{name}:0": value for name, value in graph.weights.items()}
+        return live, session.run(fetches, {"images:0": photos(), **weights})
 
 
 def photos(count=3, channels=3):

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from featserve_client import FeatureClient, InvalidRequest
 from featserve_export import Batching, ExportOptions, export_backbone
-from featserve_export._golden import load_golden
 from featserve_serving import create_server
+
+from .golden_file import load_golden
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 CALLERS = 16

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import tensorflow as tf
 from featserve_export import ExportError, InvalidOptionError
-from featserve_export.version_directory import next_version, staged
+from featserve_export.saved_model.version_directory import next_version, staged
 
 
 def test_the_directory_appears_whole(tmp_path):
@@ -59,7 +59,8 @@ def test_a_full_disk_is_told(tmp_path, error):
 
 def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path):
     script = (
-        "import sys, time; from pathlib import Path; from featserve_export.version_directory import staged\n"
+        "import sys, time; from pathlib import Path\n"
+        "from featserve_export.saved_model.version_directory import staged\n"
         "with staged(Path(sys.argv[1]), 1) as (staging, _):\n"
         "    (staging / 'half').write_text('x'); print('ready', flush=True); time.sleep(600)"
     )

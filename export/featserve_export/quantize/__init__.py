@@ -1,9 +1,9 @@
 """Static post-training quantisation of a frozen graph into TensorFlow's oneDNN operations."""
 
-from ._errors import QuantizationError
-from ._guard import computes_eight_bits
-from ._photos import CalibrationPhotos, read_photos
-from ._quantize import LayerReport, QuantizationReport, QuantizedGraph, held_out_photos, quantize_graph
+from .errors import QuantizationError
+from .photos import CalibrationPhotos, read_photos
+from .search import LayerReport, QuantizationReport, QuantizedGraph, held_out_photos, quantize_graph
+from .vnni_check import computes_eight_bits
 
 __all__ = [
     "CalibrationPhotos",

@@ -17,8 +17,8 @@ from typing import Any
 
 import keras
 
+from ..backbones import closest
 from ..errors import InvalidOptionError
-from .backbones import closest
 
 #: Where a tensor stands in nested dicts and sequences: the keys and indices on the way to it.
 Place = tuple[Any, ...]

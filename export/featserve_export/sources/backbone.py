@@ -8,10 +8,10 @@ from typing import Any
 
 import keras
 
+from ..backbones import Backbone, find_backbone
 from ..errors import InvalidOptionError, WeightsError
 from ..options import ExportOptions
 from .activations import find_activations, list_activations, output_names
-from .backbones import Backbone, find_backbone
 from .live_model import ImageInput, LiveModel, weights_hash
 from .weights import copy_weights, load_weights
 

@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from ..backbones import find_backbone, is_backbone
 from ..errors import ExportError
 from .backbone import build_with_classifier
-from .backbones import find_backbone, is_backbone
 
 Classifier = Callable[[npt.NDArray[Any]], npt.NDArray[np.float32]]
 

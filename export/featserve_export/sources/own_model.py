@@ -10,10 +10,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from ..backbones import find_backbone
 from ..errors import InvalidOptionError, WeightsError
 from ..options import MODEL_SUFFIXES, ExportOptions
 from .activations import Activation, Place, find_activations, flatten, graph_of, output_names
-from .backbones import find_backbone
 from .keras_file import first_sentences, load_keras_file
 from .live_model import ImageInput, LiveModel, needs_only, weights_hash
 

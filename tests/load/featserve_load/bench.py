@@ -15,7 +15,7 @@ from pathlib import Path
 from . import deployment
 from .errors import LoadError
 from .networks import MODELS
-from .sections import bulk, client, cold, export, growth, layers, native, served, wire
+from .sections import bulk, client, cold, export, growth, layers, memory, native, pixels, served, wire
 from .server import ROOT
 from .turns import Unavailable
 
@@ -27,14 +27,17 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "native": ("Embedded server against tensorflow_model_server", native.native),
     "wire": ("Ways to send an image", wire.wire),
     "layers": ("One layer of several", layers.layers),
+    "memory": ("Memory", memory.memory),
     "cold": ("Cold start", cold.cold),
     "growth": ("How cost grows", growth.growth),
+    "pixels": ("Decoding and resizing against Pillow", pixels.pixels),
 }
 #: What a section is measured with, beside rounds and seconds.
 OPTIONS: dict[str, tuple[str, ...]] = {
     "served": ("models",),
     "export": ("export_models", "precisions"),
     "bulk": ("bulk_models", "bulk_images"),
+    "memory": ("memory_models",),
     "native": ("native",),
 }
 INTRODUCTION = (
@@ -61,6 +64,12 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--bulk-models", default="mobilenet,resnet50,vgg16", metavar="A,B", help="of `bulk` (default: %(default)s)"
     )
+    parser.add_argument(
+        "--memory-models",
+        default="efficientnet_lite0,resnet50,inception_v3,vgg16",
+        metavar="A,B",
+        help="of `memory` (default: %(default)s)",
+    )
     parser.add_argument("--bulk-images", type=int, default=2000, metavar="N", help="at most (default: %(default)s)")
     parser.add_argument(
         "--native",
@@ -85,6 +94,7 @@ def main(argv: Sequence[str]) -> int:
     for asked, known in (
         (options.models, list(MODELS)),
         (options.export_models, list(MODELS)),
+        (options.memory_models, list(MODELS)),
         (options.bulk_models, ["mobilenet", "resnet50", "vgg16"]),
         (options.precisions, ["float32", "bfloat16", "int8"]),
     ):

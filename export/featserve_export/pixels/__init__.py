@@ -1,0 +1,1 @@
+"""From encoded or plain images of any size to the levels that Pillow gives, as TensorFlow operations."""

@@ -1,0 +1,283 @@
+"""Pillow's `Image.resize` as TensorFlow operations, equal to it pixel for pixel.
+
+Reference: `src/libImaging/Resample.c` and `Geometry.c` of Pillow, `load_img` of `keras/src/utils/image_utils.py`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+
+import numpy as np
+import PIL
+import tensorflow as tf
+
+# Pillow's fixed-point weights: 32 bits less 8 for the level and 2 for overshoot.
+_WEIGHT_BITS = 22
+# Of which the high and the low part are multiplied apart: products and sums of either are exact in float32.
+_LOW_BITS = 8
+_EXACT_IN_FLOAT32 = float(1 << 24)
+# Neighbouring target lines that share a product: they need nearly the same source lines.
+_TILE = 8
+# A pass widens so many pixels at a time: more would leave the processor's caches and the allocator's free memory.
+_BLOCK_ELEMENTS = 1 << 20
+_MOST_ELEMENTS = 1 << 23
+# Rows of so many pixels start where TensorFlow wants a tensor to start: slices of them are not copied.
+_ALIGNED_ROWS = 16
+# Since 13.0 Pillow shrinks the height first where that is much cheaper. A pass rounds to whole levels: the order shows.
+_MAY_START_VERTICALLY = int(PIL.__version__.partition(".")[0]) >= 13
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Filter:
+    weigh: Callable[[tf.Tensor], tf.Tensor]
+    support: float
+    overshoots: bool = False
+
+
+def _box(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast((x > -0.5) & (x <= 0.5), tf.float64)
+
+
+def _bilinear(x: tf.Tensor) -> tf.Tensor:
+    return tf.maximum(1.0 - tf.abs(x), 0.0)
+
+
+def _hamming(x: tf.Tensor) -> tf.Tensor:
+    x = tf.abs(x)
+    # Pillow writes these two constants in single precision.
+    window = float(np.float32(0.54)) + float(np.float32(0.46)) * tf.cos(x * math.pi)
+    return tf.where(x < 1.0, _sinc(x) * window, 0.0)
+
+
+def _bicubic(x: tf.Tensor) -> tf.Tensor:
+    a = -0.5
+    x = tf.abs(x)
+    inner = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
+    outer = (((x - 5.0) * x + 8.0) * x - 4.0) * a
+    return tf.where(x < 1.0, inner, tf.where(x < 2.0, outer, 0.0))
+
+
+def _lanczos(x: tf.Tensor) -> tf.Tensor:
+    return tf.where((x >= -3.0) & (x < 3.0), _sinc(x) * _sinc(_divide(x, 3)), 0.0)
+
+
+def _divide(numerator: tf.Tensor, denominator: int) -> tf.Tensor:
+    # Grappler turns a division by a constant into a product with its reciprocal, which rounds otherwise.
+    runtime_denominator = tf.compat.v1.placeholder_with_default(tf.constant(denominator, tf.float64), shape=())
+    return tf.cast(numerator, tf.float64) / runtime_denominator
+
+
+def _sinc(x: tf.Tensor) -> tf.Tensor:
+    angle = x * math.pi
+    return tf.where(tf.equal(x, 0.0), tf.ones_like(x), tf.math.divide_no_nan(tf.sin(angle), angle))
+
+
+_FILTERS = {
+    "bicubic": _Filter(weigh=_bicubic, support=2.0, overshoots=True),
+    "bilinear": _Filter(weigh=_bilinear, support=1.0),
+    "box": _Filter(weigh=_box, support=0.5),
+    "hamming": _Filter(weigh=_hamming, support=1.0),
+    "lanczos": _Filter(weigh=_lanczos, support=3.0, overshoots=True),
+}
+
+#: The interpolations of `keras.utils.load_img`.
+INTERPOLATIONS: tuple[str, ...] = tuple(sorted([*_FILTERS, "nearest"]))
+
+
+@tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
+def resize_images(
+    images: tf.Tensor, *, image_size: tuple[int, int], interpolation: str, crop_to_aspect_ratio: bool
+) -> tf.Tensor:
+    """Resizes a batch as `keras.utils.load_img(target_size=image_size, ...)` resizes each image.
+
+    Args:
+        images: `(N, H, W, 3)` uint8.
+        image_size: `(height, width)` of the result.
+        interpolation: one of `INTERPOLATIONS`.
+        crop_to_aspect_ratio: cuts the centre to the result's aspect ratio first, as `keep_aspect_ratio=True` does.
+
+    Returns:
+        `(N, height, width, 3)` uint8.
+
+    Raises:
+        ValueError: `interpolation` is not one of `INTERPOLATIONS`.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise ValueError(f"expected interpolation to be one of {', '.join(INTERPOLATIONS)}, received {interpolation!r}")
+    height, width = image_size
+    size = tf.shape(images)[1:3]
+
+    def resize() -> tf.Tensor:
+        start, length = _crop(size, image_size) if crop_to_aspect_ratio else (tf.zeros_like(size), size)
+        if interpolation == "nearest":
+            rows = _nearest(start[0], length[0], size[0], height)
+            columns = _nearest(start[1], length[1], size[1], width)
+            return tf.gather(tf.gather(images, rows, axis=1), columns, axis=2)
+        resampling = _FILTERS[interpolation]
+        vertical = _Pass.plan(start[0], length[0], size[0], height, resampling)
+        horizontal = _Pass.plan(start[1], length[1], size[1], width, resampling)
+        if images.shape[0] == 1:
+            return _resample(images[0], horizontal, vertical)[None]
+        return tf.map_fn(lambda image: _resample(image, horizontal, vertical), images, parallel_iterations=8)
+
+    # Whatever else a server has would round the products.
+    with tf.device("/device:CPU:0"):
+        resized = tf.cond(tf.reduce_all(tf.equal(size, [height, width])), lambda: images, resize)
+    return tf.ensure_shape(resized, (None, height, width, 3))
+
+
+def _crop(size: tf.Tensor, image_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
+    """Start and length, `(vertical, horizontal)`, of the largest centred box of the target's aspect ratio."""
+    target_height, target_width = image_size
+    height, width = tf.unstack(tf.cast(size, tf.int64))
+    length = tf.stack(
+        [
+            tf.minimum(height, width * target_height // target_width),
+            tf.minimum(width, height * target_width // target_height),
+        ]
+    )
+    start = (tf.stack([height, width]) - length) // 2
+    return tf.cast(start, tf.int32), tf.cast(length, tf.int32)
+
+
+def _nearest(start: tf.Tensor, length: tf.Tensor, size: tf.Tensor, target: int) -> tf.Tensor:
+    # Pillow adds the step up instead of multiplying: the rounding of each sum decides which pixel is picked.
+    step = _divide(length, target)
+    first = tf.cast(start, tf.float64) + step * 0.5
+    positions = tf.cumsum(tf.concat([first[None], tf.fill([target - 1], step)], 0))
+    return tf.minimum(tf.cast(positions, tf.int32), size - 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Pass:
+    """One of Pillow's two passes: which source lines make up each target line, and with what weights."""
+
+    target: int
+    overshoots: bool
+    source: tf.Tensor  # lines of the whole image, scalar int32
+    begin: tf.Tensor  # the first of the lines that the target needs, scalar int32
+    size: tf.Tensor  # how many these are, scalar int32
+    first: tf.Tensor  # (tiles,) int32, where each tile's window into them starts
+    weights: tf.Tensor  # (tiles, _TILE, window) float64, integers: in units of 2**-_WEIGHT_BITS
+
+    @classmethod
+    def plan(cls, start: tf.Tensor, length: tf.Tensor, source: tf.Tensor, target: int, resampling: _Filter) -> _Pass:
+        scale = _divide(length, target)
+        stretch = tf.maximum(scale, 1.0)
+        support = resampling.support * stretch
+        tiles = -(-target // _TILE)
+        numbers = tf.minimum(tf.range(tiles * _TILE, dtype=tf.float64), target - 1.0)
+        centers = tf.cast(start, tf.float64) + (numbers + 0.5) * scale
+        lower = tf.maximum(tf.cast(centers - support + 0.5, tf.int32), 0)
+        upper = tf.minimum(tf.cast(centers + support + 0.5, tf.int32), source)
+        begin, end = lower[0], upper[-1]
+        centers, lower, upper = (tf.reshape(each, [tiles, _TILE, 1]) for each in (centers, lower, upper))
+        window = tf.reduce_max(upper[:, -1] - lower[:, 0])
+        first = tf.minimum(lower[:, 0, 0], end - window)
+        lines = first[:, None, None] + tf.range(window)
+        distance = (tf.cast(lines, tf.float64) - centers + 0.5) * (1.0 / stretch)
+        weights = tf.where((lines >= lower) & (lines < upper), resampling.weigh(distance), 0.0)
+        total = tf.reduce_sum(weights, axis=2, keepdims=True)
+        weights = tf.math.divide_no_nan(weights, total) * float(1 << _WEIGHT_BITS)
+        rounded = tf.cast(weights + tf.where(weights < 0.0, tf.constant(-0.5, tf.float64), 0.5), tf.int32)
+        return cls(
+            target=target,
+            overshoots=resampling.overshoots,
+            source=source,
+            begin=begin,
+            size=end - begin,
+            first=first - begin,
+            weights=tf.cast(rounded, tf.float64),
+        )
+
+    def __call__(self, lines: tf.Tensor) -> tf.Tensor:
+        """Maps `(size, elements)` uint8 to `(target, elements)` uint8."""
+        high = tf.round(self.weights * 2.0**-_LOW_BITS)
+        low = self.weights - high * 2.0**_LOW_BITS
+        parts = tf.concat([high, low], 1)
+        exact = 255.0 * tf.reduce_max(tf.reduce_sum(tf.abs(parts), 2)) < _EXACT_IN_FLOAT32
+        return tf.cond(
+            exact & (tf.size(lines) <= _MOST_ELEMENTS),
+            lambda: self._in_float32(lines, parts),
+            lambda: self._in_float64(lines),
+        )
+
+    def _in_float32(self, lines: tf.Tensor, parts: tf.Tensor) -> tf.Tensor:
+        window = tf.shape(parts)[2]
+        units = 2.0 ** (_LOW_BITS - _WEIGHT_BITS)
+        scales = np.repeat([units, 2.0**-_LOW_BITS], _TILE)[:, None]
+        matrices = tf.unstack(tf.cast(parts * scales, tf.float32))
+        starts = tf.unstack(self.first)
+        sources = tf.cast(lines, tf.float32)
+        products = [
+            tf.matmul(matrix, tf.slice(sources, [start, 0], [window, -1]))
+            for matrix, start in zip(matrices, starts, strict=True)
+        ]
+        high, low = (tf.concat(part, 0) for part in zip(*(tf.split(product, 2) for product in products), strict=True))
+        return self._levels(high + (tf.floor(low) * units + 0.5))[: self.target]
+
+    def _in_float64(self, lines: tf.Tensor) -> tf.Tensor:
+        """The same of any number of lines, one tile after the other."""
+        matrices = self.weights * 2.0**-_WEIGHT_BITS
+        window = tf.shape(matrices)[2]
+
+        def tile(index: tf.Tensor) -> tf.Tensor:
+            sources = tf.slice(lines, [self.first[index], 0], [window, -1])
+            return self._levels(tf.matmul(matrices[index], tf.cast(sources, tf.float64)) + 0.5)
+
+        tiles = tf.map_fn(
+            tile,
+            tf.range(matrices.shape[0]),
+            parallel_iterations=1,
+            fn_output_signature=tf.TensorSpec((_TILE, None), tf.uint8),
+        )
+        return tf.reshape(tiles, [-1, tf.shape(lines)[1]])[: self.target]
+
+    def _levels(self, sums: tf.Tensor) -> tf.Tensor:
+        if self.overshoots:
+            low, high = (tf.constant(level, sums.dtype) for level in (0.0, 255.0))
+            sums = tf.raw_ops.ClipByValue(t=sums, clip_value_min=low, clip_value_max=high)
+        return tf.cast(sums, tf.uint8)
+
+
+def _resample(image: tf.Tensor, horizontal: _Pass, vertical: _Pass) -> tf.Tensor:
+    """Resizes `(H, W, 3)` uint8 in Pillow's two passes, in Pillow's order."""
+    image = tf.slice(image, [vertical.begin, horizontal.begin, 0], [vertical.size, horizontal.size, 3])
+
+    def resize_width(rows: tf.Tensor) -> tf.Tensor:
+        return _resize_width(rows, horizontal)
+
+    if not _MAY_START_VERTICALLY:
+        resized = vertical(resize_width(tf.reshape(image, [vertical.size, -1])))
+    else:
+        rows = tf.reshape(image, [vertical.size, horizontal.size * 3])
+        surplus_height = vertical.source - vertical.target
+        surplus_width = horizontal.source - horizontal.target
+        resized = tf.cond(
+            (surplus_height > 0) & (surplus_height > 2 * surplus_width),
+            lambda: resize_width(vertical(rows)),
+            lambda: vertical(resize_width(rows)),
+        )
+    return tf.reshape(resized, [vertical.target, horizontal.target, 3])
+
+
+def _resize_width(rows: tf.Tensor, resize: _Pass) -> tf.Tensor:
+    """Maps `(H, 3 * size)` uint8 to `(H, 3 * target)` uint8, a block of rows at a time."""
+    height = tf.shape(rows)[0]
+    row = 3 * resize.size
+    most = tf.maximum(_BLOCK_ELEMENTS // (row * _ALIGNED_ROWS), 1) * _ALIGNED_ROWS
+    count = (height + most - 1) // most
+
+    def block(index: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+        part = rows[index * most : (index + 1) * most]
+        used = tf.shape(part)[0]
+        padded = tf.concat([part, tf.zeros([-used % _ALIGNED_ROWS, row], tf.uint8)], 0)
+        columns = resize(tf.reshape(tf.transpose(padded), [resize.size, -1]))
+        back = tf.transpose(tf.reshape(columns, [3 * resize.target, -1]))
+        return index + 1, results.write(index, back[:used])
+
+    results = tf.TensorArray(tf.uint8, size=count, infer_shape=False, element_shape=(None, 3 * resize.target))
+    _, results = tf.while_loop(lambda index, _: index < count, block, (tf.constant(0), results), parallel_iterations=1)
+    return results.concat()

@@ -1,0 +1,53 @@
+"""How an image of any size becomes the network's input."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import tensorflow as tf
+
+from .checks import check_float_images, check_images
+from .decode import decode_and_resize
+from .resize import resize_images
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pixels:
+    """How an image of any size becomes the network's input.
+
+    Attributes:
+        image_size: the network's `(height, width)` in pixels.
+        interpolation: one of `INTERPOLATIONS`.
+        crop_to_aspect_ratio: cut to the network's aspect ratio before resizing, instead of stretching.
+        max_pixels: larger images are refused before they are decoded.
+    """
+
+    image_size: tuple[int, int]
+    interpolation: str
+    crop_to_aspect_ratio: bool
+    max_pixels: int
+
+    def decode(self, image_bytes: tf.Tensor) -> tf.Tensor:
+        """Encoded images `(N,)` to `(N, height, width, 3)` float32 RGB 0..255."""
+        resized = decode_and_resize(
+            image_bytes,
+            image_size=self.image_size,
+            interpolation=self.interpolation,
+            crop_to_aspect_ratio=self.crop_to_aspect_ratio,
+            max_pixels=self.max_pixels,
+        )
+        return tf.cast(resized, tf.float32)
+
+    def resize(self, images: tf.Tensor) -> tf.Tensor:
+        """Images `(N, H, W, 3)` uint8 to `(N, height, width, 3)` float32 RGB 0..255."""
+        resized = resize_images(
+            check_images(images, self.max_pixels),
+            image_size=self.image_size,
+            interpolation=self.interpolation,
+            crop_to_aspect_ratio=self.crop_to_aspect_ratio,
+        )
+        return tf.cast(resized, tf.float32)
+
+    def check(self, images: tf.Tensor) -> tf.Tensor:
+        """Images that have the network's size already."""
+        return check_float_images(images, self.image_size)
