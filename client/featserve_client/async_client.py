@@ -15,6 +15,7 @@ from .core.extraction import parse_layers
 from .core.metadata import status, wait_until_ready
 from .core.prediction import predict
 from .core.stream import Extracted, OnError, Stream, check_stream
+from .core.vectors import VectorKind
 from .images.inputs import ImageLike
 from .model.metadata import ModelMetadata, VersionStatus
 from .runtime.asynchronous import AsyncRunner
@@ -65,6 +66,19 @@ class AsyncFeatureClient(BaseClient):
         """See `FeatureClient.extract`."""
         concurrency = self._settings.concurrency
         return await self._runner.run(self._extractor.extract(images, layers, timeout_s, concurrency))
+
+    async def embed(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        layer: str | None = None,
+        *,
+        normalize: bool = True,
+        timeout_s: float | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """See `FeatureClient.embed`."""
+        kind: VectorKind = "mean-l2" if normalize else "mean"
+        concurrency = self._settings.concurrency
+        return await self._runner.run(self._extractor.embed(images, layer, kind, timeout_s, concurrency))
 
     async def predict(
         self,

@@ -14,6 +14,7 @@ from .core.extraction import parse_layers
 from .core.metadata import status, wait_until_ready
 from .core.prediction import predict
 from .core.stream import Extracted, OnError, Stream, check_stream
+from .core.vectors import VectorKind
 from .images.inputs import ImageLike
 from .model.metadata import ModelMetadata, VersionStatus
 from .runtime.blocking import BlockingRunner
@@ -97,6 +98,37 @@ class FeatureClient(BaseClient):
         """
         concurrency = self._settings.concurrency
         return self._runner.run(self._extractor.extract(images, layers, timeout_s, concurrency))
+
+    def embed(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        layer: str | None = None,
+        *,
+        normalize: bool = True,
+        timeout_s: float | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Return one vector per image, for search and comparison.
+
+        Args:
+            images: As for `extract`.
+            layer: The layer taken; if None, the model's last that is no classifier. Feature maps are averaged over
+                height and width.
+            normalize: Whether each vector is brought to length 1, so that a dot product is the cosine.
+            timeout_s: Seconds each request may take.
+
+        Returns:
+            `(N, D)` float32, one row per image in the order given.
+
+        Raises:
+            FeatserveError: The call fails in one of the ways that `extract` lists.
+
+        Example:
+            >>> vectors = client.embed(["cat.jpg", "dog.jpg"])
+            >>> vectors.shape, (vectors @ vectors.T).shape
+            ((2, 1280), (2, 2))
+        """
+        kind: VectorKind = "mean-l2" if normalize else "mean"
+        return self._runner.run(self._extractor.embed(images, layer, kind, timeout_s, self._settings.concurrency))
 
     def predict(
         self,
