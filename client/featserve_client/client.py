@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .base_client import BaseClient
+from .core.classification import ClassScore, classify
 from .core.extraction import parse_layers
 from .core.metadata import status, wait_until_ready
 from .core.prediction import predict
@@ -129,6 +130,38 @@ class FeatureClient(BaseClient):
         """
         kind: VectorKind = "mean-l2" if normalize else "mean"
         return self._runner.run(self._extractor.embed(images, layer, kind, timeout_s, self._settings.concurrency))
+
+    def classify(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        top: int = 5,
+        *,
+        layer: str | None = None,
+        timeout_s: float | None = None,
+    ) -> list[list[ClassScore]]:
+        """Return the classes that a classifier gives images, by the names that its export carries.
+
+        Args:
+            images: As for `extract`.
+            top: How many classes of each image.
+            layer: The classifier's output; if None, the model's last that has names.
+            timeout_s: Seconds each request may take.
+
+        Returns:
+            For each image, in the order given, its classes, the highest score first.
+
+        Raises:
+            ConfigError: No output of the model has names of classes, or `top` is below 1; the text has the remedy.
+            FeatserveError: The call fails in one of the ways that `extract` lists.
+
+        Example:
+            >>> for best in classifier.classify("cat.jpg", top=2)[0]:
+            ...     print(f"{best.score:.2f} {best.label}")
+            0.70 Egyptian cat
+            0.20 tabby
+        """
+        concurrency = self._settings.concurrency
+        return self._runner.run(classify(self._extractor, self._cache, images, top, layer, timeout_s, concurrency))
 
     def predict(
         self,

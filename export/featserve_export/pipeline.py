@@ -18,6 +18,7 @@ from ._signatures import Pixels, write_saved_model
 from ._warmup import write_warmup
 from .errors import ExportError, InvalidOptionError
 from .grouped_convolutions import plain_grouped_convolutions
+from .labels import name_outputs
 from .options import ExportOptions
 from .progress import Progress, silent
 from .proof.first_layer import FirstLayer, degenerate_features, measure_first_layer
@@ -76,6 +77,8 @@ def export_backbone(options: ExportOptions, *, progress: Progress = silent) -> E
         max_pixels=options.max_pixels,
     )
     golden, first_layer, frozen = _run(live, pixels, options.backbone, progress)
+    shapes = {layer: array.shape[1:] for layer, array in golden.expected["encoded"].items()}
+    labels = name_outputs(shapes, options.backbone, options.weights, options.labels)
     photos = _calibration_photos(options, pixels)
     classifier = partial(
         load_classifier,
@@ -87,7 +90,12 @@ def export_backbone(options: ExportOptions, *, progress: Progress = silent) -> E
         live.image_size,
     )
     chosen = choose_precision(options.precision, frozen, golden, photos, classifier, progress)
-    manifest = {**_manifest(options, live, pixels, golden, first_layer), "precision": chosen.precision, **chosen.notes}
+    manifest = {
+        **_manifest(options, live, pixels, golden, first_layer),
+        "labels": labels,
+        "precision": chosen.precision,
+        **chosen.notes,
+    }
     if chosen.precision == "int8" and photos is not None:
         # Eight bits are calibrated for such photos, not for noise.
         golden = make_golden(live, pixels, held_out_photos(photos.images))
