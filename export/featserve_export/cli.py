@@ -135,6 +135,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="for a model file that you trust: load its Lambda layers; the code that it holds runs",
     )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="names of the classes, one a line, for outputs of as many (default: ImageNet's, for a backbone's own)",
+    )
     parser.add_argument("--batching", type=Path, metavar="FILE", help="BatchingParameters text proto")
     parser.add_argument("--model-name", metavar="NAME", help="the servable's name (default: the backbone's)")
     parser.add_argument(

@@ -81,6 +81,8 @@ class Manifest(Measured):
     alpha: float | None
     weights: WeightsOrigin
     layers: dict[str, Layer]
+    #: The names of an output's classes, in order, for outputs that are probabilities.
+    labels: dict[str, list[str]]
     signatures: dict[str, Signature]
     formats: list[str]
     preprocessing: Preprocessing

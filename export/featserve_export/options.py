@@ -45,6 +45,8 @@ class ExportOptions:
         allow_lambda: for a model file: load Lambda layers. The code that the file holds runs.
         calibrate: for `int8`, and for `auto` to try it: a directory or glob of photos like those to be served.
         calibration_images: how many of them are used.
+        labels: a file with the name of a class on each line, for outputs of as many classes; None for ImageNet's, for
+            a backbone's own classifier.
         device: `cpu`, for which servers then optimise the backbone, or `any`, which lets a GPU take it.
 
     Example:
@@ -73,6 +75,7 @@ class ExportOptions:
     calibrate: str | Path | None = None
     calibration_images: int = DEFAULT_CALIBRATION_IMAGES
     device: str = "cpu"
+    labels: str | Path | None = None
 
     def __post_init__(self) -> None:
         """Checks each value by itself, and those of them that contradict each other.

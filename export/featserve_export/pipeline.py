@@ -11,6 +11,7 @@ from .batching import Batching, default_batching
 from .errors import ExportError, InvalidOptionError
 from .graph.freeze import FrozenGraph, freeze
 from .graph.grouped_convolutions import plain_grouped_convolutions
+from .labels import name_outputs
 from .manifest import FORMAT, FORMATS, Manifest, describe_signatures, dump_manifest, package_versions, write_manifest
 from .memory import estimate
 from .options import ExportOptions
@@ -80,6 +81,8 @@ def export_backbone(options: ExportOptions, *, progress: Progress = silent) -> E
         gray=live.input.channels == 1,
     )
     golden, first_layer, frozen = _run(live, pixels, options.backbone, progress)
+    shapes = {layer: array.shape[1:] for layer, array in golden.expected["encoded"].items()}
+    labels = name_outputs(shapes, options.backbone, options.weights, options.labels)
     photos = _calibration_photos(options, pixels)
     classifier = partial(
         load_classifier,
@@ -91,7 +94,7 @@ def export_backbone(options: ExportOptions, *, progress: Progress = silent) -> E
         live.image_size,
     )
     chosen = choose_precision(options.precision, frozen, golden, photos, classifier, progress)
-    manifest = _manifest(options, live, pixels, golden, first_layer, chosen)
+    manifest = _manifest(options, live, pixels, golden, first_layer, labels, chosen)
     if chosen.precision == "int8" and photos is not None:
         # Eight bits are calibrated for such photos, not for noise.
         golden = make_golden(live, pixels, held_out_photos(photos.images))
@@ -136,6 +139,7 @@ def _manifest(
     pixels: Pixels,
     golden: Golden,
     first_layer: FirstLayer | None,
+    labels: dict[str, list[str]],
     chosen: Chosen,
 ) -> Manifest:
     signatures = describe_signatures(live.layers, live.image_size)
@@ -152,6 +156,7 @@ def _manifest(
             layer: {"shape": [int(side) for side in expected[layer].shape[1:]], "source": source}
             for layer, source in live.sources().items()
         },
+        "labels": labels,
         "signatures": signatures,
         "formats": list(FORMATS),
         "preprocessing": {

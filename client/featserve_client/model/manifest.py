@@ -55,8 +55,8 @@ class Manifest:
     sources: Mapping[str, str] = field(default_factory=dict)
     #: How close the exported graph came to the live model.
     closeness: Mapping[str, Any] | None = None
-    #: Names of the classes, of models that have them.
-    labels: tuple[str, ...] | None = None
+    #: Names of the classes of each output that has such, in the order of its values.
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Manifest:
@@ -81,7 +81,7 @@ class Manifest:
                 if isinstance(layer.get("source"), str)
             },
             closeness=_object_or_none(data.get("closeness")),
-            labels=_texts(data.get("labels")),
+            labels=_labels(data.get("labels")),
         )
 
 
@@ -112,6 +112,11 @@ def _text(data: Mapping[str, Any], key: str) -> str | None:
 
 def _texts(value: Any) -> tuple[str, ...] | None:
     return tuple(map(str, value)) if isinstance(value, list) else None
+
+
+def _labels(value: Any) -> Mapping[str, tuple[str, ...]]:
+    found = value if isinstance(value, dict) else {}
+    return {str(output): names for output, value in found.items() if (names := _texts(value)) is not None}
 
 
 def _object_or_none(value: Any) -> Mapping[str, Any] | None:

@@ -17,7 +17,7 @@ def test_what_an_export_writes_is_read() -> None:
         "alpha": 0.25,
         "layers": {"early": {"shape": [2, 2, 3]}, "late": {"shape": [4], "source": "layer late"}},
         "closeness": {"late": 0.9999},
-        "labels": ["cat", "dog"],
+        "labels": {"late": ["cat", "dog"], "odd": 3},
         "of a later release": [1],
     }
     found = Manifest.parse(MANIFEST | newer)
@@ -27,7 +27,7 @@ def test_what_an_export_writes_is_read() -> None:
     assert found.preprocessing == Preprocessing(
         height=8, width=8, interpolation="bilinear", crop_to_aspect_ratio=False, max_pixels=1_000_000
     )
-    assert (found.formats, found.alpha, found.labels) == (("jpeg", "png"), 0.25, ("cat", "dog"))
+    assert (found.formats, found.alpha, found.labels) == (("jpeg", "png"), 0.25, {"late": ("cat", "dog")})
     assert found.sources == {"late": "layer late"}
     assert found.closeness == newer["closeness"]
 
@@ -35,7 +35,7 @@ def test_what_an_export_writes_is_read() -> None:
 def test_all_that_older_exports_lack_is_absent() -> None:
     found = Manifest.parse({})
     assert found == Manifest()
-    assert found.preprocessing is None and found.labels is None and found.precision == "float32"
+    assert found.preprocessing is None and found.labels == {} and found.precision == "float32"
 
 
 @pytest.mark.parametrize("kind", [1, "text", ["a"], {"a": 1}])
