@@ -28,6 +28,11 @@ class Backbone:
         parameters: weights without the classifier.
         weights_source: where `--weights imagenet` comes from.
         weights_file: package and file in it, where it is a package.
+
+    Example:
+        >>> default, *_ = list_backbones()
+        >>> default.name, default.output, default.output_shape
+        ('efficientnet_lite0', 'top_activation', (7, 7, 1280))
     """
 
     name: str
@@ -321,7 +326,12 @@ BACKBONES: tuple[Backbone, ...] = (
 
 
 def list_backbones() -> tuple[Backbone, ...]:
-    """Every backbone, the default first."""
+    """Every backbone, the default first.
+
+    Example:
+        >>> [backbone.name for backbone in list_backbones() if backbone.family == "VGG"]
+        ['vgg16', 'vgg19']
+    """
     return BACKBONES
 
 

@@ -25,6 +25,20 @@ class Batching:
         max_enqueued_batches: full batches that may wait; past that a request is refused with UNAVAILABLE. One that
             would not fit into an empty queue is refused with INVALID_ARGUMENT.
         allowed_batch_sizes: sizes that batches are padded to, increasing; the last is `max_batch_size`.
+
+    Raises:
+        InvalidOptionError: the values contradict each other.
+
+    Example:
+        >>> batching = Batching(
+        ...     num_batch_threads=2,
+        ...     max_batch_size=4,
+        ...     batch_timeout_micros=0,
+        ...     max_enqueued_batches=10,
+        ...     allowed_batch_sizes=(1, 2, 4),
+        ... )
+        >>> batching.max_request_images
+        40
     """
 
     num_batch_threads: int
@@ -93,6 +107,12 @@ def read_batching(path: Path) -> Batching:
 
     Raises:
         InvalidOptionError: the file is missing or malformed (line and field are named) or its values contradict.
+
+    Example:
+        >>> path = folder / "batching.config"
+        >>> _ = path.write_text("max_batch_size { value: 4 }")
+        >>> read_batching(path).allowed_batch_sizes
+        (1, 2, 4)
     """
     message = BatchingParameters()
     try:

@@ -40,6 +40,13 @@ class ExportReport:
         path: the version's directory.
         manifest: the content of its manifest.
         closeness: each layer's distance from the live Keras model.
+
+    Example:
+        >>> report = export_backbone(small)
+        >>> report.manifest["layers"]
+        {'conv_pw_13_relu': {'shape': [1, 1, 256], 'source': 'output 0'}}
+        >>> report.closeness["conv_pw_13_relu"].cosine > 0.9999
+        True
     """
 
     path: Path
@@ -64,8 +71,10 @@ def export_backbone(options: ExportOptions, *, progress: Progress = silent) -> E
         ExportError: the model root cannot be written; nothing is left behind.
 
     Example:
-        >>> report = export_backbone(ExportOptions("mobilenet", alpha=0.25, weights="random", model_root=folder))
-        >>> report.path.name
+        >>> options = ExportOptions(
+        ...     "mobilenet", alpha=0.25, weights="random", image_size=(32, 32), model_root=folder / "models"
+        ... )
+        >>> export_backbone(options).path.name
         '1'
     """
     options.check_version_is_free()

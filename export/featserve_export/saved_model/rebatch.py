@@ -27,6 +27,11 @@ def rebatch(directory: str | Path, batching: Batching, version: int | None = Non
     Raises:
         InvalidOptionError: `directory` is no exported version, or the new version exists.
         ExportError: the model root cannot be written; nothing is left behind.
+
+    Example:
+        >>> report = export_backbone(small)
+        >>> rebatch(report.path, default_batching()).name
+        '2'
     """
     if version is not None and not 1 <= version < 2**63:
         raise InvalidOptionError(f"expected a version from 1, received {version}")
