@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2
+from tensorflow.python.framework import op_def_registry
 
 #: Smaller ones stay constants: a server's copies of them are no burden, and a variable has a cost of its own.
 LARGE_BYTES = 16 << 10
@@ -121,8 +122,8 @@ def _fixed(nodes: Mapping[str, node_def_pb2.NodeDef], weights: Mapping[str, Any]
 
 
 def _is_stateful(operation: str) -> bool:
-    definition = tf.raw_ops.__dict__.get(operation)
-    return definition is None or operation in ("NoOp", "PartitionedCall", "StatefulPartitionedCall", "If", "While")
+    definition = op_def_registry.get(operation)
+    return definition is None or bool(definition.is_stateful)
 
 
 def _fold(graph_def: graph_pb2.GraphDef, nodes: Mapping[str, node_def_pb2.NodeDef], name: str, weights: Weights) -> str:

@@ -139,8 +139,16 @@ def test_what_depends_on_weights_alone_is_computed_once(build, dtype, left):
     np.testing.assert_array_equal(received, expected)
 
 
-def test_what_depends_on_the_images_is_left():
-    graph_def, weights = graph_of(lambda x, w: tf.matmul(x, w + tf.reduce_sum(x)))
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda x, w: tf.matmul(x, w + tf.reduce_sum(x)),
+        lambda x, w: tf.matmul(x, w + tf.random.uniform((64,))),
+    ],
+    ids=["the images", "chance"],
+)
+def test_what_depends_on_more_is_left(build):
+    graph_def, weights = graph_of(build)
     before = graph_def.SerializeToString(deterministic=True)
     fold_weights(graph_def, weights)
     assert graph_def.SerializeToString(deterministic=True) == before
