@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from ..pixels.spec import Pixels
 from . import writer as saved_model
 from .writer import MANIFEST_NODE, REQUEST_LIMIT_NODE
 
+# A layer's name may hold what the names of TensorFlow's nodes may not.
+_NOT_IN_SCOPES = re.compile(r"[^A-Za-z0-9_./-]")
 _Features = Callable[[tf.Tensor], dict[str, tf.Tensor]]
 
 
@@ -71,7 +74,7 @@ def _base_signatures(
     }
     signatures = {}
     for base, (name, dtype, shape, load) in bases.items():
-        with tf.name_scope(f"{base}{suffix}"):
+        with tf.name_scope(_NOT_IN_SCOPES.sub("_", f"{base}{suffix}")):
             request = tf.compat.v1.placeholder(dtype, shape, name=name)
             outputs = features(load(check_request_size(request, limit)))
             signatures[f"{base}{suffix}"] = ({name: request}, {layer: outputs[layer] for layer in layers})

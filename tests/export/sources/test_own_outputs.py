@@ -117,6 +117,12 @@ def nested_with_two_outputs():
     return keras.Model(images, inner(layers.Rescaling(1 / 255)(images)))
 
 
+def keys_of_all_kinds():
+    images = inputs()
+    x = layers.Conv2D(3, 3)(images)
+    return keras.Model(images, {"a map": x, "x#y:z": {"max, 1": layers.GlobalMaxPooling2D()(x)}})
+
+
 def one_tensor_twice():
     images = inputs()
     x = layers.Conv2D(3, 3, name="convolution")(images)
@@ -165,6 +171,17 @@ def test_the_models_own_outputs_are_exported(tmp_path, build, names):
     check(options_for(saved(model, tmp_path), tmp_path), dict(zip(names, values, strict=True)))
 
 
+def test_keys_may_hold_anything(tmp_path):
+    model = keys_of_all_kinds()
+    predicted = model.predict(photos(), verbose=0)
+    report = export_backbone(options_for(saved(model, tmp_path), tmp_path))
+    assert list(report.manifest["layers"]) == ["a map", "x#y:z/max, 1"]
+    received = served(report.path)(photos())
+    np.testing.assert_allclose(received["x#y:z/max, 1"], predicted["x#y:z"]["max, 1"], rtol=1e-3)
+    alone = served(report.path, "float_images/a map")(photos())
+    np.testing.assert_allclose(alone["a map"], predicted["a map"], rtol=1e-3, atol=1e-2)
+
+
 def test_layers_are_found_at_any_depth(tmp_path):
     """The value expected is read without the exporter: by the layers called one after another."""
     base = backbone()
@@ -192,6 +209,8 @@ def test_a_call_of_several_is_chosen_by_its_number(tmp_path):
     path = saved(model, tmp_path)
     options = options_for(path, tmp_path, layers=("shared#1", "shared#2"))
     check(options, {"shared": once, "shared#2": shared(once).numpy()})
+    alone = served(export_backbone(options).path, "float_images/shared#2")(photos())
+    np.testing.assert_allclose(alone["shared#2"], shared(once).numpy(), rtol=1e-3, atol=1e-3)
     with pytest.raises(InvalidOptionError, match=r"'shared', which .* computes 2 of: choose from shared#1, shared#2"):
         load_live_model(options_for(path, tmp_path, layers=("shared",)))
 
