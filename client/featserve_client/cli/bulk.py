@@ -10,8 +10,7 @@ from ..bulk.formats import check_output
 from ..bulk.job import extract_files, partial_folder
 from ..core.vectors import VectorKind
 from ..exceptions import FeatserveError
-from ..images.find import find_images
-from .options import add_server_options, layer_names, make_client
+from .options import add_server_options, image_files, layer_names, make_client
 from .progress import Reporter
 
 
@@ -38,7 +37,7 @@ def run_bulk(arguments: argparse.Namespace, vectors: VectorKind | None) -> int:
     """Extract the files into the output; return the exit status."""
     output = Path(arguments.output)
     check_output(output)
-    paths = find_images(arguments.images)
+    paths = image_files(arguments.images)
     reporter = Reporter(quiet=arguments.quiet)
     try:
         with make_client(arguments) as client, reporter:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
 from ..client import FeatureClient
 from ..config import TLS, Limits
 from ..exceptions import ConfigError
+from ..images.find import describe, find_images
 
 #: What `add_subparsers` gives; its class has no public name.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
@@ -65,6 +68,18 @@ def make_client(arguments: argparse.Namespace) -> FeatureClient:
         tls=tls,
         token=token,
     )
+
+
+def image_files(sources: Sequence[str]) -> list[str]:
+    """Return the image files that the arguments mean; say on stderr what was passed over in folders.
+
+    Raises:
+        InvalidImageError: An argument names no image.
+    """
+    found = find_images(sources)
+    if found.passed_over:
+        print(f"featserve: passed over in folders: {describe(found.passed_over)}", file=sys.stderr)
+    return found.paths
 
 
 def layer_names(text: str | None) -> list[str] | None:

@@ -12,8 +12,7 @@ from ..analysis.neighbors import load_vectors, nearest
 from ..analysis.pictures import PICTURES, check_picture, draw_sheet, page, save
 from ..core.vectors import to_vectors
 from ..exceptions import ConfigError, InvalidImageError
-from ..images.find import find_images
-from .options import Commands, add_server_options, make_client
+from .options import Commands, add_server_options, image_files, make_client
 
 
 def add_to(commands: Commands) -> None:
@@ -42,7 +41,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             layer = arguments.layers or (client.metadata().layers or ("",))[-1]
             names, found = [], []
-            for result in client.extract_iter(find_images([arguments.among]), layer, on_error="return"):
+            for result in client.extract_iter(image_files([arguments.among]), layer, on_error="return"):
                 if result.error is not None:
                     print(f"featserve: left out: {result.error}", file=sys.stderr)
                     continue
