@@ -59,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
     keep = [row for row, name in enumerate(names) if Path(name).absolute() != Path(arguments.query).absolute()]
     rows, cosines = nearest(vectors[keep], query, arguments.k)
     most_like = [names[keep[row]] for row in rows]
-    title = f"Most like {Path(arguments.query).name}  ·  {arguments.model}, {layer}, cosine"
+    title = f"Most like {Path(arguments.query).name}  ·  {client.model}, {layer}, cosine"
     draw = page if output.suffix == ".html" else draw_sheet
     save(output, draw(arguments.query, most_like, cosines.tolist(), title))
     for name, cosine in zip(most_like, cosines, strict=True):
