@@ -3,6 +3,8 @@
 What is here, in `interceptors` and in `integrations` is public; the other modules may change at any time.
 """
 
+from importlib.metadata import version as _version
+
 from .async_client import AsyncFeatureClient
 from .client import FeatureClient
 from .config import TLS, Keepalive, Limits, RetryPolicy
@@ -25,6 +27,8 @@ from .exceptions import (
     TransportError,
 )
 from .model.metadata import ModelMetadata, Signature, TensorSpec, VersionStatus
+
+__version__ = _version("featserve")
 
 __all__ = [
     "AsyncFeatureClient",

@@ -6,6 +6,7 @@ import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from . import environment
 from .config import TLS, ClientSettings, Compression, Decode, Keepalive, Limits, RetryPolicy
 from .core.extraction import Extractor
 from .core.metadata import MetadataCache
@@ -18,9 +19,9 @@ class BaseClient(abc.ABC):
 
     def __init__(
         self,
-        target: str | Sequence[str] = "localhost:8500",
+        target: str | Sequence[str] | None = None,
         *,
-        model: str,
+        model: str | None = None,
         version: int | None = None,
         label: str | None = None,
         timeout_s: float = 60.0,
@@ -40,8 +41,10 @@ class BaseClient(abc.ABC):
 
         Args:
             target: `HOST:PORT`, several of them (also comma-separated), or a gRPC target such as `dns:///HOST:PORT`.
-                Calls go to all addresses in turn, and to healthy ones only.
-            model: The model's name on the server.
+                Calls go to all addresses in turn, and to healthy ones only. None stands for the variable
+                FEATSERVE_SERVER, and `localhost:8500` where that is not set.
+            model: The model's name on the server. None stands for the variable FEATSERVE_MODEL, and
+                `efficientnet_lite0` where that is not set.
             version: Ask this version; the server's latest otherwise.
             label: Ask the version with this label.
             timeout_s: Seconds one call may take, retries included.
@@ -52,8 +55,10 @@ class BaseClient(abc.ABC):
             limits: Sizes at which requests are cut and messages refused.
             retry: Retries of calls that found no server.
             keepalive: Pings while calls wait.
-            tls: Certificates; without it the connection is in plain text.
-            token: A bearer token, or a function that returns a fresh one. Needs `tls`.
+            tls: Certificates; without it, and without the variable FEATSERVE_CA, which names the file of an authority
+                to trust, the connection is in plain text.
+            token: A bearer token, or a function that returns a fresh one. Needs `tls`. None stands for what is in the
+                file that the variable FEATSERVE_TOKEN_FILE names.
             compression: Of requests.
             metadata: Sent with every call. An `x-request-id` here replaces the one made for each call.
             interceptors: gRPC client interceptors, outermost first.
@@ -61,6 +66,10 @@ class BaseClient(abc.ABC):
         Raises:
             ConfigError: An option has a value that cannot work, alone or beside another.
         """
+        target = environment.server() if target is None else target
+        model = environment.model() if model is None else model
+        tls = environment.tls() if tls is None else tls
+        token = environment.token() if token is None else token
         self._settings = ClientSettings(
             target=target if isinstance(target, str) else ",".join(target),
             model=model,

@@ -129,7 +129,7 @@ def test_versions_and_labels(model: pathlib.Path, tmp_path: pathlib.Path) -> Non
         for which, name in (({"label": "gold"}, "gold"), ({"version": 7}, "7")):
             with FeatureClient(target, model="t", **which) as client:
                 for call in (client.metadata, lambda client=client: client.extract(photo(0))):
-                    with pytest.raises(ModelNotFound, match=f"'t' at {target} not found: .*{name}"):
+                    with pytest.raises(ModelNotFound, match=f"'t' at {target}: no version .*{name}"):
                         call()
                 with pytest.raises(DeadlineExceeded, match=f"not ready after timeout_s=3 seconds: .*{name}"):
                     client.wait_until_ready(3)

@@ -20,7 +20,7 @@ METHODS = {
     "wait_until_ready": "(timeout_s)",
 }
 CONSTRUCTOR = (
-    "(target='localhost:8500', *, model, version=None, label=None, timeout_s=60.0, wait_for_ready=False, "
+    "(target=None, *, model=None, version=None, label=None, timeout_s=60.0, wait_for_ready=False, "
     "decode='server', concurrency=4, limits=None, retry=None, keepalive=None, tls=None, token=None, "
     "compression='none', metadata=None, interceptors=())"
 )

@@ -86,14 +86,19 @@ def draw_maps(photo: npt.NDArray[np.uint8], layers: Mapping[str, npt.NDArray[np.
         )
         _cell(figure, grid[0, 0], "photo", photo)
         if values.ndim != 3:
-            _draw_bars(figure.add_subplot(grid[:, 1:]), values.reshape(-1))
+            # Its scale and numbers stand beside the axes: they get room between the photo and the right edge.
+            bars = figure.add_subplot(grid[:, 1:])
+            box = bars.get_position()
+            bars.set_position((box.x0 + 0.05, box.y0 + 0.25 / inches, box.width - 0.06, box.height - 0.25 / inches))
+            _draw_bars(bars, values.reshape(-1))
             continue
         squares = np.square(values, dtype=np.float64)
         _cell(figure, grid[0, 1], "all channels", _overlay(photo, np.sqrt(squares.mean(axis=-1))))
         strongest = np.argsort(-squares.mean(axis=(0, 1)), kind="stable")[: 2 * _ACROSS - 2]
         for cell, channel in enumerate(strongest, 2):
-            picture = _overlay(photo, values[..., channel].astype(np.float64))
-            _cell(figure, grid[divmod(cell, _ACROSS)], f"channel {channel}", picture)
+            heat = values[..., channel].astype(np.float64)
+            note = f" (constant {heat.flat[0]:.3g})" if np.ptp(heat) == 0 else ""
+            _cell(figure, grid[divmod(cell, _ACROSS)], f"channel {channel}{note}", _overlay(photo, heat))
     return figure
 
 
@@ -159,6 +164,18 @@ def page(query: str, names: Sequence[str], cosines: Sequence[float], title: str)
     )
 
 
+def figure_page(figure: Any, title: str) -> str:
+    """Return a figure as one HTML page."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png")
+    data = base64.b64encode(out.getvalue()).decode()
+    text = html.escape(_plain(title), quote=True)
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{text}</title>'
+        f'<img style="max-width:100%" src="data:image/png;base64,{data}" alt="{text}"></html>\n'
+    )
+
+
 def save(path: Path, picture: Any) -> None:
     """Write a figure, or a page.
 
@@ -174,8 +191,13 @@ def save(path: Path, picture: Any) -> None:
         raise OutputError(f"{path} cannot be written: {exc}") from exc
 
 
-def check_picture(path: Path, *kinds: str) -> None:
+def check_picture(path: Path, *kinds: str, figures: bool = False) -> None:
     """Refuse a file of unknown kind, or one that needs matplotlib where that is missing, before any work is done.
+
+    Args:
+        path: The file.
+        kinds: The suffixes that can be written.
+        figures: Whether pages, too, hold a figure.
 
     Raises:
         ConfigError: The suffix is none of `kinds`.
@@ -183,7 +205,7 @@ def check_picture(path: Path, *kinds: str) -> None:
     """
     if path.suffix not in kinds:
         raise ConfigError(f"{path}: unknown kind of picture; expected one of {', '.join(kinds)}")
-    if path.suffix != ".html":
+    if path.suffix != ".html" or figures:
         require("matplotlib", "pictures", "a picture")
 
 
@@ -191,6 +213,8 @@ def _draw_bars(axes: Any, values: npt.NDArray[np.float32]) -> None:
     axes.vlines(np.arange(len(values)), 0, values, color="#b5367a", linewidth=max(0.3, min(3.0, 500 / len(values))))
     axes.axhline(0, color=_INK, linewidth=0.6)
     axes.set_xlim(-1, len(values))
+    axes.margins(y=0.1)
+    axes.set_xlabel("channel", fontsize=7, color=_QUIET, labelpad=1)
     axes.tick_params(labelsize=7, colors=_QUIET)
     for side in ("top", "right", "bottom"):
         axes.spines[side].set_visible(False)

@@ -152,7 +152,9 @@ def _join(folder: PartsFolder, output: Path, job: Job, shapes: Mapping[str, tupl
     except (OSError, ValueError, KeyError) as exc:
         raise OutputError(f"{output} cannot be written: {exc}") from exc
     if len(failures) == job.images:
-        raise OutputError(f"none of {job.images} images could be extracted, see {failures_file}")
+        raise OutputError(
+            f"none of {job.images} images could be extracted, see {failures_file}; the first: {failures[0]['error']}"
+        )
     return _summary(output, job, shapes, len(failures))
 
 

@@ -9,9 +9,8 @@ from pathlib import Path
 from ..bulk.formats import check_output
 from ..bulk.job import extract_files, partial_folder
 from ..core.vectors import VectorKind
-from ..exceptions import FeatserveError
-from ..images.find import find_images
-from .options import add_server_options, layer_names, make_client
+from ..exceptions import FeatserveError, OutputError
+from .options import add_server_options, image_files, layer_names, make_client
 from .progress import Reporter
 
 
@@ -31,6 +30,7 @@ def add_bulk_options(parser: argparse.ArgumentParser, *, output: str) -> None:
         "--concurrency", type=int, default=8, metavar="N", help="requests in flight at most (default: %(default)s)"
     )
     parser.add_argument("--resume", action="store_true", help="go on where an earlier run was broken off")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output that exists")
     parser.add_argument("--quiet", action="store_true", help="no progress")
 
 
@@ -38,7 +38,9 @@ def run_bulk(arguments: argparse.Namespace, vectors: VectorKind | None) -> int:
     """Extract the files into the output; return the exit status."""
     output = Path(arguments.output)
     check_output(output)
-    paths = find_images(arguments.images)
+    if output.exists() and not arguments.overwrite and not arguments.resume:
+        raise OutputError(f"{output} exists: --overwrite replaces it, --output names another file")
+    paths = image_files(arguments.images)
     reporter = Reporter(quiet=arguments.quiet)
     try:
         with make_client(arguments) as client, reporter:

@@ -8,8 +8,7 @@ import sys
 from dataclasses import asdict
 
 from ..exceptions import FeatserveError, InvalidImageError, InvalidRequest
-from ..images.find import find_images
-from .options import Commands, add_server_options, make_client
+from .options import Commands, add_server_options, image_files, make_client
 
 
 def add_to(commands: Commands) -> None:
@@ -27,7 +26,7 @@ def add_to(commands: Commands) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the subcommand; return its exit status."""
-    paths = find_images(arguments.images)
+    paths = image_files(arguments.images)
     failed = 0
     with make_client(arguments) as client:
         for path in paths:

@@ -7,11 +7,13 @@ import io
 import sys
 from collections.abc import Sequence
 
-from ..exceptions import FeatserveError
-from . import classify, embed, extract, metadata, show, similar, status, verify
+from .. import __version__
+from ..exceptions import FeatserveError, MissingExtraError
+from ..extras import require
+from . import classify, embed, extract, index, metadata, show, similar, status, verify
 
 #: The subcommands, in the order of the help.
-_SUBCOMMANDS = (extract, embed, classify, status, show, similar, verify, metadata)
+_SUBCOMMANDS = (extract, embed, classify, status, show, index, similar, verify, metadata)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,8 +34,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+class _PrintCompletion(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: object, shell: object, option: object = None
+    ) -> None:
+        try:
+            shtab = require("shtab", "completion", "--print-completion")
+        except MissingExtraError as exc:
+            parser.error(str(exc))
+        print(shtab.complete(parser, shell))
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="featserve", description="Image features from a model server, over gRPC.")
+    parser.add_argument("--version", action="version", version=f"featserve {__version__}")
+    parser.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        choices=("bash", "zsh", "tcsh"),
+        help="print what makes a shell complete this command",
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for subcommand in _SUBCOMMANDS:
         subcommand.add_to(commands)

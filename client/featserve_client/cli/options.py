@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import os
+import sys
+from collections.abc import Sequence
 from typing import TypeAlias
 
+from .. import environment
 from ..client import FeatureClient
 from ..config import TLS, Limits
-from ..exceptions import ConfigError
+from ..images.find import describe, find_images
 
 #: What `add_subparsers` gives; its class has no public name.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def add_server_options(parser: argparse.ArgumentParser, *, model: str | None = "efficientnet_lite0") -> None:
+def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "") -> None:
     """Add the options that say which model of which server is asked, and how."""
     group = parser.add_argument_group("server")
-    group.add_argument("--server", default="localhost:8500", metavar="HOST:PORT", help="default: %(default)s")
-    group.add_argument("--model", default=model, help=f"default: {model or 'the name in the directory'}")
+    group.add_argument("--server", metavar="HOST:PORT", help="default: $FEATSERVE_SERVER, or localhost:8500")
+    group.add_argument("--model", help=model_help or "default: $FEATSERVE_MODEL, or efficientnet_lite0")
     group.add_argument("--model-version", type=int, metavar="N", help="default: the server's latest")
     group.add_argument("--label", help="ask the version with this label")
     group.add_argument(
@@ -26,11 +29,13 @@ def add_server_options(parser: argparse.ArgumentParser, *, model: str | None = "
     )
     group.add_argument("--max-message-bytes", type=int, default=Limits().max_message_bytes, metavar="BYTES")
     group.add_argument("--decode", choices=("server", "client"), default="server")
-    group.add_argument("--ca", metavar="PEM", help="use TLS and trust this authority")
+    group.add_argument("--ca", metavar="PEM", help="use TLS and trust this authority (default: $FEATSERVE_CA)")
     group.add_argument("--certificate", metavar="PEM", help="the client's own certificate (mTLS)")
     group.add_argument("--private-key", metavar="PEM")
     group.add_argument("--server-name", metavar="NAME", help="the name in the server's certificate")
-    group.add_argument("--token-file", metavar="FILE", help="send the bearer token in this file")
+    group.add_argument(
+        "--token-file", metavar="FILE", help="send the bearer token in this file (default: $FEATSERVE_TOKEN_FILE)"
+    )
     parser.add_argument("--verbose", action="store_true", help="show the trace of an error")
 
 
@@ -43,17 +48,12 @@ def make_client(arguments: argparse.Namespace) -> FeatureClient:
     tls = None
     if arguments.ca or arguments.certificate or arguments.private_key or arguments.server_name:
         tls = TLS(
-            ca=arguments.ca,
+            ca=arguments.ca or os.environ.get("FEATSERVE_CA"),
             certificate=arguments.certificate,
             private_key=arguments.private_key,
             server_name=arguments.server_name,
         )
-    token = None
-    if arguments.token_file:
-        try:
-            token = Path(arguments.token_file).read_text().strip()
-        except (OSError, ValueError) as exc:
-            raise ConfigError(f"--token-file: {exc}") from exc
+    token = environment.read_token(arguments.token_file, "--token-file") if arguments.token_file else None
     return FeatureClient(
         arguments.server,
         model=arguments.model,
@@ -65,6 +65,18 @@ def make_client(arguments: argparse.Namespace) -> FeatureClient:
         tls=tls,
         token=token,
     )
+
+
+def image_files(sources: Sequence[str]) -> list[str]:
+    """Return the image files that the arguments mean; say on stderr what was passed over in folders.
+
+    Raises:
+        InvalidImageError: An argument names no image.
+    """
+    found = find_images(sources)
+    if found.passed_over:
+        print(f"featserve: passed over in folders: {describe(found.passed_over)}", file=sys.stderr)
+    return found.paths
 
 
 def layer_names(text: str | None) -> list[str] | None:

@@ -20,10 +20,11 @@ def add_to(commands: Commands) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Run the subcommand; return its exit status."""
     with make_client(arguments) as client:
+        name = client.model
         versions = client.status()
     if arguments.json:
         print(json.dumps([asdict(version) for version in versions]))
     else:
         for version in versions:
-            print(f"{arguments.model} version {version.version}: {version.state} {version.error}".rstrip())
+            print(f"{name} version {version.version}: {version.state} {version.error}".rstrip())
     return 0 if any(version.available for version in versions) else 1

@@ -14,7 +14,7 @@ def add_to(commands: Commands) -> None:
     """Add the subcommand."""
     parser = commands.add_parser("verify", help="compare a server's answers with those of the exported Keras model")
     parser.add_argument("model_dir", metavar="MODEL_DIR", help="an exported version: ROOT/NAME/VERSION")
-    add_server_options(parser, model=None)
+    add_server_options(parser, model_help="default: the name in the directory")
     parser.set_defaults(run=run)
 
 

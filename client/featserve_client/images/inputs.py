@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import io
 import os
 import sys
@@ -14,6 +16,7 @@ import numpy.typing as npt
 
 from ..exceptions import InvalidImageError
 from ..model.signatures import InputKind
+from .text import check_path, decode_data_uri, is_data_uri, shorten
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PILImage
@@ -67,7 +70,7 @@ def is_single(item: object) -> bool:
 def name(item: object, index: int) -> str:
     """Return the name that errors call an input by."""
     if isinstance(item, str | os.PathLike):
-        return os.fspath(item)
+        return shorten(os.fspath(item))
     given = getattr(item, "filename", None) or getattr(item, "name", None)
     return given if isinstance(given, str) else f"image {index}"
 
@@ -78,6 +81,10 @@ def load(source: str, item: ImageLike, *, max_bytes: int) -> list[Image]:
     Raises:
         InvalidImageError: The input cannot be read, is empty, or is no image.
     """
+    if isinstance(item, str):
+        if is_data_uri(item):
+            return [_from_bytes(source, decode_data_uri(source, item))]
+        check_path(source, item)
     if isinstance(item, str | os.PathLike):
         return [_from_bytes(source, read_path(source, item, max_bytes))]
     if isinstance(item, bytes | bytearray | memoryview):
@@ -100,6 +107,8 @@ def open_pil(source: str, data: bytes, *, max_pixels: int) -> PILImage:
     """Return the bytes as a PIL image whose pixels are not decoded yet."""
     from PIL import Image as pil
 
+    if data[4:8] == b"ftyp":
+        register_heif()
     try:
         image = pil.open(io.BytesIO(data))
     except (pil.DecompressionBombError, pil.DecompressionBombWarning) as exc:
@@ -110,6 +119,14 @@ def open_pil(source: str, data: bytes, *, max_pixels: int) -> PILImage:
     if width * height > max_pixels:
         raise InvalidImageError(source, f"{width} x {height} pixels are more than the {max_pixels} allowed")
     return image
+
+
+def register_heif() -> bool:
+    """Return whether Pillow reads HEIC: only where pillow-heif is installed, which is then told to Pillow."""
+    if importlib.util.find_spec("pillow_heif") is None:
+        return False
+    importlib.import_module("pillow_heif").register_heif_opener()
+    return True
 
 
 def header_size(source: str, data: bytes) -> tuple[int, int]:
@@ -184,6 +201,12 @@ def _from_array(source: str, array: npt.NDArray[Any]) -> list[Image]:
             kind, array = "float", array.astype(np.float32, copy=False)
         if not np.isfinite(array).all():
             raise InvalidImageError(source, "has NaN or infinite values; expected 0..255")
+        # Black alone is the same in both ranges.
+        if array.size and 0 < array.max() <= 1:
+            raise InvalidImageError(
+                source,
+                f"float values up to {array.max():.3g}; expected 0..255: multiply values of 0..1 by 255, or pass uint8",
+            )
     else:
         raise InvalidImageError(source, f"dtype {array.dtype}; expected uint8, or float with values 0..255")
     if array.size == 0:
@@ -208,4 +231,5 @@ def _is_pil(item: object) -> bool:
 
 
 def _head(data: bytes) -> str:
-    return f"{len(data)} bytes, starting with {data[:8]!r}"
+    heif = "; HEIC needs pillow-heif: pip install pillow-heif" if data[4:8] == b"ftyp" else ""
+    return f"{len(data)} bytes, starting with {data[:8]!r}{heif}"

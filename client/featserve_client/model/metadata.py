@@ -31,7 +31,9 @@ class TensorSpec:
         """Return dtype and shape as in `float32 (N, 7, 7, 512)`."""
         if self.shape is None:
             return f"{self.dtype} of any shape"
-        sizes = ["N" if size is None else str(size) for size in self.shape]
+        # Open sizes are the batch's and, of images, height and width.
+        names = "NHWC" if len(self.shape) == 4 else f"N{'?' * len(self.shape)}"
+        sizes = [names[place] if size is None else str(size) for place, size in enumerate(self.shape)]
         return f"{self.dtype} ({', '.join(sizes)}{',' if len(sizes) == 1 else ''})"
 
 

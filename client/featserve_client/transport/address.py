@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import os
 import re
 import socket
 
@@ -61,6 +63,39 @@ def resolve(target: str) -> str:
         if found.get(family):
             return f"{scheme}:{','.join(found[family])}"
     raise ConnectError(f"no server at {target}: {'; '.join(failures)}", target=target)
+
+
+def is_loopback(target: str) -> bool:
+    """Whether a target is this machine alone: `localhost`, a loopback address, or a socket in the file system."""
+    return all(_is_loopback(address) for address in split(target))
+
+
+def _is_loopback(address: str) -> bool:
+    scheme, _, rest = address.partition(":")
+    if scheme in ("unix", "unix-abstract"):
+        return True
+    place = rest.lstrip("/") if scheme in ("dns", "ipv4", "ipv6") else address
+    host = place.rpartition(":")[0].strip("[]")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def proxy_variable(target: str) -> str | None:
+    """Return the environment's variable whose proxy gRPC connects through; None if it connects directly.
+
+    Reference:
+        gRPC core's environment variables, doc/environment_variables.md.
+    """
+    if is_loopback(target):
+        return None
+    exempt = os.environ.get("no_grpc_proxy") or os.environ.get("no_proxy") or ""
+    hosts = [address.rpartition(":")[0].rpartition("/")[2] for address in split(target)]
+    names = [name.strip() for name in exempt.split(",") if name.strip()]
+    if all(any(host.endswith(name) for name in names) for host in hosts):
+        return None
+    return next((name for name in ("grpc_proxy", "https_proxy", "http_proxy") if os.environ.get(name)), None)
 
 
 def several(target: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from ..config import ClientSettings, Compression, RetryPolicy
-from .address import several, split
+from .address import is_loopback, several, split
 
 COMPRESSION: dict[Compression, grpc.Compression] = {
     "none": grpc.Compression.NoCompression,
@@ -36,6 +36,8 @@ def channel_options(settings: ClientSettings) -> list[tuple[str, Any]]:
         # A forked child must not share the parent's connections, which gRPC pools by these arguments.
         ("featserve.pid", os.getpid()),
     ]
+    if is_loopback(settings.target):  # no proxy reaches this machine's own addresses
+        arguments.append(("grpc.enable_http_proxy", 0))
     if tls and tls.server_name:
         arguments.append(("grpc.ssl_target_name_override", tls.server_name))
     elif tls and len(addresses) > 1:

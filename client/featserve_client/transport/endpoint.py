@@ -8,7 +8,7 @@ import grpc
 
 from ..config import ClientSettings
 from ..exceptions import FeatserveError
-from .address import check_target, resolve
+from .address import check_target, proxy_variable, resolve
 from .channel import COMPRESSION, channel_options
 from .credentials import check_metadata, check_token, credentials
 from .errors import CallContext, translate
@@ -52,6 +52,9 @@ class Endpoint:
             model=self._settings.model,
             timeout_s=timeout_s,
             request_id=self._metadata(request_id)["x-request-id"],
+            version=self._settings.version,
+            label=self._settings.label,
+            proxy=proxy_variable(self._settings.target),
         )
         return translate(code, details, context)
 

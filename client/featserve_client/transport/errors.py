@@ -70,6 +70,10 @@ class CallContext:
     model: str
     timeout_s: float
     request_id: str = ""
+    version: int | None = None
+    label: str | None = None
+    #: The environment's variable whose proxy the connection goes through; None where there is none.
+    proxy: str | None = None
 
 
 def translate(code: grpc.StatusCode, details: str | None, context: CallContext) -> TransportError | ServerError:
@@ -99,10 +103,12 @@ def translate(code: grpc.StatusCode, details: str | None, context: CallContext) 
             )
     elif kind is ConnectError:
         message = _no_connection(context.target, details)
+        if context.proxy:
+            message += f". It was tried through the proxy in ${context.proxy}; no_grpc_proxy=HOST leaves that out"
     elif kind is DeadlineExceeded:
         message = f"no answer from {where} within timeout_s={context.timeout_s:g} seconds"
     elif kind is ModelNotFound:
-        message = f"{where} not found: {details}"
+        message = _not_found(where, details, context)
     elif kind is ServerOverloaded:
         message = f"{where} is overloaded: {details}"
     elif code is grpc.StatusCode.UNIMPLEMENTED:
@@ -121,6 +127,21 @@ def translate(code: grpc.StatusCode, details: str | None, context: CallContext) 
     )
 
 
+def _not_found(where: str, details: str, context: CallContext) -> str:
+    # The server's words are the same for a model that it lacks and for a version that a model lacks.
+    if context.version is not None:
+        return (
+            f"{where}: no version {context.version} is served (if the server has the model at all: featserve status "
+            f"lists its versions): {details}"
+        )
+    if context.label is not None:
+        return f"{where}: no version has the label {context.label!r}: {details}"
+    return (
+        f"{where} not found: {details}. The server is there, and TensorFlow Serving's API lists no models: name one "
+        "of its models.config or its --model_name with model= (--model)"
+    )
+
+
 def _no_connection(target: str, details: str) -> str:
     if found := _UNTRUSTED.search(details):
         reason = found["reason"]
@@ -130,14 +151,17 @@ def _no_connection(target: str, details: str) -> str:
     if _WRONG_NAME.search(details):
         return f"the certificate of the server at {target} is for another name: see server_name ({details})"
     if _NO_TLS.search(details):
-        return f"the server at {target} does not speak TLS ({details})"
+        return f"the server at {target} does not speak TLS: leave tls= (--ca) out ({details})"
     if _NO_HTTP2.search(details):
         return f"the server at {target} does not speak gRPC; perhaps this is the port of its REST API ({details})"
     if found := _TOKEN.search(details):
         return f"no call to {target} without a bearer token, and there is none: {found['reason']}"
     if _CLOSED.search(details):
-        return f"no server at {target}: {details}; perhaps it wants TLS, or a certificate that it trusts"
-    return f"no server at {target}: {details}"
+        return f"no server at {target}: {details}; perhaps it wants TLS, or a certificate that it trusts (tls=, --ca)"
+    return (
+        f"no server at {target}: {details}. Start one with `featserve-serve --model_root build/models`, or name the "
+        "address of another with --server HOST:PORT"
+    )
 
 
 def pushback_s(error: grpc.RpcError, attempt: int, left_s: float) -> float | None:

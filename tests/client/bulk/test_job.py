@@ -92,6 +92,15 @@ def test_equal_results_are_equal_bytes(server: FakeServer, photos: pathlib.Path,
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
 
 
+def test_an_output_is_replaced_only_when_asked(
+    server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    output = tmp_path / "out.npz"
+    output.write_bytes(b"old")
+    assert featserve(server, "extract", photos / "p00.jpg", "--output", output, "--overwrite") == 0
+    assert len(read(output, "late")[0]) == 1
+
+
 def test_lists_and_patterns(server: FakeServer, photos: pathlib.Path, tmp_path: pathlib.Path) -> None:
     listing = tmp_path / "list"
     listing.write_bytes(f"{photos}/p00.jpg\0{photos}/deep/ünï\ncode.JPEG\0".encode())
@@ -114,7 +123,8 @@ def test_lists_and_patterns(server: FakeServer, photos: pathlib.Path, tmp_path: 
         (["PHOTOS", "--server", "localhost:1"], "no server at localhost:1"),
         (["PHOTOS", "--server", "localhost"], "not HOST:PORT"),
         (["PHOTOS", "--timeout", "0"], "timeout_s"),
-        (["BAD"], "none of 1 images"),
+        (["BAD"], "failures.jsonl; the first: {BAD}: not an image in a known format"),
+        (["PHOTOS", "--output", "there.npz"], "there.npz exists: --overwrite replaces it"),
     ],
 )
 def test_what_cannot_be_done(
@@ -129,10 +139,12 @@ def test_what_cannot_be_done(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "there.npz").write_bytes(b"kept")
     places = {"PHOTOS": str(photos), "EMPTY": str(tmp_path / "empty"), "BAD": str(photos / "p07.jpg")}
     assert featserve(server, "extract", *[places.get(argument, argument) for argument in arguments]) == 2
     out, err = capsys.readouterr()
-    assert text in err and "Traceback" not in err and not out
+    assert text.replace("{BAD}", places["BAD"]) in err and "Traceback" not in err and not out
+    assert (tmp_path / "there.npz").read_bytes() == b"kept"
 
 
 def broken_off(server: FakeServer, photos: pathlib.Path, output: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import pytest
 from featserve_client import extras as extras
+from featserve_client.analysis.pictures import draw_maps
 from PIL import Image
 
 from ..command import featserve
@@ -25,6 +26,29 @@ def test_show(server: FakeServer, photos: pathlib.Path, kind: str) -> None:
     output = photos / f"maps{kind}"
     assert featserve(server, "show", photos / "p1.jpg", "--output", output) == 0
     assert np.asarray(Image.open(output)).std() > 10
+
+
+def test_show_as_a_page(server: FakeServer, photos: pathlib.Path) -> None:
+    output = photos / "maps.html"
+    assert featserve(server, "show", photos / "p1.jpg", "--output", output) == 0
+    assert output.read_text().count("<img") == 1
+
+
+def test_the_scale_of_a_vector_is_neither_on_the_photo_nor_cut() -> None:
+    figure = draw_maps(np.zeros((12, 16, 3), np.uint8), {"late": np.linspace(-1, 99_000, 40, dtype=np.float32)}, "t")
+    figure.canvas.draw()
+    photo, bars = figure.axes
+    room = bars.get_tightbbox()
+    assert photo.get_window_extent().x1 <= room.x0 and room.x1 <= figure.bbox.x1 and room.y0 >= figure.bbox.y0
+
+
+def test_constant_maps_are_named(server: FakeServer, photos: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    figure = draw_maps(np.zeros((12, 16, 3), np.uint8), {"early": np.full((2, 2, 3), 0.5, np.float32)}, "t")
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert "channel 0 (constant 0.5)" in titles
+    server.features = lambda data: {"early": np.zeros((2, 2, 3), np.float32), "late": np.arange(4, dtype=np.float32)}
+    assert featserve(server, "show", photos / "p1.jpg", "--output", photos / "maps.png") == 0
+    assert capsys.readouterr().err == "featserve: all values of early are 0: nothing is to be seen\n"
 
 
 @pytest.mark.parametrize("kind", [".png", ".html"])

@@ -60,6 +60,11 @@ def test_pictures_the_server_cannot_read_are_decoded_here(client: FeatureClient)
         (np.zeros((0, 4, 3), np.uint8), "empty"),
         (np.full((8, 8, 3), np.nan, np.float32), "NaN"),
         (np.full((8, 8, 3), 1e300), "NaN or infinite"),
+        (
+            np.full((8, 8, 3), 0.5, np.float32),
+            r"float values up to 0.5; expected 0..255: multiply values of 0..1 by 255",
+        ),
+        (np.ones((2, 8, 8, 3)), "float values up to 1"),
         (np.array("a.jpg"), "not ndarray"),
         (io.StringIO("text"), "'rb'"),
         (3, "int"),
@@ -103,3 +108,7 @@ def test_whatever_pillow_raises_is_the_images_error(server: FakeServer) -> None:
     with FeatureClient(server.target, model="toy", decode="client") as client:
         with pytest.raises(InvalidImageError, match="image 0: "):
             client.extract(bytes(data))
+
+
+def test_black_is_the_same_in_every_range(client: FeatureClient) -> None:
+    assert client.extract(np.zeros((8, 8, 3), np.float32))["late"].shape == (1, 4)

@@ -4,9 +4,11 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+import pytest
 from featserve_client import (
     FeatureClient,
 )
+from featserve_client.transport.address import is_loopback, proxy_variable
 
 from ..fake_server import FakeServer, features, jpeg
 
@@ -29,3 +31,25 @@ def test_several_addresses_share_the_work(server: FakeServer) -> None:
                 client.extract(jpeg(0))
     finally:
         other.stop()
+
+
+@pytest.mark.parametrize(
+    ("target", "loopback"),
+    [
+        ("localhost:8500", True),
+        ("127.8.0.1:1,[::1]:2", True),
+        ("dns:///localhost:8500", True),
+        ("ipv6:[::1]:8500", True),
+        ("unix:/run/socket", True),
+        ("10.0.0.1:8500", False),
+        ("localhost:1,features.example:2", False),
+    ],
+)
+def test_a_proxy_is_for_other_machines_alone(monkeypatch: pytest.MonkeyPatch, target: str, loopback: bool) -> None:
+    for name in ("grpc_proxy", "no_grpc_proxy", "no_proxy", "https_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://proxy:1")
+    assert is_loopback(target) is loopback
+    assert proxy_variable(target) == (None if loopback else "http_proxy")
+    monkeypatch.setenv("no_proxy", "example, 10.0.0.1,localhost")
+    assert proxy_variable(target) is None

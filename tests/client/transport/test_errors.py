@@ -1,6 +1,7 @@
 """Every failure of a call is one of the client's own errors, with what a user needs to act on it."""
 
 import asyncio
+import dataclasses
 import http.server
 import pickle
 import threading
@@ -19,6 +20,7 @@ from featserve_client import (
     InvalidImageError,
     Limits,
     MessageTooLarge,
+    ModelNotFound,
     RetryPolicy,
     ServerOverloaded,
 )
@@ -181,3 +183,35 @@ def test_a_hint_when_to_come_back_is_honoured(server: FakeServer) -> None:
 
     asyncio.run(ask())
     assert len(times) == 4 and times[1] - times[0] >= 0.2 and times[3] - times[2] >= 0.2
+
+
+def test_a_wrong_version_or_label_does_not_read_as_an_unknown_model(server: FakeServer) -> None:
+    with FeatureClient(server.target, model="toy", version=9) as client:
+        with pytest.raises(ModelNotFound, match=r"model 'toy' at \S+: no version 9 is served"):
+            client.metadata()
+    context = dataclasses.replace(CONTEXT, label="gold")
+    error = translate(grpc.StatusCode.INVALID_ARGUMENT, "Unrecognized servable version label: gold", context)
+    assert type(error) is ModelNotFound and "no version has the label 'gold'" in str(error)
+    with FeatureClient(server.target, model="other") as client:
+        with pytest.raises(ModelNotFound, match=r"'other' at \S+ not found: .*lists no models: name one .* --model"):
+            client.status()
+
+
+def test_no_server_says_how_to_start_one(free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch) -> None:
+    # A proxy on a port where nothing listens: this machine's own addresses are not asked of it.
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+    client = FeatureClient(f"localhost:{free_port()}", model="toy", retry=RetryPolicy(max_attempts=1))
+    with pytest.raises(ConnectError, match=r"`featserve-serve --model_root .* --server HOST:PORT$"):
+        client.status()
+
+
+def test_loopback_uses_no_proxy(
+    server: FakeServer, free_port: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("grpc_proxy", "https_proxy", "http_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
+    with FeatureClient(server.target, model="toy", retry=RetryPolicy(max_attempts=1)) as client:
+        assert client.extract(jpeg(0))["late"].shape == (1, 4)
+    client = FeatureClient("feature.example:8500", model="toy", retry=RetryPolicy(max_attempts=1), timeout_s=30)
+    with pytest.raises(ConnectError, match=r"the proxy in \$grpc_proxy; no_grpc_proxy=HOST leaves that out"):
+        client.status()
