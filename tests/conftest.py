@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import pytest
 
+from .expected_skips import pytest_sessionfinish as pytest_sessionfinish
 from .waiting import eventually as wait_until
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
