@@ -6,6 +6,7 @@ What is here, in `interceptors` and in `integrations` is public; the other modul
 from .async_client import AsyncFeatureClient
 from .client import FeatureClient
 from .config import TLS, Keepalive, Limits, RetryPolicy
+from .core.classification import ClassScore
 from .core.stream import Extracted
 from .exceptions import (
     ConfigError,
@@ -27,6 +28,7 @@ from .model.metadata import ModelMetadata, Signature, TensorSpec, VersionStatus
 
 __all__ = [
     "AsyncFeatureClient",
+    "ClassScore",
     "ConfigError",
     "ConnectError",
     "DeadlineExceeded",

@@ -11,10 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .base_client import BaseClient
+from .core.classification import ClassScore, classify
 from .core.extraction import parse_layers
 from .core.metadata import status, wait_until_ready
 from .core.prediction import predict
 from .core.stream import Extracted, OnError, Stream, check_stream
+from .core.vectors import VectorKind
 from .images.inputs import ImageLike
 from .model.metadata import ModelMetadata, VersionStatus
 from .runtime.asynchronous import AsyncRunner
@@ -65,6 +67,32 @@ class AsyncFeatureClient(BaseClient):
         """See `FeatureClient.extract`."""
         concurrency = self._settings.concurrency
         return await self._runner.run(self._extractor.extract(images, layers, timeout_s, concurrency))
+
+    async def embed(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        layer: str | None = None,
+        *,
+        normalize: bool = True,
+        timeout_s: float | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """See `FeatureClient.embed`."""
+        kind: VectorKind = "mean-l2" if normalize else "mean"
+        concurrency = self._settings.concurrency
+        return await self._runner.run(self._extractor.embed(images, layer, kind, timeout_s, concurrency))
+
+    async def classify(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        top: int = 5,
+        *,
+        layer: str | None = None,
+        timeout_s: float | None = None,
+    ) -> list[list[ClassScore]]:
+        """See `FeatureClient.classify`."""
+        concurrency = self._settings.concurrency
+        call = classify(self._extractor, self._cache, images, top, layer, timeout_s, concurrency)
+        return await self._runner.run(call)
 
     async def predict(
         self,

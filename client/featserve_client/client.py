@@ -10,10 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from .base_client import BaseClient
+from .core.classification import ClassScore, classify
 from .core.extraction import parse_layers
 from .core.metadata import status, wait_until_ready
 from .core.prediction import predict
 from .core.stream import Extracted, OnError, Stream, check_stream
+from .core.vectors import VectorKind
 from .images.inputs import ImageLike
 from .model.metadata import ModelMetadata, VersionStatus
 from .runtime.blocking import BlockingRunner
@@ -97,6 +99,69 @@ class FeatureClient(BaseClient):
         """
         concurrency = self._settings.concurrency
         return self._runner.run(self._extractor.extract(images, layers, timeout_s, concurrency))
+
+    def embed(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        layer: str | None = None,
+        *,
+        normalize: bool = True,
+        timeout_s: float | None = None,
+    ) -> npt.NDArray[np.float32]:
+        """Return one vector per image, for search and comparison.
+
+        Args:
+            images: As for `extract`.
+            layer: The layer taken; if None, the model's last that is no classifier. Feature maps are averaged over
+                height and width.
+            normalize: Whether each vector is brought to length 1, so that a dot product is the cosine.
+            timeout_s: Seconds each request may take.
+
+        Returns:
+            `(N, D)` float32, one row per image in the order given.
+
+        Raises:
+            FeatserveError: The call fails in one of the ways that `extract` lists.
+
+        Example:
+            >>> vectors = client.embed(["cat.jpg", "dog.jpg"])
+            >>> vectors.shape, (vectors @ vectors.T).shape
+            ((2, 1280), (2, 2))
+        """
+        kind: VectorKind = "mean-l2" if normalize else "mean"
+        return self._runner.run(self._extractor.embed(images, layer, kind, timeout_s, self._settings.concurrency))
+
+    def classify(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        top: int = 5,
+        *,
+        layer: str | None = None,
+        timeout_s: float | None = None,
+    ) -> list[list[ClassScore]]:
+        """Return the classes that a classifier gives images, by the names that its export carries.
+
+        Args:
+            images: As for `extract`.
+            top: How many classes of each image.
+            layer: The classifier's output; if None, the model's last that has names.
+            timeout_s: Seconds each request may take.
+
+        Returns:
+            For each image, in the order given, its classes, the highest score first.
+
+        Raises:
+            ConfigError: No output of the model has names of classes, or `top` is below 1; the text has the remedy.
+            FeatserveError: The call fails in one of the ways that `extract` lists.
+
+        Example:
+            >>> for best in classifier.classify("cat.jpg", top=2)[0]:
+            ...     print(f"{best.score:.2f} {best.label}")
+            0.70 Egyptian cat
+            0.20 tabby
+        """
+        concurrency = self._settings.concurrency
+        return self._runner.run(classify(self._extractor, self._cache, images, top, layer, timeout_s, concurrency))
 
     def predict(
         self,

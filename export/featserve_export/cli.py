@@ -97,6 +97,11 @@ def _parser() -> argparse.ArgumentParser:
         "--crop-to-aspect-ratio", action="store_true", help="crop before resizing, as load_img(keep_aspect_ratio=True)"
     )
     parser.add_argument(
+        "--apply-orientation",
+        action="store_true",
+        help="turn JPEGs as their EXIF orientation says (Keras does not)",
+    )
+    parser.add_argument(
         "--precision",
         default="float32",
         metavar="float32|bfloat16|int8|auto",
@@ -129,6 +134,12 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-lambda",
         action="store_true",
         help="for a model file that you trust: load its Lambda layers; the code that it holds runs",
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="FILE",
+        help="names of the classes, one a line, for outputs of as many (default: ImageNet's, for a backbone's own)",
     )
     parser.add_argument("--batching", type=Path, metavar="FILE", help="BatchingParameters text proto")
     parser.add_argument("--model-name", metavar="NAME", help="the servable's name (default: the backbone's)")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from .graph.freeze import INPUT_NAME, FrozenGraph
+from .manifest import Manifest
 
 #: TensorFlow Serving without a model.
 SERVER_MIB = 350
@@ -45,7 +45,7 @@ def estimate(graphs: Sequence[FrozenGraph], precision: str, signatures: int) -> 
     }
 
 
-def needed_mib(manifest: Mapping[str, Any], *, server: int = SERVER_MIB, versions: int = VERSIONS_DURING_SWAP) -> int:
+def needed_mib(manifest: Manifest, *, server: int = SERVER_MIB, versions: int = VERSIONS_DURING_SWAP) -> int:
     """The memory that a server of one model needs: itself, its versions and the batches that run at once.
 
     Args:
@@ -61,7 +61,7 @@ def needed_mib(manifest: Mapping[str, Any], *, server: int = SERVER_MIB, version
     return int(math.ceil(server + versions * memory["version_mib"] + images * memory["image_mib"]))
 
 
-def describe_memory(manifest: Mapping[str, Any]) -> str:
+def describe_memory(manifest: Manifest) -> str:
     """The rule with this version's figures, for people."""
     memory, batching = manifest["memory"], manifest["batching"]
     images = batching["num_batch_threads"] * batching["max_batch_size"]

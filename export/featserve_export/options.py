@@ -33,6 +33,7 @@ class ExportOptions:
         image_size: the network's `(height, width)` in pixels; None for its own.
         interpolation: how images are resized to it, as `keras.utils.load_img` does; None for the backbone's own.
         crop_to_aspect_ratio: crop to the aspect ratio first, as `load_img(keep_aspect_ratio=True)`.
+        apply_orientation: turn JPEGs as their EXIF orientation says, as `PIL.ImageOps.exif_transpose`; Keras does not.
         precision: `float32`, `bfloat16`, `int8` or `auto`, which measures.
         batching: the queue's parameters; None for the default.
         model_name: the servable's name; None for the backbone's.
@@ -44,6 +45,8 @@ class ExportOptions:
         allow_lambda: for a model file: load Lambda layers. The code that the file holds runs.
         calibrate: for `int8`, and for `auto` to try it: a directory or glob of photos like those to be served.
         calibration_images: how many of them are used.
+        labels: a file with the name of a class on each line, for outputs of as many classes; None for ImageNet's, for
+            a backbone's own classifier.
         device: `cpu`, for which servers then optimise the backbone, or `any`, which lets a GPU take it.
 
     Example:
@@ -59,6 +62,7 @@ class ExportOptions:
     image_size: tuple[int, int] | None = None
     interpolation: str | None = None
     crop_to_aspect_ratio: bool = False
+    apply_orientation: bool = False
     precision: str = "float32"
     batching: Batching | None = None
     model_name: str | None = None
@@ -71,6 +75,7 @@ class ExportOptions:
     calibrate: str | Path | None = None
     calibration_images: int = DEFAULT_CALIBRATION_IMAGES
     device: str = "cpu"
+    labels: str | Path | None = None
 
     def __post_init__(self) -> None:
         """Checks each value by itself, and those of them that contradict each other.

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from .batching import Batching, default_batching
 from .errors import ExportError, InvalidOptionError
 from .graph.freeze import FrozenGraph, freeze
 from .graph.grouped_convolutions import plain_grouped_convolutions
-from .manifest import FORMAT, describe_signatures, dump_manifest, package_versions, write_manifest
+from .labels import name_outputs
+from .manifest import FORMAT, FORMATS, Manifest, describe_signatures, dump_manifest, package_versions, write_manifest
 from .memory import estimate
 from .options import ExportOptions
 from .pixels.spec import Pixels
-from .precision import check_precision, choose_precision
+from .precision import Chosen, check_precision, choose_precision
 from .progress import Progress, silent
 from .proof.closeness import Closeness, closeness_report
 from .proof.first_layer import FirstLayer, degenerate_features, measure_first_layer
@@ -43,7 +43,7 @@ class ExportReport:
     """
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: Manifest
     closeness: dict[str, Closeness]
 
 
@@ -77,8 +77,12 @@ def export_backbone(options: ExportOptions, *, progress: Progress = silent) -> E
         interpolation=options.interpolation or live.interpolation,
         crop_to_aspect_ratio=options.crop_to_aspect_ratio,
         max_pixels=options.max_pixels,
+        apply_orientation=options.apply_orientation,
+        gray=live.input.channels == 1,
     )
     golden, first_layer, frozen = _run(live, pixels, options.backbone, progress)
+    shapes = {layer: array.shape[1:] for layer, array in golden.expected["encoded"].items()}
+    labels = name_outputs(shapes, options.backbone, options.weights, options.labels)
     photos = _calibration_photos(options, pixels)
     classifier = partial(
         load_classifier,
@@ -90,8 +94,7 @@ def export_backbone(options: ExportOptions, *, progress: Progress = silent) -> E
         live.image_size,
     )
     chosen = choose_precision(options.precision, frozen, golden, photos, classifier, progress)
-    manifest = {**_manifest(options, live, pixels, golden, first_layer), "precision": chosen.precision, **chosen.notes}
-    manifest["memory"] = estimate(chosen.graphs, chosen.precision, len(manifest["signatures"]))
+    manifest = _manifest(options, live, pixels, golden, first_layer, labels, chosen)
     if chosen.precision == "int8" and photos is not None:
         # Eight bits are calibrated for such photos, not for noise.
         golden = make_golden(live, pixels, held_out_photos(photos.images))
@@ -131,13 +134,20 @@ def _calibration_photos(options: ExportOptions, pixels: Pixels) -> CalibrationPh
 
 
 def _manifest(
-    options: ExportOptions, live: LiveModel, pixels: Pixels, golden: Golden, first_layer: FirstLayer | None
-) -> dict[str, Any]:
+    options: ExportOptions,
+    live: LiveModel,
+    pixels: Pixels,
+    golden: Golden,
+    first_layer: FirstLayer | None,
+    labels: dict[str, list[str]],
+    chosen: Chosen,
+) -> Manifest:
+    signatures = describe_signatures(live.layers, live.image_size)
     expected = golden.expected["encoded"]
     return {
         "format": FORMAT,
         "model": options.servable_name,
-        "version": options.version,
+        "version": options.version or 0,
         "backbone": live.name,
         "family": live.family,
         "alpha": options.alpha,
@@ -146,20 +156,28 @@ def _manifest(
             layer: {"shape": [int(side) for side in expected[layer].shape[1:]], "source": source}
             for layer, source in live.sources().items()
         },
-        "signatures": describe_signatures(live.layers, live.image_size),
+        "labels": labels,
+        "signatures": signatures,
+        "formats": list(FORMATS),
         "preprocessing": {
             "image_size": list(pixels.image_size),
             "interpolation": pixels.interpolation,
             "crop_to_aspect_ratio": pixels.crop_to_aspect_ratio,
             "max_pixels": pixels.max_pixels,
+            "apply_orientation": pixels.apply_orientation,
+            "gray": pixels.gray,
             "function": live.preprocessing,
         },
         "first_layer": first_layer.as_dict() if first_layer else None,
         "pooling": options.pooling,
+        "precision": chosen.precision,
         "device": options.device,
         "batching": (options.batching or default_batching()).as_dict(),
+        "memory": estimate(chosen.graphs, chosen.precision, len(signatures)),
         "versions": package_versions(),
         "warnings": [*(first_layer.warnings if first_layer else ()), *degenerate_features(live, expected)],
+        "closeness": {},
+        **chosen.notes,
     }
 
 
@@ -168,11 +186,11 @@ def _write(
     graphs: Sequence[FrozenGraph],
     pixels: Pixels,
     batching: Batching,
-    manifest: dict[str, Any],
+    manifest: Manifest,
     golden: Golden,
     progress: Progress,
 ) -> tuple[Path, dict[str, Closeness]]:
-    with staged(model_directory, manifest["version"]) as (staging, directory):
+    with staged(model_directory, manifest["version"] or None) as (staging, directory):
         progress("writing and proving the SavedModel", 0, 0)
         manifest["version"] = int(directory.name)
         prefix = f"{manifest['model']}/{manifest['version']}"

@@ -14,6 +14,7 @@ import tensorflow as tf
 from .errors import InvalidOptionError
 from .graph.freeze import INPUT_NAME, FrozenGraph
 from .graph.weights import WeightVariables
+from .manifest import Measured
 from .progress import Progress
 from .proof.closeness import MINIMUM_COSINE, compare
 from .proof.golden import Golden
@@ -38,7 +39,7 @@ class Chosen:
 
     precision: str
     graphs: Sequence[FrozenGraph]
-    notes: dict[str, Any]
+    notes: Measured
 
 
 def has_bfloat16_units() -> bool:
@@ -97,7 +98,7 @@ def choose_precision(
     Raises:
         QuantizationError: `int8` is not close enough, or has no kernel for this network.
     """
-    notes: dict[str, Any] = {}
+    notes: Measured = {}
     candidates = {precision: graph} if precision != "auto" else {"float32": graph}
     if precision == "bfloat16" or (precision == "auto" and has_bfloat16_units()):
         candidates["bfloat16"] = graph.in_bfloat16()
@@ -140,7 +141,7 @@ def _in_int8(
     return graph.with_graph(quantized.graph_def), report
 
 
-def _fastest(candidates: dict[str, FrozenGraph], golden: Golden, notes: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _fastest(candidates: dict[str, FrozenGraph], golden: Golden, notes: Measured) -> tuple[str, dict[str, Any]]:
     graph = candidates["float32"]
     images = np.resize(golden.float_images, (_MEASURED_BATCH, *golden.float_images.shape[1:]))
     seconds: dict[str, list[float]] = {precision: [] for precision in candidates}

@@ -42,9 +42,28 @@ def lite0() -> Iterator[FakeServer]:
     server.stop()
 
 
+@pytest.fixture(scope="module")
+def classifier() -> Iterator[FeatureClient]:
+    """A client of a model that names classes."""
+    names = ["tabby", "Egyptian cat", "tench"]
+    server = FakeServer(
+        model="lite0_classes",
+        signatures=signatures({"predictions": (3,)}),
+        manifest=MANIFEST | {"layers": {"predictions": {"shape": [3]}}, "labels": {"predictions": names}},
+        features=lambda image: {"predictions": np.array([0.2, 0.7, 0.1], np.float32)},
+    ).start()
+    with FeatureClient(server.target, model="lite0_classes", timeout_s=60) as client:
+        yield client
+    server.stop()
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_an_example_gives_what_it_says(
-    lite0: FakeServer, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, example: doctest.DocTest
+    lite0: FakeServer,
+    classifier: FeatureClient,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    example: doctest.DocTest,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("cat.jpg", "dog.jpg")):
@@ -52,7 +71,14 @@ def test_an_example_gives_what_it_says(
     for each in example.examples:
         each.source = each.source.replace("localhost:8500", lite0.target)
     with FeatureClient(lite0.target, model="efficientnet_lite0", timeout_s=60) as client:
-        example.globs = {**ENTRIES, "client": client, "np": np, "asyncio": asyncio, "pathlib": pathlib}
+        example.globs = {
+            **ENTRIES,
+            "client": client,
+            "classifier": classifier,
+            "np": np,
+            "asyncio": asyncio,
+            "pathlib": pathlib,
+        }
         told: list[str] = []
         failed, _ = doctest.DocTestRunner().run(example, out=told.append)
     assert not failed, "".join(told)

@@ -9,6 +9,8 @@ import pytest
 from featserve_client import AsyncFeatureClient, FeatureClient
 
 METHODS = {
+    "classify": "(images, top=5, *, layer=None, timeout_s=None)",
+    "embed": "(images, layer=None, *, normalize=True, timeout_s=None)",
     "extract": "(images, layers=None, *, timeout_s=None)",
     "extract_iter": "(images, layers=None, *, concurrency=8, ordered=True, on_error='raise', timeout_s=None)",
     "metadata": "(*, timeout_s=None)",

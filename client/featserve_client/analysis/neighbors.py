@@ -9,20 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..core.vectors import to_vectors
 from ..exceptions import OutputError
 from ..extras import require
 
 #: Rows beyond which usearch searches, and searches all: an index for one question would take far longer to build.
 _INDEX_ROWS = 100_000
-
-
-def embed(features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return one unit vector per row: the mean over space of feature maps, flat features as they are."""
-    if features.ndim == 4:
-        features = features.mean(axis=(1, 2))
-    flat = features.reshape(len(features), -1).astype(np.float32, copy=False)
-    unit: npt.NDArray[np.float32] = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12)
-    return unit
 
 
 def nearest(
@@ -74,7 +66,7 @@ def load_vectors(path: Path, layer: str | None) -> tuple[Sequence[str], str, npt
         vectors = []
         for batch in file.iter_batches(batch_size=1024, columns=["path", chosen]):
             names += batch.column(0).to_pylist()
-            vectors.append(embed(batch.column(1).to_numpy_ndarray()))
+            vectors.append(to_vectors(batch.column(1).to_numpy_ndarray()))
     if not names:
         raise OutputError(f"{path} has no rows")
     return names, chosen, np.concatenate(vectors)

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..client import FeatureClient
 from ..core.stream import check_stream
+from ..core.vectors import VectorKind, vector_layer, vector_shape
 from ..exceptions import OutputError
 from ..model.manifest import Manifest
 from ..model.metadata import ModelMetadata
@@ -51,6 +52,7 @@ def extract_files(
     layers: Sequence[str] | None = None,
     concurrency: int = 8,
     resume: bool = False,
+    vectors: VectorKind | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Summary:
     """Write the activations of files, sorted by name, into a result file.
@@ -62,6 +64,7 @@ def extract_files(
         layers: The layers wanted, all if None.
         concurrency: Requests in flight at most.
         resume: Go on where an extraction of the same was broken off.
+        vectors: Make one vector of each image's activations, as `FeatureClient.embed`; of one layer if none is named.
         report: Called after each image.
 
     Raises:
@@ -72,9 +75,13 @@ def extract_files(
     check_stream(concurrency, "return")
     paths = sorted(set(paths), key=os.fsencode)
     known = client.metadata()
+    if vectors is not None and layers is None:
+        layers = [vector_layer(known, None)]
     shapes = _shapes(known, layers)
+    if vectors is not None:
+        shapes = {layer: vector_shape(shape) for layer, shape in shapes.items()}
     check_layer_count(output, list(shapes))
-    job = _job(client, known, shapes, paths)
+    job = _job(client, known, shapes, paths, vectors)
     folder = partial_folder(output)
     if resume and output.exists() and not (folder / JOB_FILE).exists():
         finished = read_job(output)
@@ -109,7 +116,11 @@ def _shapes(known: ModelMetadata, layers: Sequence[str] | None) -> dict[str, tup
 
 
 def _job(
-    client: FeatureClient, known: ModelMetadata, shapes: Mapping[str, tuple[int, ...]], paths: Sequence[str]
+    client: FeatureClient,
+    known: ModelMetadata,
+    shapes: Mapping[str, tuple[int, ...]],
+    paths: Sequence[str],
+    vectors: VectorKind | None,
 ) -> Job:
     names = hashlib.sha256(b"\0".join(os.fsencode(path) for path in paths))
     row_bytes = 4 * sum(int(np.prod(shape)) for shape in shapes.values())
@@ -122,6 +133,7 @@ def _job(
         decode=client.decode,
         images=len(paths),
         images_sha256=names.hexdigest(),
+        vectors=vectors,
         part_images=max(1, min(_PART_IMAGES, _PART_BYTES // max(row_bytes, 1))),
     )
 

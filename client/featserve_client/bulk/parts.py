@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from ..client import FeatureClient
 from ..core.stream import Extracted
+from ..core.vectors import VectorKind, to_vectors
 from ..exceptions import OutputError
 from .durable import write_whole
 from .formats import Part
@@ -49,6 +50,8 @@ class Job:
     images: int
     images_sha256: str
     part_images: int
+    #: How activations became vectors; None where they are kept as they are.
+    vectors: VectorKind | None = None
     format: int = _FORMAT
 
     def differences(self, other: Mapping[str, Any]) -> str:
@@ -172,7 +175,10 @@ class PartsFolder:
             shape = (len(good), *self._job.shapes[place])
             arrays[f"layer{place}"] = np.empty(shape, np.float32)
             for row, (_, result) in enumerate(good):
-                arrays[f"layer{place}"][row] = result.features[layer]
+                features = result.features[layer]
+                if self._job.vectors is not None:
+                    features = to_vectors(features[np.newaxis], self._job.vectors)[0]
+                arrays[f"layer{place}"][row] = features
         write_whole(self.part(number), lambda file: np.savez(file, allow_pickle=False, **arrays))
 
     def parts(self) -> tuple[list[Part], list[dict[str, Any]]]:

@@ -8,10 +8,10 @@ import sys
 from collections.abc import Sequence
 
 from ..exceptions import FeatserveError
-from . import extract, metadata, show, similar, status, verify
+from . import classify, embed, extract, metadata, show, similar, status, verify
 
 #: The subcommands, in the order of the help.
-_SUBCOMMANDS = (extract, status, show, similar, verify, metadata)
+_SUBCOMMANDS = (extract, embed, classify, status, show, similar, verify, metadata)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

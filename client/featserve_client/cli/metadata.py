@@ -35,5 +35,11 @@ def run(arguments: argparse.Namespace) -> int:
         print("\nmanifest")
         for key, value in model.manifest.items():
             if key not in ("signatures", "layers"):
-                print(f"  {key}: {json.dumps(value)}")
+                print(f"  {key}: {_labels(value) if key == 'labels' else json.dumps(value)}")
     return 0
+
+
+def _labels(value: object) -> str:
+    if not isinstance(value, dict):
+        return json.dumps(value)
+    return json.dumps({output: f"{len(names)} classes" for output, names in value.items()})

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ..analysis.neighbors import embed, load_vectors, nearest
+from ..analysis.neighbors import load_vectors, nearest
 from ..analysis.pictures import PICTURES, check_picture, draw_sheet, page, save
+from ..core.vectors import to_vectors
 from ..exceptions import ConfigError, InvalidImageError
 from ..images.find import find_images
 from .options import Commands, add_server_options, make_client
@@ -24,7 +25,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument("-k", type=int, default=8, metavar="N", help="how many (default: %(default)s)")
     parser.add_argument("--layers", metavar="A", help="the layer compared (default: the model's last)")
     parser.add_argument(
-        "--output", default="parser.png", metavar="FILE", help=".png, .jpg, .svg, .pdf or .html (default: %(default)s)"
+        "--output", default="similar.png", metavar="FILE", help=".png, .jpg, .svg, .pdf or .html (default: %(default)s)"
     )
     parser.set_defaults(run=run)
 
@@ -46,11 +47,11 @@ def run(arguments: argparse.Namespace) -> int:
                     print(f"featserve: left out: {result.error}", file=sys.stderr)
                     continue
                 names.append(result.source)
-                found.append(embed(result.features[layer][np.newaxis]))
+                found.append(to_vectors(result.features[layer][np.newaxis]))
             if not names:
                 raise InvalidImageError(arguments.among, "none of its images could be extracted")
             vectors = np.concatenate(found)
-        query = embed(client.extract(arguments.query, layer)[layer])[0]
+        query = client.embed(arguments.query, layer)[0]
     if query.shape != vectors.shape[1:]:
         raise ConfigError(
             f"layer {layer!r} has {len(query)} channels on the server and {vectors.shape[1]} in {among}: "

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from .batching import Batcher, BatchResult, ImageBatch, merge
 from .metadata import MetadataCache
 from .requests import ModelRequests
 from .steps import Gather, Operation
+from .vectors import VectorKind, to_vectors, vector_layer
 
 
 class Extractor:
@@ -37,8 +39,9 @@ class Extractor:
         layers: str | Iterable[str] | None,
         timeout_s: float | None,
         concurrency: int,
+        reduce: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]] = lambda array: array,
     ) -> Operation[dict[str, npt.NDArray[np.float32]]]:
-        """Return each layer's activations for all images, in the order of the input."""
+        """Return each layer's activations for all images, in the order of the input; each answer passes `reduce`."""
         wanted = parse_layers(layers)
         known = yield from self.prepare(wanted, timeout_s)
         batches: list[ImageBatch] = []
@@ -52,20 +55,37 @@ class Extractor:
 
         def operation(batch: ImageBatch) -> Operation[BatchResult]:
             batches.append(batch)
-            return self.ask(batch, wanted, timeout_s)
+            return reduced(batch)
+
+        def reduced(batch: ImageBatch) -> Operation[BatchResult]:
+            result = yield from self.ask(batch, wanted, timeout_s)
+            return replace(result, outputs={layer: reduce(array) for layer, array in result.outputs.items()})
 
         results: list[BatchResult] = yield Gather(operations(), concurrency)
         if not results:
             raise ConfigError("no images: the list is empty")
         if len({result.version for result in results}) > 1:
             # Another version came up meanwhile. The batches are at hand: ask again, now all of one version.
-            results = yield Gather((self.ask(batch, wanted, timeout_s) for batch in batches), concurrency)
+            results = yield Gather((reduced(batch) for batch in batches), concurrency)
             versions = {result.version for result in results}
             if len(versions) > 1:
                 raise ResponseError(
                     f"model {self._requests.model!r} answered with versions {sorted(versions)}; ask for one of them"
                 )
         return merge(results)
+
+    def embed(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        layer: str | None,
+        kind: VectorKind,
+        timeout_s: float | None,
+        concurrency: int,
+    ) -> Operation[npt.NDArray[np.float32]]:
+        """Return one vector per image, in the order of the input."""
+        chosen = vector_layer((yield from self._cache.with_manifest(timeout_s)), layer)
+        vectors = yield from self.extract(images, chosen, timeout_s, concurrency, lambda array: to_vectors(array, kind))
+        return vectors[chosen]
 
     def prepare(self, layers: Sequence[str] | None, timeout_s: float | None = None) -> Operation[ModelMetadata]:
         """Return the metadata that loading and batching need; refuse layers that the model lacks before reading."""

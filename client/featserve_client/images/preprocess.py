@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..exceptions import InvalidImageError, InvalidRequest
 from ..model.manifest import Preprocessing
 from .inputs import Image, ImageLike, load, open_pil, rgb
+
+if TYPE_CHECKING:
+    from PIL import Image as pil
 
 #: Keras' names, keras/src/utils/image_utils.py, and Pillow's numbers for them.
 _INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
@@ -37,15 +40,28 @@ def load_preprocessed(source: str, item: ImageLike, how: Preprocessing) -> list[
     return [image if image.kind == "float" else Image(image.source, "uint8", _fit(image, how)) for image in images]
 
 
+def _upright(source: str, picture: pil.Image) -> pil.Image:
+    from PIL import ImageOps
+
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception as exc:  # Pillow decodes only now, and its plugins raise what they like
+        raise InvalidImageError(source, f"cannot be decoded: {exc}") from exc
+
+
 def _fit(image: Image, how: Preprocessing) -> np.ndarray[Any, np.dtype[np.uint8]]:
     from PIL import Image as pil
 
     if isinstance(image.data, bytes):
         picture = open_pil(image.source, image.data, max_pixels=how.max_pixels)
+        if how.apply_orientation and picture.format in ("JPEG", "MPO"):
+            picture = _upright(image.source, picture)
         if picture.mode != "RGB":
             picture = pil.fromarray(rgb(image.source, picture))
     else:
         picture = pil.fromarray(np.ascontiguousarray(image.data))
+    if how.gray:
+        picture = picture.convert("L").convert("RGB")
     size = (how.width, how.height)
     if picture.size == size:
         return rgb(image.source, picture)

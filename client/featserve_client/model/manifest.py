@@ -20,6 +20,10 @@ class Preprocessing:
     interpolation: str
     crop_to_aspect_ratio: bool
     max_pixels: int
+    #: JPEGs are turned as their EXIF orientation says.
+    apply_orientation: bool = False
+    #: The colour is taken away before the resize.
+    gray: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +49,14 @@ class Manifest:
     # What the client shows and does not act on is absent, too, where it is of another kind.
     #: Image formats that the graph decodes.
     formats: tuple[str, ...] | None = None
-    #: What becomes of a fourth channel, as the exporter wrote it.
-    alpha: Any = None
-    #: Where each output comes from, by its name.
-    outputs: Mapping[str, Any] | None = None
+    #: Width multiplier of a MobileNet.
+    alpha: float | None = None
+    #: Where in the network each output comes from, by its name.
+    sources: Mapping[str, str] = field(default_factory=dict)
     #: How close the exported graph came to the live model.
     closeness: Mapping[str, Any] | None = None
-    #: Names of the classes, of models that have them.
-    labels: tuple[str, ...] | None = None
+    #: Names of the classes of each output that has such, in the order of its values.
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Manifest:
@@ -70,10 +74,14 @@ class Manifest:
             layers={name: _shape(layer, name) for name, layer in (_object(data, "layers") or {}).items()},
             preprocessing=_preprocessing(_object(data, "preprocessing")),
             formats=_texts(data.get("formats")),
-            alpha=data.get("alpha"),
-            outputs=_object_or_none(data.get("outputs")),
+            alpha=data["alpha"] if isinstance(data.get("alpha"), int | float) else None,
+            sources={
+                name: layer["source"]
+                for name, layer in (_object(data, "layers") or {}).items()
+                if isinstance(layer.get("source"), str)
+            },
             closeness=_object_or_none(data.get("closeness")),
-            labels=_texts(data.get("labels")),
+            labels=_labels(data.get("labels")),
         )
 
 
@@ -106,6 +114,11 @@ def _texts(value: Any) -> tuple[str, ...] | None:
     return tuple(map(str, value)) if isinstance(value, list) else None
 
 
+def _labels(value: Any) -> Mapping[str, tuple[str, ...]]:
+    found = value if isinstance(value, dict) else {}
+    return {str(output): names for output, value in found.items() if (names := _texts(value)) is not None}
+
+
 def _object_or_none(value: Any) -> Mapping[str, Any] | None:
     return value if isinstance(value, dict) else None
 
@@ -132,6 +145,8 @@ def _preprocessing(data: Mapping[str, Any] | None) -> Preprocessing | None:
             interpolation=str(data["interpolation"]),
             crop_to_aspect_ratio=bool(data["crop_to_aspect_ratio"]),
             max_pixels=int(data["max_pixels"]),
+            apply_orientation=bool(data.get("apply_orientation", False)),
+            gray=bool(data.get("gray", False)),
         )
     except (KeyError, TypeError, ValueError) as exc:
         raise ValueError(f"'preprocessing' lacks {exc}") from exc

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from .checks import check_float_images, check_images
 from .decode import decode_and_resize
+from .gray import as_gray, as_gray_floats
 from .resize import resize_images
 
 
@@ -20,12 +21,16 @@ class Pixels:
         interpolation: one of `INTERPOLATIONS`.
         crop_to_aspect_ratio: cut to the network's aspect ratio before resizing, instead of stretching.
         max_pixels: larger images are refused before they are decoded.
+        apply_orientation: turn JPEGs as their EXIF orientation says.
+        gray: take the colour away, for a network of one channel; images keep three equal channels.
     """
 
     image_size: tuple[int, int]
     interpolation: str
     crop_to_aspect_ratio: bool
     max_pixels: int
+    apply_orientation: bool = False
+    gray: bool = False
 
     def decode(self, image_bytes: tf.Tensor) -> tf.Tensor:
         """Encoded images `(N,)` to `(N, height, width, 3)` float32 RGB 0..255."""
@@ -35,13 +40,16 @@ class Pixels:
             interpolation=self.interpolation,
             crop_to_aspect_ratio=self.crop_to_aspect_ratio,
             max_pixels=self.max_pixels,
+            apply_orientation=self.apply_orientation,
+            gray=self.gray,
         )
         return tf.cast(resized, tf.float32)
 
     def resize(self, images: tf.Tensor) -> tf.Tensor:
         """Images `(N, H, W, 3)` uint8 to `(N, height, width, 3)` float32 RGB 0..255."""
+        checked = check_images(images, self.max_pixels)
         resized = resize_images(
-            check_images(images, self.max_pixels),
+            as_gray(checked) if self.gray else checked,
             image_size=self.image_size,
             interpolation=self.interpolation,
             crop_to_aspect_ratio=self.crop_to_aspect_ratio,
@@ -50,4 +58,5 @@ class Pixels:
 
     def check(self, images: tf.Tensor) -> tf.Tensor:
         """Images that have the network's size already."""
-        return check_float_images(images, self.image_size)
+        checked = check_float_images(images, self.image_size)
+        return as_gray_floats(checked) if self.gray else checked

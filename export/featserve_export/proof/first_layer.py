@@ -52,7 +52,7 @@ def measure_first_layer(live: LiveModel, images: npt.NDArray[Any]) -> FirstLayer
 
     Args:
         live: the network with its preprocessing.
-        images: `(batch, height, width, channels)` float32 0..255.
+        images: `(batch, height, width, 3)` float32 0..255.
 
     Returns:
         What was seen, or None where the network has no layer with a kernel.
@@ -66,7 +66,7 @@ def measure_first_layer(live: LiveModel, images: npt.NDArray[Any]) -> FirstLayer
         if isinstance(call.operation, keras.layers.BatchNormalization) and not normalisations and call.inputs:
             normalisations.append((call.operation, np.asarray(call.inputs[0], np.float32)))
 
-    preprocessed = np.asarray(live.preprocess(images.copy()), np.float32)
+    preprocessed = np.asarray(live.preprocess(live.own_channels(images).copy()), np.float32)
     with watched_calls(look):
         live.run(preprocessed)
     if not kernels:
@@ -76,7 +76,7 @@ def measure_first_layer(live: LiveModel, images: npt.NDArray[Any]) -> FirstLayer
         name=name,
         low=float(values.min()),
         high=float(values.max()),
-        warnings=tuple(_warnings(live, name, images, preprocessed, values, normalisations)),
+        warnings=tuple(_warnings(live, name, live.own_channels(images), preprocessed, values, normalisations)),
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import skimage
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageOps
 
 from ..pixels.spec import Pixels
 from ..sources.live_model import LiveModel
@@ -22,6 +22,8 @@ from .closeness import Closeness, check, compare
 GOLDEN_FILE = "assets.extra/golden.npz"
 _PHOTOS = ("chelsea.png", "coffee.png")
 _MOST_IMAGES = 4
+_LYING = Image.Exif()
+_LYING[0x0112] = 6
 _Array = npt.NDArray[Any]
 
 
@@ -70,7 +72,7 @@ def make_golden(live: LiveModel, pixels: Pixels, photos: _Array | None = None) -
         photos: `(N, H, W, 3)` RGB 0..255 to use; None for two photos and two synthetic images.
     """
     if photos is None:
-        encoded = [*_photos(), *_synthetic()]
+        encoded = [*_photos(lying=pixels.apply_orientation), *_synthetic()]
     else:
         encoded = [_png(photo.astype(np.uint8)) for photo in photos[:_MOST_IMAGES]]
     images = np.stack([np.asarray(Image.open(io.BytesIO(data)).convert("RGB").resize((320, 240))) for data in encoded])
@@ -83,12 +85,12 @@ def make_golden(live: LiveModel, pixels: Pixels, photos: _Array | None = None) -
     return Golden(encoded=encoded, images=images, float_images=loaded, expected=expected)
 
 
-def _photos() -> list[bytes]:
+def _photos(*, lying: bool) -> list[bytes]:
     folder = Path(skimage.__file__).parent / "data"
     photos = []
     for name in _PHOTOS:
         file = io.BytesIO()
-        Image.open(folder / name).convert("RGB").save(file, "JPEG", quality=90)
+        Image.open(folder / name).convert("RGB").save(file, "JPEG", quality=90, exif=_LYING if lying else b"")
         photos.append(file.getvalue())
     return photos
 
@@ -107,13 +109,16 @@ def _png(image: _Array) -> bytes:
 
 
 def _load(data: bytes, pixels: Pixels) -> _Array:
+    if pixels.apply_orientation:
+        data = _png(np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(data)))))
     image = keras.utils.load_img(
         io.BytesIO(data),
+        color_mode="grayscale" if pixels.gray else "rgb",
         target_size=pixels.image_size,
         interpolation=pixels.interpolation,
         keep_aspect_ratio=pixels.crop_to_aspect_ratio,
     )
-    return np.asarray(image, np.float32)
+    return np.asarray(image.convert("RGB"), np.float32)
 
 
 def verify(directory: Path, golden: Golden, precision: str) -> dict[str, Closeness]:

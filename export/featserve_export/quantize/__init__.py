@@ -2,7 +2,8 @@
 
 from .errors import QuantizationError
 from .photos import CalibrationPhotos, read_photos
-from .search import LayerReport, QuantizationReport, QuantizedGraph, held_out_photos, quantize_graph
+from .report import LayerReport, QuantizationReport, QuantizedGraph
+from .search import held_out_photos, quantize_graph
 from .vnni_check import computes_eight_bits
 
 __all__ = [

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 from ..batching import Batching
 from ..errors import InvalidOptionError
-from ..manifest import dump_manifest, read_manifest, write_manifest
+from ..manifest import Manifest, dump_manifest, read_manifest, write_manifest
 from .version_directory import staged
 from .warmup import write_warmup
 from .writer import rewrite
@@ -34,7 +33,7 @@ def rebatch(directory: str | Path, batching: Batching, version: int | None = Non
     source = Path(directory).resolve()
     manifest = _manifest(source)
     with staged(source.parent, version) as (staging, target):
-        manifest |= {"version": int(target.name), "batching": batching.as_dict()}
+        manifest["version"], manifest["batching"] = int(target.name), batching.as_dict()
         shutil.copytree(source, staging, dirs_exist_ok=True)
         rewrite(staging, dump_manifest(manifest), batching, f"{manifest['model']}/{target.name}")
         write_manifest(staging, manifest)
@@ -42,7 +41,7 @@ def rebatch(directory: str | Path, batching: Batching, version: int | None = Non
     return target
 
 
-def _manifest(directory: Path) -> dict[str, Any]:
+def _manifest(directory: Path) -> Manifest:
     try:
         manifest = read_manifest(directory)
         if not (directory / "saved_model.pb").is_file() or not {"model", "signatures"} <= manifest.keys():

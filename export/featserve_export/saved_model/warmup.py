@@ -4,21 +4,22 @@ Reference: https://www.tensorflow.org/tfx/serving/saved_model_warmup.
 """
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
+from ..manifest import Manifest
+
 WARMUP_FILE = "assets.extra/tf_serving_warmup_requests"
 MAX_RECORDS = 1000
 
 
-def write_warmup(directory: Path, manifest: Mapping[str, Any]) -> None:
+def write_warmup(directory: Path, manifest: Manifest) -> None:
     """Writes one record for each signature and allowed batch size into a version's directory."""
     path = directory / WARMUP_FILE
     path.parent.mkdir(exist_ok=True)
@@ -28,7 +29,7 @@ def write_warmup(directory: Path, manifest: Mapping[str, Any]) -> None:
             writer.write(log.SerializeToString())
 
 
-def _requests(manifest: Mapping[str, Any]) -> Iterator[predict_pb2.PredictRequest]:
+def _requests(manifest: Manifest) -> Iterator[predict_pb2.PredictRequest]:
     # One pixel larger than the network's, so that the resize is warmed as well.
     height, width = (side + 1 for side in manifest["preprocessing"]["image_size"])
     for signature, description in manifest["signatures"].items():

@@ -10,6 +10,7 @@ import keras
 
 from ..backbones import Backbone, find_backbone
 from ..errors import InvalidOptionError, WeightsError
+from ..manifest import WeightsOrigin
 from ..options import ExportOptions
 from .activations import find_activations, list_activations, output_names
 from .live_model import ImageInput, LiveModel, weights_hash
@@ -39,7 +40,7 @@ def build_backbone(options: ExportOptions) -> LiveModel:
         preprocessing=f"{backbone.preprocessing}.preprocess_input",
         input=ImageInput(image_size=options.image_size or backbone.image_size),
         interpolation=backbone.interpolation,
-        weights={**_weights_origin(backbone, options.weights), "sha256": weights_hash(model)},
+        weights=_weights_origin(backbone, options.weights, model),
     )
 
 
@@ -107,12 +108,13 @@ def _arguments(backbone: Backbone, image_size: tuple[int, int] | None, alpha: fl
     return {"input_shape": (*(image_size or backbone.image_size), 3), **width}
 
 
-def _weights_origin(backbone: Backbone, weights: str) -> dict[str, str | None]:
+def _weights_origin(backbone: Backbone, weights: str, model: keras.Model) -> WeightsOrigin:
+    source, name = "file", Path(weights).name
     if weights == "imagenet" and backbone.weights_file is not None:
-        return {"source": "package", "name": backbone.weights_file}
-    if weights in ("imagenet", "random"):
-        return {"source": weights, "name": None}
-    return {"source": "file", "name": Path(weights).name}
+        source, name = "package", backbone.weights_file
+    elif weights in ("imagenet", "random"):
+        return {"source": weights, "name": None, "sha256": weights_hash(model)}
+    return {"source": source, "name": name, "sha256": weights_hash(model)}
 
 
 def _damp_residuals(model: keras.Model) -> None:

@@ -70,6 +70,11 @@ def _mend(value: Any) -> Any:
         _mend_layer(value, config)
     if "layers" in value and isinstance(value["layers"], list):
         _mend_graph(value)
+        if value["layers"] and value["layers"][0].get("class_name") == "InputLayer":
+            for layer in value["layers"][1:]:
+                # Keras 3 warns of a shape that the input layer has as well.
+                if layer.get("class_name") != "InputLayer":
+                    layer.get("config", {}).pop("batch_input_shape", None)
     return value
 
 
@@ -171,9 +176,7 @@ class _TensorFlowOperation(keras.layers.Layer):  # type: ignore[misc]
         options.pop("activity_regularizer", None)
         super().__init__(**options)
         if not (function.startswith(_OPERATIONS) or function in _PLAIN_OPERATIONS):
-            raise ValueError(
-                f"a TensorFlow operation tf.{function} between its layers, which is not called from a file"
-            )
+            raise ValueError(f"an operation between its layers, tf.{function}, which no file may call here")
         self.function = function
 
     def call(self, inputs: Any, tensor_keywords: Sequence[str] = (), constant: Any = None, **options: Any) -> Any:

@@ -18,6 +18,7 @@ from .keras2 import as_keras3
 _CAUSE = "Exception encountered: "
 _LONGEST_CAUSE = 600
 _IN_A_CALL = re.compile(r"Exception encountered when calling (\S+?)\.?\n\n(.*?)(?:\n\nArguments received|$)", re.DOTALL)
+_IN_A_GRAPH = re.compile(r"Graph execution error:.*\n\s*([^\n]+)\n\s*\[\[\{\{node", re.DOTALL)
 _ASIDES = re.compile(r" Full object config| Make sure custom classes| Please ensure you are using| See https?:")
 _TERMINAL_CODES = re.compile(r"\x1b\[\d*m")
 _UNKNOWN_CLASS = re.compile(r"Could not locate (?:class|function) '|Unknown (?:layer|\w+ function|\w+): '")
@@ -27,6 +28,7 @@ _ADVICE = (
         _UNKNOWN_CLASS,
         "name the Python file that defines it with --custom-objects FILE.py, and the code of that file runs",
     ),
+    (re.compile("NHWC tensor format"), "build the network with channels last, which every server's CPU runs"),
     (
         re.compile(r"Unrecognized keyword|deserializ|cannot contain character|quantization_mode"),
         "if another version of Keras wrote the file, load it there, save it with model.export('DIRECTORY') and export "
@@ -98,6 +100,8 @@ def first_sentences(error: Exception) -> str:
     text = text.rpartition(_CAUSE)[2] or text
     if (raised := _IN_A_CALL.search(text)) is not None:
         text = f"{raised[1]}: {raised[2]}"
+    elif (raised := _IN_A_GRAPH.search(text)) is not None:
+        text = raised[1]
     text = _ASIDES.split(text)[0]
     text = " ".join(text.split())
     if isinstance(error, KeyError) or not text:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from ..errors import InvalidOptionError
+from ..manifest import WeightsOrigin
 from .activations import Activation, Call, Place, flatten, graph_of, watched_calls
 
 
@@ -63,7 +64,7 @@ class LiveModel:
     preprocessing: str
     input: ImageInput
     interpolation: str
-    weights: dict[str, str | None]
+    weights: WeightsOrigin
 
     @property
     def layers(self) -> tuple[str, ...]:
@@ -85,7 +86,7 @@ class LiveModel:
         """Computes what is output, inside a `tf.function`.
 
         Args:
-            images: `(batch, height, width, channels)` float32 0..255.
+            images: `(batch, height, width, 3)` float32 RGB 0..255; three equal channels for a gray network.
 
         Returns:
             Float32 tensors in the order of `layers`.
@@ -93,7 +94,7 @@ class LiveModel:
         Raises:
             InvalidOptionError: an activation is computed inside a loop or function of its own.
         """
-        image, inputs = self._feed(self.preprocess(images), tf.transpose, tf.zeros)
+        image, inputs = self._feed(self.preprocess(self.own_channels(images)), tf.transpose, tf.zeros)
         calls: dict[tuple[str, int], list[Any]] = {}
 
         def keep(call: Call) -> None:
@@ -111,12 +112,12 @@ class LiveModel:
         """What Keras' own `predict` gives for what is output: another way to the values than that of `activations`.
 
         Args:
-            images: `(batch, height, width, channels)` float32 0..255.
+            images: `(batch, height, width, 3)` float32 RGB 0..255; three equal channels for a gray network.
 
         Returns:
             Output name to `(batch, …)`.
         """
-        preprocessed = np.asarray(self.preprocess(images.copy()), np.float32)
+        preprocessed = np.asarray(self.preprocess(self.own_channels(images).copy()), np.float32)
         image, inputs = self._feed(preprocessed, np.transpose, np.zeros)
         if self.selection is None:
             own = flatten(self.model.predict(inputs, verbose=0))
@@ -131,6 +132,10 @@ class LiveModel:
             layer: self._pool(np.asarray(value, np.float32), np.mean, np.max)
             for layer, value in zip(self.layers, values, strict=True)
         }
+
+    def own_channels(self, images: Any) -> Any:
+        """The network's channels of `(batch, height, width, 3)`: all of them, or the gray."""
+        return images[..., : self.input.channels]
 
     def run(self, preprocessed: npt.NDArray[Any]) -> Any:
         """Calls the network on images of its own range, `(batch, height, width, channels)`."""

@@ -14,10 +14,10 @@ def test_what_an_export_writes_is_read() -> None:
         "version": 3,
         "precision": "int8",
         "formats": ["jpeg", "png"],
-        "alpha": "drop",
-        "outputs": {"late": {"source": "late"}},
+        "alpha": 0.25,
+        "layers": {"early": {"shape": [2, 2, 3]}, "late": {"shape": [4], "source": "layer late"}},
         "closeness": {"late": 0.9999},
-        "labels": ["cat", "dog"],
+        "labels": {"late": ["cat", "dog"], "odd": 3},
         "of a later release": [1],
     }
     found = Manifest.parse(MANIFEST | newer)
@@ -27,14 +27,15 @@ def test_what_an_export_writes_is_read() -> None:
     assert found.preprocessing == Preprocessing(
         height=8, width=8, interpolation="bilinear", crop_to_aspect_ratio=False, max_pixels=1_000_000
     )
-    assert (found.formats, found.alpha, found.labels) == (("jpeg", "png"), "drop", ("cat", "dog"))
-    assert found.outputs == newer["outputs"] and found.closeness == newer["closeness"]
+    assert (found.formats, found.alpha, found.labels) == (("jpeg", "png"), 0.25, {"late": ("cat", "dog")})
+    assert found.sources == {"late": "layer late"}
+    assert found.closeness == newer["closeness"]
 
 
 def test_all_that_older_exports_lack_is_absent() -> None:
     found = Manifest.parse({})
     assert found == Manifest()
-    assert found.preprocessing is None and found.labels is None and found.precision == "float32"
+    assert found.preprocessing is None and found.labels == {} and found.precision == "float32"
 
 
 @pytest.mark.parametrize("kind", [1, "text", ["a"], {"a": 1}])

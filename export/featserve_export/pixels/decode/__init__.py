@@ -12,8 +12,10 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from ..checks import check_image_bytes, text
+from ..gray import as_gray
 from ..resize import resize_images
 from . import bmp, gif, jpeg, png, webp
+from .exif import upright
 from .file import ON_THE_CLIENT, File, checked
 
 
@@ -25,6 +27,8 @@ def decode_and_resize(
     interpolation: str,
     crop_to_aspect_ratio: bool,
     max_pixels: int,
+    apply_orientation: bool = False,
+    gray: bool = False,
 ) -> tf.Tensor:
     """Decodes and resizes a request's images side by side.
 
@@ -34,14 +38,21 @@ def decode_and_resize(
         interpolation: one of `INTERPOLATIONS`.
         crop_to_aspect_ratio: cuts the centre to the result's aspect ratio first.
         max_pixels: larger images are refused.
+        apply_orientation: turns JPEGs as their EXIF orientation says, as `PIL.ImageOps.exif_transpose` does.
+        gray: takes the colour away before the resize, as `load_img(color_mode="grayscale")` does.
 
     Returns:
-        `(N, height, width, 3)` uint8 RGB, equal to `keras.utils.load_img` of each.
+        `(N, height, width, 3)` uint8 RGB, equal to `keras.utils.load_img` of each; three equal channels of a gray one.
     """
 
     def load(contents: tf.Tensor) -> tf.Tensor:
+        image = decode_image(contents, max_pixels=max_pixels)
+        if apply_orientation:
+            image = upright(image, contents)
+        if gray:
+            image = as_gray(png.without_16_bit_gray(image, contents))
         resized = resize_images(
-            decode_image(contents, max_pixels=max_pixels)[None],
+            image[None],
             image_size=image_size,
             interpolation=interpolation,
             crop_to_aspect_ratio=crop_to_aspect_ratio,

@@ -95,3 +95,12 @@ def _walk(file: File) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor, tf.Te
     )
     whole = tf.equal(file.cut(at - 12, at), _END)
     return at, palette, palette_end, first, tf.where(whole, last, 0), animated
+
+
+def without_16_bit_gray(image: tf.Tensor, contents: tf.Tensor) -> tf.Tensor:
+    """Refuses, for a gray network, the one kind of file that Keras gives to it with more than 8 bits."""
+    file = File.of(contents)
+    depth, color = file.read(24, 2)
+    wide = file.starts_with(b"\x89PNG") & tf.equal(depth, 16) & tf.equal(color, 0)
+    sentence = "expected a gray image of 8 bits, received a PNG of 16 bits, whose values go to 65535: convert it"
+    return checked(image, [(~wide, tf.constant(sentence))])

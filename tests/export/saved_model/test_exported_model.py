@@ -13,7 +13,7 @@ from featserve_export.saved_model.writer import read_signatures
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from .golden_file import load_golden
+from ..golden_file import load_golden
 
 BASES = ("serving_default", "encoded", "float_images")
 LAYERS = ("conv_pw_1_relu", "conv_pw_13_relu")

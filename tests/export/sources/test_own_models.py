@@ -10,7 +10,7 @@ from featserve_export.cli import main
 from featserve_export.proof.golden import verify
 from featserve_export.sources.load import load_live_model
 
-from .golden_file import load_golden
+from ..golden_file import load_golden
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 

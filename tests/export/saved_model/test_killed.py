@@ -11,7 +11,7 @@ import keras
 import pytest
 from featserve_export.proof.golden import verify
 
-from .golden_file import load_golden
+from ..golden_file import load_golden
 
 FILES = {
     "assets.extra/golden.npz",

@@ -10,7 +10,7 @@ from featserve_client import FeatureClient, InvalidRequest
 from featserve_export import Batching, ExportOptions, export_backbone
 from featserve_serving import create_server
 
-from .golden_file import load_golden
+from ..golden_file import load_golden
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 CALLERS = 16

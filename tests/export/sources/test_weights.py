@@ -9,7 +9,7 @@ import pytest
 from featserve_export import ExportOptions
 from featserve_export.sources.load import load_live_model
 
-KERAS_HOME = Path(os.environ.get("KERAS_HOME", Path(__file__).parents[3] / "shared" / "keras-home"))
+KERAS_HOME = Path(os.environ.get("KERAS_HOME", Path(__file__).parents[4] / "shared" / "keras-home"))
 FILES = ("mobilenet_2_5_224_tf.h5", "mobilenet_2_5_224_tf_no_top.h5")
 HASH = (
     "from featserve_export import ExportOptions; from featserve_export.sources.load import load_live_model; "

@@ -22,7 +22,7 @@ CALIBRATION = (
     *("ihc.png", "motorcycle_left.png", "page.png", "retina.jpg", "rocket.jpg"),
 )
 PHOTOS = Path(skimage.data.__file__).parent
-KERAS_HOME = Path(os.environ.get("KERAS_HOME", Path(__file__).parents[3] / "shared" / "keras-home"))
+KERAS_HOME = Path(os.environ.get("KERAS_HOME", Path(__file__).parents[4] / "shared" / "keras-home"))
 MOBILENET_WEIGHTS = KERAS_HOME / "models" / "mobilenet_2_5_224_tf.h5"
 
 

@@ -255,6 +255,28 @@ def test_a_branch_that_needs_the_image_alone_is_exported(tmp_path):
     check(options_for(tmp_path / "own.keras", tmp_path, layers=("features",)), {"features": expected})
 
 
+def test_a_gray_network_is_exported(tmp_path):
+    images = inputs(1)
+    model = keras.Model(images, layers.Conv2D(4, 3, name="convolution")(layers.Rescaling(1 / 255)(images)))
+    options = options_for(saved(model, tmp_path), tmp_path)
+    gray = np.repeat(photos(channels=1), 3, -1)
+    expected = model.predict(gray[..., :1], verbose=0)
+    report = export_backbone(options)
+    received = served(report.path)(gray)["convolution"]
+    np.testing.assert_allclose(received, expected, rtol=1e-3, atol=1e-4)
+    assert report.manifest["preprocessing"]["gray"] is True
+
+
+def test_a_network_of_channels_first_is_exported(tmp_path):
+    images = keras.Input((3, SIDE, SIDE))
+    x = layers.Conv2D(4, 3, name="convolution")(layers.Permute((2, 3, 1))(images))
+    model = keras.Model(images, x)
+    options = options_for(saved(model, tmp_path), tmp_path)
+    check(options, {"convolution": model.predict(np.moveaxis(photos(), -1, 1), verbose=0)})
+    with pytest.raises(InvalidOptionError, match="expected --pooling none"):
+        load_live_model(options_for(saved(model, tmp_path), tmp_path, pooling="avg"))
+
+
 def test_a_savedmodel_is_exported_through_its_signature(tmp_path):
     model = layer_and_operation()
     first, second = model.predict(photos(), verbose=0)
