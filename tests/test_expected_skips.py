@@ -8,19 +8,24 @@ import pytest
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
+SKIP = "import pytest\ndef test_it(): pytest.skip('{}')\n"
+IMPORT = "import pytest\npytest.importorskip('no_such_package')\n"
+
+
 @pytest.mark.parametrize(
-    ("code", "ci", "fails"),
+    ("code", "ci", "workers", "fails"),
     [
-        ("def test_it(): pytest.skip('this CPU has no VNNI')", "true", False),
-        ("def test_it(): pytest.skip('this CPU has no VNNI, perhaps')", "true", True),
-        ("def test_it(): pytest.skip('somebody forgot a package')", "true", True),
-        ("def test_it(): pytest.skip('somebody forgot a package')", "", False),
-        ("pytest.importorskip('no_such_package')\ndef test_it(): pass", "true", True),
+        (SKIP.format("this CPU has no VNNI"), "true", "0", False),
+        (SKIP.format("this CPU has no VNNI, perhaps"), "true", "0", True),
+        (SKIP.format("a package is not there"), "", "0", False),
+        (SKIP.format("a package is not there"), "true", "1", True),
+        (IMPORT, "true", "0", True),
+        (IMPORT, "true", "1", True),
     ],
 )
-def test_an_unexpected_skip_fails_ci(tmp_path: Path, code: str, ci: str, fails: bool, workers: str) -> None:
-    (tmp_path / "test_it.py").write_text(f"import pytest\n{code}\ndef test_other(): pass\n", encoding="utf-8")
+def test_an_unexpected_skip_fails_ci(tmp_path: Path, code: str, ci: str, workers: str, fails: bool) -> None:
+    (tmp_path / "test_it.py").write_text(code, encoding="utf-8")
+    (tmp_path / "test_other.py").write_text("def test_other(): pass\n", encoding="utf-8")
     (tmp_path / "pytest.ini").write_text("[pytest]\n", encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-p", "tests.expected_skips", "-n", workers, "-c", "pytest.ini", "."]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "CI": ci}

@@ -22,7 +22,6 @@ from featserve_serving import create_server
 
 from . import readme
 
-pytestmark = pytest.mark.long
 PHOTOS = Path(skimage.__file__).parent / "data"
 LAYER = "top_activation"
 
@@ -97,7 +96,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run(document: str, mended: Callable[[str], str] = str) -> dict:
     """Runs the Python of a document, block after block."""
-    namespace: dict = {}
+    namespace: dict = {"__name__": "__main__"}
     for block in readme.blocks(readme.read(document), "python"):
         exec(mended(block), namespace)  # noqa: S102
     return namespace
