@@ -33,7 +33,7 @@ EXPORTED := $(MODEL_ROOT)/$(MODEL)/$(VERSION)/saved_model.pb
 MEASURED := $(if $(or $(TARGET),$(wildcard $(MODEL_ROOT)/$(MODEL)/*/saved_model.pb),$(filter-out $(basename $(notdir $(BACKBONE))),$(MODEL))),,$(EXPORTED))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export serve demo test test-all-backbones lint format lock proto readme verify backbones bench loadtest capacity referee tune soak clean
+.PHONY: help setup export serve demo test test-fast test-all-backbones lint format lock proto readme verify backbones bench loadtest capacity referee tune soak clean
 
 help: ## list targets and knobs
 	@echo 'Targets:'
@@ -68,10 +68,13 @@ demo: $(EXPORTED) $(READY) ## photos in, activations out: export, serve, extract
 verify: $(READY) ## export three backbones, serve them, replay their golden activations
 	$(BIN)/python tests/verify.py
 
-test: $(READY) ## run all tests
-	$(BIN)/python -m pytest
+test: $(READY) ## run all tests, and print their coverage
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-readme: $(READY) ## renew the help blocks of README.md
+test-fast: $(READY) ## run the tests of the daily loop, in under two minutes
+	$(BIN)/python -m pytest -m 'not slow and not long'
+
+readme: $(READY) ## renew the help blocks of the READMEs, and check the READMEs
 	$(BIN)/python tests/readme.py
 
 proto: $(READY) ## regenerate the messages

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import featserve_client
+import pytest
 
 from .fake_server import FakeServer, jpeg
 
@@ -45,6 +46,7 @@ with FeatureClient(sys.argv[1], model="toy") as client:
     assert fresh(code, server.target, str(tmp_path / "a.jpg")) == "(1, 4) False\n"
 
 
+@pytest.mark.long
 def test_tensorflow_in_the_same_process(server: FakeServer) -> None:
     code = """
 import sys, warnings
