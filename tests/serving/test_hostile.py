@@ -1,5 +1,6 @@
 """Requests made to hurt: the server lives on, tells nothing about itself, and touches no file for them."""
 
+import contextlib
 import dataclasses
 import gc
 import http.client
@@ -272,17 +273,52 @@ def connect(server):
     return socket.create_connection(("127.0.0.1", server.rest_port), timeout=60)
 
 
-def test_http_callers_that_bring_no_request_are_let_go(server, monkeypatch):
-    monkeypatch.setattr(http_server, "HEADER_TIMEOUT_S", 2)
-    with connect(server) as silent, connect(server) as slow, connect(server) as kept:
-        slow.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n")
-        kept.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n\r\n")
-        answer = b""
-        while not answer.endswith(b"\n}\n"):
-            answer += kept.recv(1 << 16)
-        kept.sendall(b"GET /v1/")
-        for each in (silent, slow, kept):
+STATUS = b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+def answered(connection, request=STATUS):
+    """Sends a request for a status on a connection; returns the answer's status line and headers."""
+    connection.sendall(request)
+    answer = b""
+    while not answer.endswith(b"\n}\n"):
+        part = connection.recv(1 << 16)
+        assert part, answer
+        answer += part
+    return answer.partition(b"\r\n\r\n")[0]
+
+
+def test_http_callers_that_do_not_finish_a_request_are_let_go(server, monkeypatch):
+    monkeypatch.setattr(http_server, "HEADER_TIMEOUT_S", 0.2)
+    with connect(server) as silent, connect(server) as slow, connect(server) as kept, connect(server) as pooled:
+        answered(pooled)
+        slow.sendall(STATUS[:-2])
+        answered(kept)
+        kept.sendall(STATUS[:8])
+        for each in (slow, kept):
             assert ended(each)
+        # Both waited longer than a request may take to arrive.
+        for each in (silent, pooled):
+            assert answered(each).startswith(b"HTTP/1.1 200 ")
+
+
+def test_http_connections_may_be_silent_for_minutes_but_not_for_ever(server, monkeypatch):
+    # Balancers and pools keep theirs for up to 600 s.
+    assert min(http_server.IDLE_TIMEOUT_S, server._http._server.config.timeout_keep_alive) > 600
+    monkeypatch.setattr(http_server, "IDLE_TIMEOUT_S", 0.2)
+    with connect(server) as silent, connect(server) as kept:
+        answered(kept)
+        assert ended(silent) and ended(kept)
+
+
+def test_the_head_of_a_request_is_bounded(server):
+    with connect(server) as endless:
+        endless.sendall(STATUS[:-2] + b"x: ")
+        with contextlib.suppress(OSError):
+            for _ in range(64):
+                endless.sendall(b"a" * (16 << 10))
+        with contextlib.suppress(ConnectionResetError):
+            answer = endless.recv(1 << 16)
+            assert answer.startswith(b"HTTP/1.1 400 ") and b"more than 65536 bytes" in answer
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(server, monkeypatch):
@@ -296,12 +332,28 @@ def test_a_body_that_does_not_come_is_not_waited_for(server, monkeypatch):
     assert answer.startswith(b"HTTP/1.1 408 ") and b"did not arrive within 0.2 s" in answer
 
 
-def test_http_connections_are_bounded(server, monkeypatch):
+def test_a_new_http_connection_takes_the_place_of_an_idle_one(server, monkeypatch):
     monkeypatch.setattr(http_server, "max_connections", lambda: 2)
-    with connect(server) as first, connect(server), connect(server) as third:
-        assert ended(third)
-        first.sendall(b"GET /v1/models/adder HTTP/1.1\r\nHost: x\r\n\r\n")
-        assert first.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+    with connect(server) as kept:
+        answered(kept)
+        with connect(server) as silent, connect(server) as third:
+            assert ended(silent)  # the one that never asked goes before the one that did
+            for each in (kept, third):
+                assert answered(each).startswith(b"HTTP/1.1 200 ")
+            with connect(server) as fourth:
+                assert ended(kept)
+                answered(third)
+                answered(fourth)
+
+
+def test_connections_with_a_request_keep_their_place(server, monkeypatch):
+    monkeypatch.setattr(http_server, "max_connections", lambda: 1)
+    with connect(server) as working:
+        working.sendall(b"POST /v1/models/adder:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        with connect(server) as second:
+            assert ended(second)
+        working.sendall(b"nonsense!")
+        assert working.recv(1 << 16).startswith(b"HTTP/1.1 400 ")
 
 
 def test_answers_on_a_kept_connection_do_not_wait_for_acknowledgements(server, monkeypatch):

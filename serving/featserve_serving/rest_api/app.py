@@ -22,7 +22,7 @@ from ..options import ServerOptions
 from ..telemetry.call import REQUEST_ID, Call, request_id_of
 from ..telemetry.metrics import Metrics
 from ..telemetry.recorder import Recorder
-from . import paths, responses
+from . import compression, paths, responses
 from .endpoints import Endpoints
 
 _ENTRYPOINT = "REST"
@@ -86,6 +86,8 @@ class RestApi:
         if not paths.API.fullmatch(path):
             return Response(_NOT_FOUND, 404, headers={"content-type": "text/html"})
         headers = {key: value for key, value in request.headers.items()}
+        if headers.get("expect", "100-continue").lower() != "100-continue":
+            return responses.last(f"Expect: expected 100-continue, received {headers['expect']:.100}", 417)
         request_id = request_id_of(headers.items())
         if request.method == "OPTIONS":
             response = _preflight(headers.get("origin", ""))
@@ -151,10 +153,13 @@ class RestApi:
         return responses.failure(DeadlineExceeded(f"No answer within {self._options.rest_timeout_s:g} s."))
 
     def _respond(self, call: Call, http_method: str, path: str, body: bytes) -> Response:
+        def work() -> bytes:
+            encoding = call.headers.get("content-encoding", "")
+            text = compression.inflated(body, encoding, self._options.max_message_bytes)
+            return self._endpoints.answer(call, http_method, path, text)
+
         try:
-            return responses.json_response(
-                self._recorder.run(call, lambda: self._endpoints.answer(call, http_method, path, body))
-            )
+            return responses.json_response(self._recorder.run(call, work))
         except ResourceExhausted as exc:
             return responses.later(exc, responses.SHORTEST_RETRY_S)
         except RequestError as exc:

@@ -102,7 +102,7 @@ def test_a_core_install_has_the_help(tmp_path):
 
 
 def core_install(arguments, folder):
-    extra = {"tensorflow", "tensorflow_serving", "prometheus_client", "starlette", "uvicorn", "rapidjson"}
+    extra = {"tensorflow", "tensorflow_serving", "prometheus_client", "starlette", "uvicorn", "httptools", "rapidjson"}
     extra |= {"pythonjsonlogger", "grpc_health", "grpc_reflection", "opentelemetry"}
     program(folder, "tensorflow_model_server", "")
     return subprocess.run(
