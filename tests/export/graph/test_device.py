@@ -45,6 +45,6 @@ def test_activations_are_fused_on_a_cpu(model, tmp_path, device, fused):
 
 
 def test_an_unknown_device(tmp_path):
-    with pytest.raises(InvalidOptionError, match="expected device cpu or any, received 'gpu'"):
+    with pytest.raises(InvalidOptionError, match="expected device cpu, any, received 'gpu'"):
         export_backbone(ExportOptions("mobilenet", device="gpu", model_root=tmp_path))
     assert not list(tmp_path.iterdir())

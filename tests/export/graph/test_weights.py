@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from featserve_export import export_backbone
+from featserve_export import ExportOptions, export_backbone
 from featserve_export.graph.freeze import freeze
 from featserve_export.graph.weights import (
     LARGE_BYTES,
@@ -53,11 +53,13 @@ def one_and_two_layers(small, tmp_path_factory):
     small.save(folder / "small.keras")
     return [
         export_backbone(
-            str(folder / "small.keras"),
-            preprocess="none",
-            layers=layers,
-            model_name=f"layers_{len(layers)}",
-            model_root=folder / "models",
+            ExportOptions(
+                str(folder / "small.keras"),
+                preprocess="none",
+                layers=layers,
+                model_name=f"layers_{len(layers)}",
+                model_root=folder / "models",
+            )
         ).path
         for layers in (["second"], ["normalised", "second"])
     ]
@@ -90,7 +92,7 @@ def test_all_graphs_read_the_same_variables(one_and_two_layers):
 
 
 def test_a_frozen_graph_is_whole_with_its_weights(small):
-    frozen = freeze(small, ["normalised", "second"], lambda images: images / 2, (8, 8))
+    frozen = freeze(lambda images: small(images / 2), ["normalised", "second"], (8, 8))
     assert len(frozen.weights) == 2
     assert frozen.graph_def.ByteSize() < LARGE_BYTES
     assert len(frozen.keep(["normalised"]).weights) == 1
@@ -103,7 +105,7 @@ def test_a_frozen_graph_is_whole_with_its_weights(small):
 
 def test_freezing_leaves_the_model_as_it_is(small):
     before = [weight.copy() for weight in small.get_weights()]
-    freeze(small, ["normalised", "second"], lambda images: images, (8, 8))
+    freeze(small, ["normalised", "second"], (8, 8))
     for weight, expected in zip(small.get_weights(), before, strict=True):
         np.testing.assert_array_equal(weight, expected)
 
