@@ -114,6 +114,11 @@ class BaseClient(abc.ABC):
         return self._settings.decode
 
     @property
+    def uses_tls(self) -> bool:
+        """Whether the connection is encrypted."""
+        return self._settings.tls is not None
+
+    @property
     def limits(self) -> Limits:
         """Sizes at which requests are cut and messages refused."""
         return self._settings.limits

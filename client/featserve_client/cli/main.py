@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from .. import __version__
 from ..exceptions import FeatserveError, MissingExtraError
 from ..extras import require
-from . import classify, embed, extract, index, metadata, show, similar, status, verify
+from . import classify, doctor, embed, extract, index, metadata, show, similar, status, verify
 
 #: The subcommands, in the order of the help.
-_SUBCOMMANDS = (extract, embed, classify, status, show, index, similar, verify, metadata)
+_SUBCOMMANDS = (extract, embed, classify, status, show, index, similar, verify, metadata, doctor)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -3,24 +3,35 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from .. import environment
 from ..client import FeatureClient
 from ..config import TLS, Limits
+from ..exceptions import ConfigError
 from ..images.find import describe, find_images
+from .local_server import check_export, local_server
 
 #: What `add_subparsers` gives; its class has no public name.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+#: Seconds that the server of --export may take to load its model.
+_START_S = 600.0
 
 
 def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "") -> None:
     """Add the options that say which model of which server is asked, and how."""
     group = parser.add_argument_group("server")
     group.add_argument("--server", metavar="HOST:PORT", help="default: $FEATSERVE_SERVER, or localhost:8500")
+    group.add_argument(
+        "--export",
+        metavar="DIR",
+        help="ask no server, but this exported version, MODEL_ROOT/NAME/VERSION: it is served while the command runs",
+    )
     group.add_argument("--model", help=model_help or "default: $FEATSERVE_MODEL, or efficientnet_lite0")
     group.add_argument("--model-version", type=int, metavar="N", help="default: the server's latest")
     group.add_argument("--label", help="ask the version with this label")
@@ -39,7 +50,29 @@ def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "")
     parser.add_argument("--verbose", action="store_true", help="show the trace of an error")
 
 
-def make_client(arguments: argparse.Namespace) -> FeatureClient:
+@contextlib.contextmanager
+def make_client(arguments: argparse.Namespace) -> Iterator[FeatureClient]:
+    """Give the client that the options describe, and, with --export, the server that it asks, while the command runs.
+
+    Raises:
+        ConfigError: An option has a value that cannot work, alone or beside another.
+        MissingExtraError: The server of --export is not installed.
+        ConnectError: The server of --export does not start.
+    """
+    if arguments.export is None:
+        with _client(arguments) as client:
+            yield client
+        return
+    version = check_export(arguments.export)
+    if arguments.server or arguments.ca or os.environ.get("FEATSERVE_CA"):
+        raise ConfigError("--export asks its own server, in plain text: leave --server, --ca and $FEATSERVE_CA out")
+    arguments.model = version.parent.name
+    with local_server(version) as arguments.server, _client(arguments) as client:
+        client.wait_until_ready(_START_S)
+        yield client
+
+
+def _client(arguments: argparse.Namespace) -> FeatureClient:
     """Return the client that the options describe.
 
     Raises:
