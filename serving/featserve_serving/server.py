@@ -16,7 +16,7 @@ from .grpc_api.server import GrpcServer
 from .models.config_watcher import ConfigWatcher
 from .models.manager import ModelManager
 from .models.source import ModelSource
-from .net.sockets import is_loopback, listen
+from .net.sockets import is_loopback, listen_all
 from .net.tls import read_ssl_config, ssl_context
 from .options import ServerOptions
 from .protos import text_files
@@ -132,9 +132,11 @@ class Server:
 
     def _check_addresses(self) -> None:
         """Tries the ports before minutes of loading; gRPC itself would not say why a port cannot be had."""
-        listen(self._options.address, "gRPC").close()
-        if self._options.rest_address is not None:
-            listen(self._options.rest_address, "REST").close()
+        addresses = {"gRPC": self._options.address, "REST": self._options.rest_address}
+        for protocol, address in addresses.items():
+            if address is not None:
+                for listener in listen_all(address, protocol):
+                    listener.close()
 
 
 def _read_metrics_path(path: Path | None) -> str | None:

@@ -154,6 +154,17 @@ def test_entrypoint_fits_threads_to_the_cpu_quota(container: Container, quota: s
     assert f"--tensorflow_inter_op_parallelism={expected}" in container.flags()
 
 
+@pytest.mark.parametrize(("quota", "threads"), [("150000", 2), ("400000", 4), ("-1", None)])
+def test_entrypoint_fits_threads_to_the_cpu_quota_of_version_1(
+    container: Container, quota: str, threads: int | None
+) -> None:
+    for name, value in {"cpu.cfs_quota_us": quota, "cpu.cfs_period_us": "100000"}.items():
+        (container.folder / name).write_text(f"{value}\n")
+    container.run("--exit=0", CPU_MAX_FILE="/nowhere", CFS_DIR=str(container.folder)).wait(60)
+    expected = threads or len(os.sched_getaffinity(0))
+    assert f"--tensorflow_intra_op_parallelism={expected}" in container.flags()
+
+
 def test_sigterm_stops_an_idle_server(container: Container) -> None:
     process = container.run()
     process.send_signal(signal.SIGTERM)
@@ -179,6 +190,42 @@ def test_the_drain_has_an_end(container: Container) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
         assert connection.recv(16) == b""
+
+
+# Holds a connection to REST for ever, as Prometheus does.
+@pytest.fixture
+def scraper(container: Container) -> Iterator[socket.socket]:
+    with socket.create_server(("127.0.0.1", int(container.environment["REST_PORT"]))) as rest:
+        with socket.create_connection(rest.getsockname()) as connection, rest.accept()[0]:
+            yield connection
+
+
+@pytest.mark.usefixtures("scraper")
+def test_a_scraper_holds_up_a_stop_for_the_seconds_of_rest_alone(container: Container) -> None:
+    process = container.run(REST_DRAIN_SECONDS="1", DRAIN_SECONDS="1000")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0
+
+
+@pytest.mark.usefixtures("scraper")
+def test_the_seconds_of_rest_do_not_end_a_call_of_grpc(container: Container) -> None:
+    process = container.run(REST_DRAIN_SECONDS="0", DRAIN_SECONDS="1000")
+    with container.call() as connection:
+        process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.5)
+        container.answer.touch()
+        assert connection.recv(16) == b"done"
+    assert process.wait(60) == 0
+
+
+def test_a_call_of_rest_has_its_seconds(container: Container, scraper: socket.socket) -> None:
+    process = container.run(REST_DRAIN_SECONDS="1000", DRAIN_SECONDS="1000")
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1.5)
+    scraper.close()
+    assert process.wait(60) == 0
 
 
 def test_a_second_sigterm_stops_at_once(container: Container) -> None:
@@ -291,7 +338,7 @@ def test_the_drain_outlasts_every_connection_and_is_outlasted_by_the_engine() ->
     flags = (CONFIGS / "server.flags").read_text()
     (age_ms,) = re.findall(r"max_connection_age_ms=(\d+)", flags)
     (grace_ms,) = re.findall(r"max_connection_age_grace_ms=(\d+)", flags)
-    (drain_s,) = re.findall(r"DRAIN_SECONDS:=(\d+)", ENTRYPOINT.read_text())
+    (drain_s,) = re.findall(r"\{DRAIN_SECONDS:=(\d+)", ENTRYPOINT.read_text())
     stop_grace = yaml.safe_load((DOCKER / "compose.yaml").read_text())["services"]["server"]["stop_grace_period"]
     assert int(age_ms) * 1.1 + int(grace_ms) <= int(drain_s) * 1000
     assert int(drain_s) < int(stop_grace.removesuffix("s"))
@@ -430,6 +477,34 @@ def test_dockerfile_copies_what_exists_and_the_context_lets_through() -> None:
         assert any(source.startswith(prefix) for prefix in let_through)
 
 
+def test_a_build_without_a_target_bakes_nothing() -> None:
+    names = [line.split(" AS ")[1] for line in dockerfile() if line.startswith("FROM")]
+    assert names[-1] == "runtime"
+    (base,) = [line.split()[1] for line in dockerfile() if line.endswith(" AS runtime")]
+    stage = "\n".join(dockerfile()).split(f" AS {base}\n")[1].split("\nFROM")[0]
+    assert "/models " not in stage and "build/" not in stage
+    assert compose()["services"]["server"]["build"]["target"] == "runtime"
+
+
+@pytest.mark.parametrize(("served", "status"), [(["a", "b"], 0), (["a"], 1), ([], 1)])
+def test_an_image_that_carries_a_model_serves_it(tmp_path: Path, served: list[str], status: int) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "models" / name).mkdir(parents=True)
+    (tmp_path / "models.config").write_text("".join(f'base_path: "{tmp_path}/models/{name}"\n' for name in served))
+    (check,) = [line.removeprefix("RUN ") for line in dockerfile() if line.startswith("RUN")]
+    script = check.replace("/etc/featserve", str(tmp_path)).replace("/models/*/", f"{tmp_path}/models/*/")
+    result = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == status
+    missing = "b" if served else "a"
+    assert not status or f"models.config does not serve {tmp_path}/models/{missing}: " in result.stderr
+
+
+def test_older_engines_read_the_files() -> None:
+    # docker-compose 1.29 refuses a name, podman before 5 a start interval.
+    assert "name" not in compose()
+    assert "--start-interval" not in (DOCKER / "Dockerfile").read_text()
+
+
 def test_dockerfile_runs_as_a_numbered_user() -> None:
     # A number, so that Kubernetes can tell that it isn't root.
     users = [line.split()[1] for line in dockerfile() if line.startswith("USER")]
@@ -493,17 +568,44 @@ def queries() -> list[str]:
 def test_dashboard_asks_for_metrics_and_labels_that_the_server_has() -> None:
     known = SERVING_METRICS | BATCHING_METRICS | EMBEDDED_METRICS
     for query in queries():
-        metrics = re.findall(r":tensorflow[\w:]*|featserve_\w+", query)
-        assert metrics, query
-        labels = set(re.findall(r"(\w+)\s*(?:=~|!=|=)", query))
-        for group in re.findall(r"by \(([^)]*)\)", query):
-            labels |= set(group.split(", "))
-        for metric in metrics:
+        series = re.findall(r"(:tensorflow[\w:]*|featserve_\w+)(?:\{([^}]*)\})?", query)
+        assert series, query
+        groups = {label for group in re.findall(r"by \(([^)]*)\)", query) for label in group.split(", ")}
+        for metric, selector in series:
             histogram = re.sub(r"_(bucket|sum|count)$", "", metric)
             name = metric if metric in known else histogram
             assert name in known, metric
             assert ("le" in known[name]) == (name == histogram != metric), f"{metric} is the wrong kind of metric"
-            assert labels <= known[name], query
+            assert groups | set(re.findall(r"(\w+)\s*(?:=~|!=|=)", selector)) <= known[name], query
+
+
+def test_dashboard_leaves_health_checks_out() -> None:
+    """They ask for a model's status, whose latency has an empty API; the count tells them from nothing."""
+    shown = [query for query in queries() if ":tensorflow:serving:request_" in query]
+    assert shown
+    for query in shown:
+        for selector in re.findall(r":request_latency\w*\{([^}]*)\}", query):
+            assert 'API!=""' in selector
+        for selector in re.findall(r":request_count\{([^}]*)\}", query):
+            assert 'status!="OK"' in selector
+    pytest.importorskip("prometheus_client")
+    from featserve_serving.telemetry.call import Call
+    from featserve_serving.telemetry.metrics import Metrics
+
+    metrics = Metrics(SimpleNamespace(running=0, waiting=0), lambda: ["m"])
+    for method, entrypoint in (("", "REST"), ("predict", "REST"), ("Predict", "gRPC")):
+        metrics.observe(Call(method=method, entrypoint=entrypoint, request_id="", model="m"), None, 0.1)
+    counted = re.findall(
+        r'^:tensorflow:serving:request_latency_count\{API="(.*?)"', metrics.page().decode(), re.MULTILINE
+    )
+    assert sorted(counted) == ["", "Predict", "predict"]
+
+
+@pytest.mark.parametrize("metric", ["request_latency", "runtime_latency"])
+def test_latencies_have_their_mean_beside_the_percentiles(metric: str) -> None:
+    (panel,) = [panel for panel in panels() if f"{metric}_bucket" in panel["targets"][0]["expr"]]
+    (mean,) = [each["expr"] for each in panel["targets"] if each["legendFormat"].endswith(" mean")]
+    assert re.findall(rf"{metric}_(\w+)\{{", mean) == ["sum", "count"] and mean.endswith(" / 1e6")
 
 
 def test_batching_metrics_are_in_the_tensorflow_library() -> None:

@@ -257,6 +257,33 @@ def test_reflection_streams_do_not_starve_predict(server, caller):
             stream.cancel()
 
 
+@pytest.mark.parametrize(
+    ("symbol", "file"),
+    [
+        ("tensorflow.serving.PredictionService", "prediction_service.proto"),
+        ("tensorflow.serving.PredictionService.Predict", "prediction_service.proto"),
+        ("tensorflow.serving.PredictRequest", "predict.proto"),
+        ("grpc.health.v1.Health.Watch", "health.proto"),
+        ("tensorflow.serving.PredictionService.Nothing", None),
+        ("nothing.Nothing", None),
+    ],
+)
+def test_reflection_finds_symbols_by_their_full_name(server, client, symbol, file):
+    from google.protobuf import descriptor_pb2
+    from grpc_reflection.v1alpha import reflection_pb2
+
+    ask = client.channel.stream_stream(
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    (answer,) = ask(iter([reflection_pb2.ServerReflectionRequest(file_containing_symbol=symbol)]), timeout=60)
+    files = answer.file_descriptor_response.file_descriptor_proto
+    names = [descriptor_pb2.FileDescriptorProto.FromString(each).name.rpartition("/")[2] for each in files]
+    assert names[:1] == ([file] if file else [])
+    assert answer.error_response.error_code == (0 if file else grpc.StatusCode.NOT_FOUND.value[0])
+
+
 def test_labels_of_metrics_are_bounded(server, caller):
     client = caller(server)
     for number in range(20):

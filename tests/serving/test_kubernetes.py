@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import os
 import re
 import shutil
@@ -154,9 +155,65 @@ def test_the_service_leads_to_the_ports_of_the_pod() -> None:
 def test_the_grace_period_covers_pre_stop_and_drain(name: str) -> None:
     command, seconds = server(name)["lifecycle"]["preStop"]["exec"]["command"]
     entrypoint = (SERVING / "docker" / "bin" / "featserve-entrypoint").read_text()
-    (drain,) = re.findall(r"DRAIN_SECONDS:=(\d+)", entrypoint)
+    (drain,) = re.findall(r"\{DRAIN_SECONDS:=(\d+)", entrypoint)
     assert command == "sleep"
     assert int(seconds) + int(drain) < pod(name)["terminationGracePeriodSeconds"]
+
+
+def test_a_connection_that_ages_leaves_a_call_the_default_deadline_of_the_client() -> None:
+    config = pytest.importorskip("featserve_client")
+    flags = (SERVING / "configs" / "server.flags").read_text()
+    (grace_ms,) = re.findall(r"max_connection_age_grace_ms=(\d+)", flags)
+    (timeout,) = [
+        each for each in inspect.signature(config.FeatureClient).parameters.values() if each.name == "timeout_s"
+    ]
+    assert int(grace_ms) >= timeout.default * 1000
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_a_rollout_waits_longer_than_a_pod_may_take_to_start(name: str) -> None:
+    probe = server(name)["startupProbe"]
+    deployment = one(overlay(name), "Deployment")["spec"]
+    assert probe["failureThreshold"] * probe["periodSeconds"] < deployment["progressDeadlineSeconds"]
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_pods_are_guaranteed_their_cores(name: str) -> None:
+    # Of every container, or the kubelet gives none of them whole cores.
+    for container in [*pod(name)["initContainers"], *pod(name)["containers"]]:
+        resources = container["resources"]
+        assert resources["limits"] == resources["requests"] and {"cpu", "memory"} <= resources["limits"].keys()
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_pods_run_where_the_image_does_and_spread_over_zones(name: str) -> None:
+    assert pod(name)["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
+    (constraint,) = pod(name)["topologySpreadConstraints"]
+    labels = one(overlay(name), "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert constraint["topologyKey"] == "topology.kubernetes.io/zone"
+    assert constraint["whenUnsatisfiable"] == "ScheduleAnyway"
+    assert constraint["labelSelector"]["matchLabels"].items() <= labels.items()
+
+
+@pytest.mark.parametrize("name", OVERLAYS)
+def test_volumes_are_bounded_and_not_walked_on_every_start(name: str) -> None:
+    assert pod(name)["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
+    for volume in pod(name)["volumes"]:
+        assert "emptyDir" not in volume or volume["emptyDir"]["sizeLimit"]
+
+
+def test_the_autoscaler_takes_one_pod_away_in_the_time_of_a_drain() -> None:
+    scale_down = one(overlay("overlays/cpu"), "HorizontalPodAutoscaler")["spec"]["behavior"]["scaleDown"]
+    (policy,) = scale_down["policies"]
+    assert (policy["type"], policy["value"]) == ("Pods", 1)
+    assert policy["periodSeconds"] >= pod("overlays/cpu")["terminationGracePeriodSeconds"]
+
+
+def test_the_dashboard_is_that_of_grafana(with_components: list[Object]) -> None:
+    (dashboard,) = [item for item in with_components if item["metadata"]["name"] == "featserve-dashboard"]
+    assert dashboard["metadata"]["labels"]["grafana_dashboard"] == "1"
+    file = SERVING / "docker" / "grafana" / "dashboards" / "featserve.json"
+    assert dashboard["data"] == {file.name: file.read_text()}
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -242,6 +299,9 @@ def test_the_monitor_scrapes_the_path_that_the_server_serves() -> None:
     assert f'path: "{endpoint["path"]}"' in (SERVING / "configs" / "monitoring.config").read_text()
     assert endpoint["port"] in {port["name"] for port in service["spec"]["ports"]}
     assert monitor["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    # More than a server of many models has, and few enough to stop one that runs away.
+    assert 1000 <= monitor["sampleLimit"] <= 100_000
+    assert one(overlay("overlays/cpu"), "ServiceMonitor")["metadata"]["labels"]["release"] == "kube-prometheus-stack"
 
 
 def test_the_volume_replaces_the_init_container(with_components: list[Object]) -> None:

@@ -6,19 +6,18 @@ import time
 from typing import Any
 
 import grpc
-from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401  (reflection describes them)
 
 from ..core.admission import Pools
 from ..core.handlers import Handlers
 from ..errors import SetupError
-from ..net.sockets import max_connections
+from ..net.sockets import max_connections, twin
 from ..net.tls import credentials
 from ..options import ServerOptions
 from ..protos.config_pb2 import SSLConfig
 from ..telemetry.metrics import Metrics
 from ..telemetry.recorder import Recorder
-from . import health
+from . import health, reflection
 from .interceptor import CallInterceptor
 from .services import MODEL_SERVICE, PREDICTION_SERVICE, ModelServicer, PredictionServicer, method_handlers
 
@@ -68,7 +67,7 @@ class GrpcServer:
         by_method = {
             f"/{PREDICTION_SERVICE}/Predict": pools.compute,
             f"/{MODEL_SERVICE}/HandleReloadConfigRequest": pools.reload,
-            f"/{reflection.SERVICE_NAME}/ServerReflectionInfo": pools.streams,
+            f"/{reflection.SERVICE}/ServerReflectionInfo": pools.streams,
         }
         self._interceptor = CallInterceptor(recorder, metrics, by_method, pools.control)
         self._server: Any = None
@@ -102,8 +101,7 @@ class GrpcServer:
             handlers = method_handlers(servicer.methods())
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(servicer.name, handlers),))
         self._health.add_to(server)
-        names = (PREDICTION_SERVICE, MODEL_SERVICE, health.SERVICE, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        reflection.add_to(server, (PREDICTION_SERVICE, MODEL_SERVICE, health.SERVICE))
         self.port = self._listen(server)
         server.start()
         self._server = server
@@ -128,7 +126,12 @@ class GrpcServer:
         self._server = None
 
     def _listen(self, server: Any) -> int:
-        address = self._options.address
+        port = self._add_port(server, self._options.address)
+        if (other := twin(self._options.address, port)) is not None:
+            self._add_port(server, other)
+        return port
+
+    def _add_port(self, server: Any, address: str) -> int:
         try:
             if self._ssl_config is None:
                 port = server.add_insecure_port(address)

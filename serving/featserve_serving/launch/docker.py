@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from ..errors import SetupError
 from . import foreign
@@ -18,6 +19,8 @@ from .process import ServerCommand
 _MODELS, _ETC = "/models", "/etc/featserve"
 _SERVICES = ("server", "prometheus", "grafana")
 _COMPOSE = Path("serving", "docker", "compose.yaml")
+#: The user of the image. Root may read everything, and so needs no container of its own number.
+_IMAGE_USER = 10001
 
 
 def unavailable() -> str | None:
@@ -43,8 +46,8 @@ def server_command(flags: Flags, folder: Path) -> ServerCommand:
         raise SetupError("--rest_api_port -1: the containers need REST, for the health check and Prometheus")
     files = foreign.given_files(flags)
     config_file = files.pop("model_config_file", None)
-    root = flags.model_root or flags.model_base_path or folder
     models = foreign.model_server_config(flags, inside=_MODELS)
+    root = flags.model_root or flags.model_base_path or _root_of(models) or folder
     if config_file is None:
         config_file = foreign.write_models(folder, models)
     volumes = [_mount(path, f"{_ETC}/{name}") for name, path in files.items()]
@@ -55,7 +58,7 @@ def server_command(flags: Flags, folder: Path) -> ServerCommand:
     # In the foreground the end of the server is the end of all; the caller's own user may read the caller's own files.
     services: dict[str, dict[str, object]] = {name: {"restart": "no"} for name in _SERVICES}
     services["server"] |= {
-        "user": f"{os.getuid()}:{os.getgid()}",
+        "user": f"{os.getuid() or _IMAGE_USER}:{os.getgid() or _IMAGE_USER}",
         "command": [f"--{name}={value}" for name, value in sorted(passed.items())],
         "volumes": volumes,
     }
@@ -63,7 +66,7 @@ def server_command(flags: Flags, folder: Path) -> ServerCommand:
     override.write_text(json.dumps({"services": services}, indent=1))
     port, rest_port = foreign.ports(flags)
     host = flags.host
-    compose = ["docker", "compose", "-f", str(_kit() / _COMPOSE), "-f", str(override)]
+    compose = ["docker", "compose", "-p", "featserve", "-f", str(_kit() / _COMPOSE), "-f", str(override)]
     return ServerCommand(
         command=[*compose, "up", "--build", "--exit-code-from", "server"],
         # Commands, for a signal does not reach compose through every version of docker.
@@ -92,6 +95,26 @@ def _kit() -> Path:
         if (root / _COMPOSE).is_file():
             return root
     raise SetupError(f"--runtime docker: {_COMPOSE} is not part of this installation")
+
+
+def _root_of(models: Any) -> Path | None:
+    """Returns the directory that a configuration file takes for `/models`, or `None` if it names nothing there.
+
+    Raises:
+        SetupError: a model is not in that directory.
+    """
+    inside = [Path(model.base_path) for model in models.model_config_list.config]
+    inside = [path for path in inside if path.is_relative_to(_MODELS)]
+    if not inside:
+        return None
+    root = Path(os.environ.get("MODEL_ROOT") or _kit() / "build" / "models")
+    for path in inside:
+        if not (here := root / path.relative_to(_MODELS)).is_dir():
+            raise SetupError(
+                f"--model_config_file: {path} is {here} on this machine, and there is no such directory; "
+                f"set MODEL_ROOT to the directory that {_MODELS} stands for"
+            )
+    return root
 
 
 def _mount(source: Path, target: str) -> dict[str, object]:

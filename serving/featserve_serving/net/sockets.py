@@ -42,6 +42,42 @@ def listen(address: str, protocol: str) -> socket.socket:
     return listener
 
 
+def twin(address: str, port: int) -> str | None:
+    """Returns the IPv6 address that goes with an IPv4 one: loopback has both, and `localhost` may mean either.
+
+    Args:
+        address: `HOST:PORT` that is listened on.
+        port: the port that it got.
+
+    Returns:
+        `None` if the address is not 127.0.0.1, or if this machine's loopback has no IPv6.
+    """
+    if address.rpartition(":")[0] != "127.0.0.1":
+        return None
+    try:
+        with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return None
+    return f"[::1]:{port}"
+
+
+def listen_all(address: str, protocol: str) -> list[socket.socket]:
+    """Returns sockets that listen on `HOST:PORT` and, on loopback, on the same port of IPv6.
+
+    Raises:
+        SetupError: the port cannot be had; the text says why.
+    """
+    listeners = [listen(address, protocol)]
+    if (other := twin(address, listeners[0].getsockname()[1])) is not None:
+        try:
+            listeners.append(listen(other, protocol))
+        except SetupError:
+            listeners[0].close()
+            raise
+    return listeners
+
+
 def raise_descriptor_limit() -> None:
     """Lets this process have as many descriptors as the system allows it: each connection takes one."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

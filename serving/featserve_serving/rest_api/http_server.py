@@ -12,7 +12,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from ..net.sockets import listen, max_connections
+from ..net.sockets import listen_all, max_connections
 
 #: Seconds from the first byte of a request to the end of its headers.
 HEADER_TIMEOUT_S = 10.0
@@ -130,8 +130,8 @@ class HttpServer:
     """
 
     def __init__(self, app: Starlette, address: str, tls: ssl.SSLContext | None) -> None:
-        self._socket = listen(address, "REST")
-        self.port: int = self._socket.getsockname()[1]
+        self._sockets = listen_all(address, "REST")
+        self.port: int = self._sockets[0].getsockname()[1]
         config = uvicorn.Config(
             app,
             http=Connection,
@@ -146,7 +146,7 @@ class HttpServer:
         config.ssl = tls  # uvicorn's own parameters are paths, and the certificate is on no disk
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
-            target=self._server.run, args=([self._socket],), name="featserve-rest", daemon=True
+            target=self._server.run, args=(self._sockets,), name="featserve-rest", daemon=True
         )
 
     def start(self) -> None:
@@ -158,4 +158,5 @@ class HttpServer:
         self._server.config.timeout_graceful_shutdown = max(1, round(grace_s))
         self._server.should_exit = True
         self._thread.join()
-        self._socket.close()
+        for each in self._sockets:
+            each.close()

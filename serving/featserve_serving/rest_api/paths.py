@@ -21,11 +21,11 @@ def model_ref(found: re.Match[str]) -> ModelRef:
     """Returns the model of a path that matches `MODEL_CALL` or `MODEL_VIEW`.
 
     Raises:
-        InvalidArgument: the version has more digits than a version can have.
+        InvalidArgument: the version is larger than a version can be; its text is empty, as TensorFlow Serving's answer.
     """
     version = found["version"]
     if version is not None and int(version) >= 2**63:
-        raise InvalidArgument(f"Failed to convert version: {version} to numeric.")
+        raise InvalidArgument("")
     return ModelRef(
         name=unquote(found["name"] or ""),
         version=None if version is None else int(version),

@@ -31,8 +31,9 @@ def json_response(body: bytes, status: int = 200) -> Response:
 
 
 def failure(exc: RequestError) -> Response:
-    """Returns the response that tells of a refusal."""
-    return json_response(json_output.error(str(exc)), _HTTP_CODES.get(exc.status, 500))
+    """Returns the response that tells of a refusal; one without a text has an empty body."""
+    body = json_output.error(str(exc)) if str(exc) else b""
+    return json_response(body, _HTTP_CODES.get(exc.status, 500))
 
 
 def later(exc: RequestError, seconds: int) -> Response:

@@ -182,7 +182,7 @@ def test_the_containers_are_told_what_to_serve(publish, base_path, tmp_path):
     )
     plan = docker.server_command(settings, tmp_path)
     compose_file, override_file = (plan.command[i + 1] for i, word in enumerate(plan.command) if word == "-f")
-    assert plan.command[:2] == ["docker", "compose"] and plan.command[6:8] == ["up", "--build"]
+    assert plan.command[:4] == ["docker", "compose", "-p", "featserve"] and plan.command[8:10] == ["up", "--build"]
     environment = plan.environment
     assert environment | {"PORT": "", "REST_PORT": ""} == {
         "BIND": "0.0.0.0",
@@ -206,7 +206,33 @@ def test_the_containers_are_told_what_to_serve(publish, base_path, tmp_path):
     assert [(each["source"], each["target"]) for each in services["server"]["volumes"]] == [
         (str(tls), "/etc/featserve/ssl_config_file")
     ]
-    assert services["server"]["user"] == f"{os.getuid()}:{os.getgid()}"
+
+
+@pytest.mark.parametrize(("uid", "user"), [(0, "10001:10001"), (1234, "1234:1234")])
+def test_a_container_never_runs_as_root(publish, base_path, tmp_path, monkeypatch, uid, user):
+    publish(1)
+    monkeypatch.setattr(os, "getuid", lambda: uid)
+    monkeypatch.setattr(os, "getgid", lambda: uid)
+    docker.server_command(parse([f"--model_base_path={base_path}"]), tmp_path)
+    assert json.loads((tmp_path / "compose.json").read_text())["services"]["server"]["user"] == user
+
+
+def test_the_kits_own_configuration_is_served_from_the_callers_root(tmp_path, monkeypatch):
+    file = docker._kit() / "serving" / "configs" / "models.config"
+    root = tmp_path / "mine"
+    monkeypatch.setenv("MODEL_ROOT", str(root))
+    flags = parse([f"--model_config_file={file}"])
+    with pytest.raises(SetupError, match=f"/models/efficientnet_lite0 is {root}/efficientnet_lite0 on this machine"):
+        docker.server_command(flags, tmp_path)
+    (root / "efficientnet_lite0").mkdir(parents=True)
+    plan = docker.server_command(flags, tmp_path)
+    assert plan.environment["MODEL_ROOT"] == str(root) and plan.models == ("efficientnet_lite0",)
+    assert not json.loads((tmp_path / "compose.json").read_text())["services"]["server"]["volumes"]
+    # Without a root of the caller's it is the one that the compose file has.
+    monkeypatch.delenv("MODEL_ROOT")
+    monkeypatch.setattr(docker, "_kit", lambda: tmp_path)
+    (tmp_path / "build" / "models" / "efficientnet_lite0").mkdir(parents=True)
+    assert docker.server_command(flags, tmp_path).environment["MODEL_ROOT"] == str(tmp_path / "build" / "models")
 
 
 def test_a_configuration_file_is_served_from_its_own_paths(publish, base_path, tmp_path):
