@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import h5py
-import httpx
+import httpx2 as httpx
 import numpy as np
 import pyarrow.parquet
 import pytest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import os
 import statistics
@@ -49,7 +50,7 @@ def _measure(rounds: int) -> list[str]:
             if not np.array_equal(served(), _pillow(data, resampling)):
                 raise LoadError(f"{name} of {size} is not Pillow's")
             cases = {
-                "Pillow": _cpu_ms(lambda data=data, resampling=resampling: _pillow(data, resampling), calls),
+                "Pillow": _cpu_ms(functools.partial(_pillow, data, resampling), calls),
                 "graph": _cpu_ms(served, calls),
             }
             text = pair_of(turns(rounds, cases), "Pillow", "graph").text
