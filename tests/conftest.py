@@ -18,6 +18,7 @@ os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 #: Files whose tests are many or take more than some seconds each: `make test-fast` leaves them out.
 LONG = (
     "client/integrations/test_engines.py",
+    "client/images/test_preprocess.py",
     "client/test_embedded.py",
     "export/graph/test_device.py",
     "export/graph/test_weights.py",
@@ -39,11 +40,13 @@ LONG = (
     "export/test_backbones.py",
     "export/test_batching.py",
     "export/test_labels.py",
+    "export/test_manifest.py",
     "export/test_memory.py",
     "export/test_served_backbones.py",
     "load/test_bench.py",
     "load/test_generator.py",
     "load/test_referee.py",
+    "load/test_report.py",
     "load/test_soak.py",
     "load/test_tune.py",
     "serving/launch/test_command.py",
