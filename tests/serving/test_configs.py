@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,25 @@ SCHEMAS = {
         "custom_ca": (3, "string"),
         "client_verify": (4, "bool"),
     },
+    "GPUOptions": {"per_process_gpu_memory_fraction": (1, "double")},
+    "ConfigProto": {
+        "intra_op_parallelism_threads": (2, "int32"),
+        "inter_op_parallelism_threads": (5, "int32"),
+        "gpu_options": (6, "test.GPUOptions"),
+    },
+    "ModelWarmupOptions": {"num_request_iterations": (1, "google.protobuf.Int32Value")},
+    "SessionBundleConfig": {
+        "session_config": (2, "test.ConfigProto"),
+        "saved_model_tags": (6, "repeated string"),
+        "enable_model_warmup": (779, "bool"),
+        "model_warmup_options": (780, "test.ModelWarmupOptions"),
+        "enable_session_metadata": (781, "bool"),
+        "remove_unused_fields_from_bundle_metagraph": (782, "bool"),
+        "prefer_tflite_model": (783, "bool"),
+        "num_tflite_interpreters_per_pool": (786, "int32"),
+        "num_tflite_pools": (787, "int32"),
+        "mixed_precision": (791, "string"),
+    },
     "PrometheusConfig": {"enable": (1, "bool"), "path": (2, "string")},
     "MonitoringConfig": {"prometheus_config": (1, "test.PrometheusConfig")},
 }
@@ -56,7 +76,9 @@ def schema(name: str) -> Any:
                 field.type, field.type_name = field_type.TYPE_MESSAGE, f".{scalar}"
             else:
                 field.type = {
+                    "int32": field_type.TYPE_INT32,
                     "int64": field_type.TYPE_INT64,
+                    "double": field_type.TYPE_DOUBLE,
                     "bool": field_type.TYPE_BOOL,
                     "string": field_type.TYPE_STRING,
                 }[scalar]
@@ -66,6 +88,20 @@ def schema(name: str) -> Any:
 
 def parse(file_name: str, message: Any) -> Any:
     return text_format.Parse((CONFIGS / file_name).read_text(), message)
+
+
+def session_bundle_config(text: str) -> Any:
+    """Returns what a `PlatformConfigMap` text proto says of sessions."""
+    # The Python package has the map, but not what the map holds.
+    found = re.fullmatch(
+        r"(?:#.*\n)*platform_configs \{\s*key: \"tensorflow\"\s*value \{\s*source_adapter_config \{\s*"
+        r"\[type\.googleapis\.com/tensorflow\.serving\.SavedModelBundleSourceAdapterConfig\] \{\s*"
+        r"legacy_config \{(.*)\}\s*\}\s*\}\s*\}\s*\}\s*",
+        text,
+        re.DOTALL,
+    )
+    assert found is not None, text
+    return text_format.Parse(found[1], schema("SessionBundleConfig")())
 
 
 def server_flags() -> dict[str, str]:
@@ -109,6 +145,18 @@ def test_ssl_template_fills_every_field_with_inline_pem() -> None:
     for pem in (config.server_key, config.server_cert, config.custom_ca):
         assert pem.startswith("-----BEGIN ")
         assert pem.endswith("-----\n")
+
+
+def test_the_platform_template_has_the_defaults_of_the_flags() -> None:
+    flags = pytest.importorskip("featserve_serving.launch.flags")
+    platform_config = pytest.importorskip("featserve_serving.launch.platform_config")
+    template = CONFIGS / "platform.config.template"
+    defaults = dict(re.findall(r"@([a-z_]+)=([^@]*)@", template.read_text()))
+    assert defaults == {name: flags.as_text(getattr(flags.Flags(), name)) for name in defaults}
+    config = session_bundle_config(platform_config.filled(template, flags.Flags()))
+    assert config.enable_session_metadata and config.enable_model_warmup
+    assert list(config.saved_model_tags) == ["serve"]
+    assert config.model_warmup_options.num_request_iterations.value == 1
 
 
 def test_a_misspelt_field_is_refused() -> None:

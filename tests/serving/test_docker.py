@@ -26,6 +26,7 @@ import pytest
 import yaml
 
 from ..waiting import eventually
+from .test_configs import session_bundle_config
 
 ROOT = Path(__file__).parents[2]
 DOCKER = ROOT / "serving" / "docker"
@@ -56,7 +57,7 @@ EMBEDDED_METRICS = {
 # Listens on --port, and answers "done" to what it gets as soon as the file ANSWER exists.
 STUB_SERVER = """\
 import json, os, socket, sys, time
-flags = dict(word[2:].split("=", 1) for word in sys.argv[1:])
+flags = dict(word[2:].partition("=")[::2] for word in sys.argv[1:])
 listener = socket.create_server(("127.0.0.1", int(flags["port"])))
 with open(os.environ["STARTED"], "w") as file:
     json.dump(sys.argv[1:], file)
@@ -96,6 +97,7 @@ class Container:
             "CONFIG_DIR": str(CONFIGS),
             "GRPC_PORT": str(self.port),
             "REST_PORT": str(free_port()),
+            "PLATFORM_CONFIG": str(folder / "platform.config"),
             "STARTED": str(self.started),
             "ANSWER": str(self.answer),
         }
@@ -133,11 +135,41 @@ def container(tmp_path: Path, free_port: Callable[[], int]) -> Iterator[Containe
 def test_entrypoint_gives_the_flags_file_then_its_arguments(container: Container) -> None:
     assert container.run("--exit=0").wait(60) == 0
     flags = container.flags()
-    assert flags[0] == f"--port={container.port}"
+    assert f"--port={container.port}" in flags
     assert f"--model_config_file={CONFIGS}/models.config" in flags
     assert f"--monitoring_config_file={CONFIGS}/monitoring.config" in flags
     in_file = re.findall(r"^--\S+", (CONFIGS / "server.flags").read_text(), re.MULTILINE)
     assert flags[-len(in_file) - 1 :] == [*in_file, "--exit=0"]
+
+
+def test_entrypoint_writes_the_platform_configuration(container: Container, tmp_path: Path) -> None:
+    cpu_max = tmp_path / "cpu.max"
+    cpu_max.write_text("300000 100000\n")
+    arguments = ["--enable_model_warmup", "--saved_model_tags=serve,gpu", "--num_request_iterations_for_warmup=2"]
+    container.run("--exit=0", *arguments, CPU_MAX_FILE=str(cpu_max)).wait(60)
+    file = tmp_path / "platform.config"
+    assert container.flags()[0] == f"--platform_config_file={file}"
+    flags = pytest.importorskip("featserve_serving.launch.cli").parse(
+        [*arguments, "--tensorflow_intra_op_parallelism=3", "--tensorflow_inter_op_parallelism=3"]
+    )
+    platform_config = pytest.importorskip("featserve_serving.launch.platform_config")
+    assert file.read_text() == platform_config.filled(CONFIGS / "platform.config.template", flags)
+    assert session_bundle_config(file.read_text()).session_config.inter_op_parallelism_threads == 3
+
+
+@pytest.mark.parametrize("name", ["enable_batching", "tensorflow_session_config_file", "xla_cpu_compilation_enabled"])
+def test_entrypoint_leaves_flags_that_the_platform_configuration_cannot_take_in(
+    container: Container, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    container.run(f"--{name}=true", "--exit=0").wait(60)
+    assert not any(flag.startswith("--platform_config_file") for flag in container.flags())
+    assert f"with --{name} the metrics of batches do not name the model" in capfd.readouterr().err
+
+
+def test_entrypoint_leaves_a_platform_configuration_of_the_callers(container: Container, tmp_path: Path) -> None:
+    container.run("--platform_config_file=/mine", "--exit=0").wait(60)
+    given = [flag for flag in container.flags() if flag.startswith("--platform_config_file")]
+    assert given == ["--platform_config_file=/mine"] and not (tmp_path / "platform.config").exists()
 
 
 def test_entrypoint_exits_as_a_server_that_fails(container: Container) -> None:
@@ -253,7 +285,7 @@ import grpc
 class Echo(grpc.GenericRpcHandler):
     def service(self, details):
         return grpc.unary_unary_rpc_method_handler(lambda request, context: (time.sleep(0.1), request)[1])
-flags = dict(word[2:].split("=", 1) for word in sys.argv[1:])
+flags = dict(word[2:].partition("=")[::2] for word in sys.argv[1:])
 arguments = [pair.split("=") for pair in flags["grpc_channel_arguments"].split(",")]
 options = [(name, int(value)) for name, value in arguments]
 server = grpc.server(ThreadPoolExecutor(8), handlers=[Echo()], options=options)
@@ -634,3 +666,9 @@ def test_dashboard_queries_are_promql() -> None:
     promql_parser = pytest.importorskip("promql_parser")
     for query in queries():
         promql_parser.parse(query.replace("$__rate_interval", "1m").replace("$model", ".*"))
+
+
+def test_panels_that_the_embedded_server_leaves_empty_say_so() -> None:
+    for panel in panels():
+        empty = all(":tensorflow:serving:batching" in target["expr"] for target in panel["targets"])
+        assert empty == ("TensorFlow Serving alone" in panel["description"]), panel["title"]

@@ -66,7 +66,7 @@ def server_command(flags: Flags, folder: Path) -> ServerCommand:
     override.write_text(json.dumps({"services": services}, indent=1))
     port, rest_port = foreign.ports(flags)
     host = flags.host
-    compose = ["docker", "compose", "-p", "featserve", "-f", str(_kit() / _COMPOSE), "-f", str(override)]
+    compose = ["docker", "compose", "-p", "featserve", "-f", str(foreign.kit() / _COMPOSE), "-f", str(override)]
     return ServerCommand(
         command=[*compose, "up", "--build", "--exit-code-from", "server"],
         # Commands, for a signal does not reach compose through every version of docker.
@@ -88,15 +88,6 @@ def server_command(flags: Flags, folder: Path) -> ServerCommand:
     )
 
 
-def _kit() -> Path:
-    """Returns the directory that holds `serving/docker` and `serving/configs`: in the wheel, or in a checkout."""
-    here = Path(__file__).parents[1]
-    for root in (here / "kit", here.parent.parent):
-        if (root / _COMPOSE).is_file():
-            return root
-    raise SetupError(f"--runtime docker: {_COMPOSE} is not part of this installation")
-
-
 def _root_of(models: Any) -> Path | None:
     """Returns the directory that a configuration file takes for `/models`, or `None` if it names nothing there.
 
@@ -107,7 +98,7 @@ def _root_of(models: Any) -> Path | None:
     inside = [path for path in inside if path.is_relative_to(_MODELS)]
     if not inside:
         return None
-    root = Path(os.environ.get("MODEL_ROOT") or _kit() / "build" / "models")
+    root = Path(os.environ.get("MODEL_ROOT") or foreign.kit() / "build" / "models")
     for path in inside:
         if not (here := root / path.relative_to(_MODELS)).is_dir():
             raise SetupError(

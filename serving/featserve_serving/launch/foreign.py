@@ -14,6 +14,19 @@ _FILE_FLAGS = tuple(sorted(name for name in flag_names() if name.endswith("_file
 _OWN_FLAGS = {"port", "rest_api_port", "model_base_path", "model_name", *_FILE_FLAGS}
 
 
+def kit() -> Path:
+    """Returns the directory that holds `serving/docker` and `serving/configs`: in the wheel, or in a checkout.
+
+    Raises:
+        SetupError: this installation has neither.
+    """
+    here = Path(__file__).parents[1]
+    for root in (here / "kit", here.parent.parent):
+        if (root / "serving" / "configs").is_dir():
+            return root
+    raise SetupError("serving/configs is not part of this installation; --runtime embedded needs none of it")
+
+
 def model_server_config(flags: Flags, inside: str | None = None) -> Any:
     """Returns the `ModelServerConfig` of what the flags name.
 

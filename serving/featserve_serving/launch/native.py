@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import socket
+import sys
 from pathlib import Path
 
-from . import foreign
+from . import foreign, platform_config
 from .flags import Flags
 from .process import ServerCommand
 
@@ -40,6 +41,14 @@ def server_command(flags: Flags, folder: Path) -> ServerCommand:
     if rest_port is not None and "monitoring_config_file" not in files:
         files["monitoring_config_file"] = folder / "monitoring.config"
         files["monitoring_config_file"].write_text(_MONITORING)
+    if "platform_config_file" not in files:
+        if session_flags := platform_config.NOT_IN_FILE & flags.given:
+            names = ", ".join(f"--{name}" for name in sorted(session_flags))
+            print(f"featserve-serve: with {names} the metrics of batches do not name the model", file=sys.stderr)
+        else:
+            template = foreign.kit() / "serving" / "configs" / "platform.config.template"
+            files["platform_config_file"] = folder / "platform.config"
+            files["platform_config_file"].write_text(platform_config.filled(template, flags))
     passed = {**_BETTER_DEFAULTS, **foreign.given_flags(flags)}
     passed |= {name: str(path.absolute()) for name, path in files.items()}
     passed |= {"port": str(port), "rest_api_port": str(rest_port or 0)}

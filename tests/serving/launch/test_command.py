@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 from featserve_serving import SetupError
-from featserve_serving.launch import choose, docker, native
+from featserve_serving.launch import choose, docker, foreign, native
 from featserve_serving.launch.cli import main, parse
 from featserve_serving.launch.flags import flag_names
 
 from ..model_server_flags import MODEL_SERVER_FLAGS
+from ..test_configs import session_bundle_config
 
 
 def test_both_spellings_of_a_value():
@@ -171,6 +172,29 @@ def test_the_native_command(publish, tmp_path):
     assert f'base_path: "{tmp_path / "models" / "adder"}"' in text and 'key: "canary"' in text
 
 
+def test_the_native_server_names_its_models_in_the_metrics_of_batches(publish, base_path, tmp_path, capsys):
+    publish(1)
+    given = [f"--model_base_path={base_path}", "--tensorflow_session_parallelism=3", "--saved_model_tags=serve,gpu"]
+    given += ["--enable_model_warmup=false", "--mixed_precision=bfloat16"]
+    plan = native.server_command(parse(given), tmp_path)
+    file = tmp_path / "platform.config"
+    assert f"--platform_config_file={file}" in plan.command
+    config = session_bundle_config(file.read_text())
+    assert config.enable_session_metadata and not config.enable_model_warmup
+    threads = config.session_config.intra_op_parallelism_threads, config.session_config.inter_op_parallelism_threads
+    assert threads == (3, 3)
+    assert list(config.saved_model_tags) == ["serve", "gpu"] and config.mixed_precision == "bfloat16"
+    assert not capsys.readouterr().err
+    # The caller's own file is left alone, and so are flags that the file cannot take in.
+    own = tmp_path / "own.config"
+    own.write_text("")
+    plan = native.server_command(parse([*given, f"--platform_config_file={own}"]), tmp_path)
+    assert f"--platform_config_file={own}" in plan.command
+    plan = native.server_command(parse([*given, "--enable_batching"]), tmp_path)
+    assert not any(word.startswith("--platform_config_file") for word in plan.command)
+    assert "with --enable_batching the metrics of batches do not name the model" in capsys.readouterr().err
+
+
 def test_the_containers_are_told_what_to_serve(publish, base_path, tmp_path):
     publish(1)
     publish(2)
@@ -218,7 +242,7 @@ def test_a_container_never_runs_as_root(publish, base_path, tmp_path, monkeypatc
 
 
 def test_the_kits_own_configuration_is_served_from_the_callers_root(tmp_path, monkeypatch):
-    file = docker._kit() / "serving" / "configs" / "models.config"
+    file = foreign.kit() / "serving" / "configs" / "models.config"
     root = tmp_path / "mine"
     monkeypatch.setenv("MODEL_ROOT", str(root))
     flags = parse([f"--model_config_file={file}"])
@@ -230,7 +254,7 @@ def test_the_kits_own_configuration_is_served_from_the_callers_root(tmp_path, mo
     assert not json.loads((tmp_path / "compose.json").read_text())["services"]["server"]["volumes"]
     # Without a root of the caller's it is the one that the compose file has.
     monkeypatch.delenv("MODEL_ROOT")
-    monkeypatch.setattr(docker, "_kit", lambda: tmp_path)
+    monkeypatch.setattr(foreign, "kit", lambda: tmp_path)
     (tmp_path / "build" / "models" / "efficientnet_lite0").mkdir(parents=True)
     assert docker.server_command(flags, tmp_path).environment["MODEL_ROOT"] == str(tmp_path / "build" / "models")
 

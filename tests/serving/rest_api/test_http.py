@@ -68,6 +68,7 @@ def test_a_gzip_body_is_inflated(connection, encoding):
 @pytest.mark.parametrize(
     ("body", "text"),
     [(BODY, "but its body is not"), (gzip.compress(BODY)[:-9], "breaks off"), (b"", "The document is empty")],
+    ids=["plain", "cut", "empty"],
 )
 def test_a_gzip_body_that_is_none_is_refused(connection, body, text):
     connection.sendall(request("Content-Encoding: gzip", body=body))
