@@ -118,3 +118,18 @@ def test_a_version_that_is_being_written_is_refused_at_once(tmp_path):
             pytest.fail("the block ran")
         assert next_version(tmp_path / "m") == 6
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["5"]
+
+
+@pytest.mark.parametrize("error", [errno.EBADF, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_will_do(tmp_path, monkeypatch, error):
+    """As network file systems answer for a directory."""
+
+    def refuse(*_):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    monkeypatch.setattr("fcntl.lockf", refuse)
+    for version in (1, None):
+        with staged(tmp_path / "m", version) as (staging, _):
+            (staging / "file").write_text("x")
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["1", "2"]

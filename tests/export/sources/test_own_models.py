@@ -58,6 +58,18 @@ def test_the_list_needs_no_tensorflow():
     assert json.loads(finished.stdout)[0]["name"] == "efficientnet_lite0"
 
 
+def test_a_version_that_exists_is_refused_before_tensorflow_is_imported(tmp_path):
+    (tmp_path / "vgg16" / "3").mkdir(parents=True)
+    script = (
+        "import sys; from featserve_export.cli import main; "
+        "status = main(['vgg16', '--version', '3', '--model-root', sys.argv[1]]); "
+        "sys.exit(status + 10 * ('tensorflow' in sys.modules or 'keras' in sys.modules))"
+    )
+    finished = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True)
+    assert finished.returncode == 2, finished.stderr
+    assert "expected a version that does not exist, received 3" in finished.stderr
+
+
 def test_a_graph_that_differs_is_refused(network, tmp_path, monkeypatch):
     right = export_module.freeze
 
