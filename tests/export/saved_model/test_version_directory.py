@@ -108,8 +108,10 @@ def test_exports_at_once_take_numbers_of_their_own(tmp_path):
         return int(directory.name)
 
     with ThreadPoolExecutor(8) as pool:
-        assert sorted(pool.map(export, range(8))) == list(range(1, 9))
-    assert all((tmp_path / "m" / str(v) / "file").read_text() == str(v) for v in range(1, 9))
+        # Two that wanted the same number have both left it to the next export.
+        versions = set(pool.map(export, range(8)))
+    assert len(versions) == 8
+    assert all((tmp_path / "m" / str(v) / "file").read_text() == str(v) for v in versions)
 
 
 def test_a_version_that_is_being_written_is_refused_at_once(tmp_path):
