@@ -11,7 +11,8 @@ from .batching import Batching
 from .errors import InvalidOptionError
 
 POOLINGS = ("none", "avg", "max")
-INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+#: Those of `keras.utils.load_img`.
+INTERPOLATIONS = ("bicubic", "bilinear", "box", "hamming", "lanczos", "nearest")
 PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 DEVICES = ("cpu", "any")
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
@@ -133,11 +134,8 @@ class ExportOptions:
         Raises:
             InvalidOptionError: the version's directory is there.
         """
-        if self.version is not None and (self.model_directory / str(self.version)).exists():
-            raise InvalidOptionError(
-                f"expected a version that does not exist, received {self.version}, which is in "
-                f"{self.model_directory}; leave --version out for the next free one, or delete that directory"
-            )
+        if self.version is not None:
+            check_free(self.model_directory / str(self.version))
 
     def _check_backbone(self) -> None:
         backbone = find_backbone(self.backbone)
@@ -162,6 +160,19 @@ class ExportOptions:
             )
         if self.preprocess != "none":
             find_backbone(self.preprocess)
+
+
+def check_free(directory: Path) -> None:
+    """Refuses a version that exists.
+
+    Raises:
+        InvalidOptionError: `directory` is there.
+    """
+    if directory.exists():
+        raise InvalidOptionError(
+            f"expected a version that does not exist, received {directory.name}, which is in {directory.parent}; "
+            "leave --version out for the next free one, or delete that directory"
+        )
 
 
 def _one_of(name: str, received: str, expected: tuple[str, ...]) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 import PIL
 import tensorflow as tf
 
+from ..options import INTERPOLATIONS
+
 # Pillow's fixed-point weights: 32 bits less 8 for the level and 2 for overshoot.
 _WEIGHT_BITS = 22
 # Of which the high and the low part are multiplied apart: products and sums of either are exact in float32.
@@ -81,9 +83,6 @@ _FILTERS = {
     "hamming": _Filter(weigh=_hamming, support=1.0),
     "lanczos": _Filter(weigh=_lanczos, support=3.0, overshoots=True),
 }
-
-#: The interpolations of `keras.utils.load_img`.
-INTERPOLATIONS: tuple[str, ...] = tuple(sorted([*_FILTERS, "nearest"]))
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]

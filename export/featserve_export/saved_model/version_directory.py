@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import ExportError, InvalidOptionError
+from ..options import check_free
 
 _STAGING = re.compile(r"\.staging-(?P<version>\d+)-(?P<host>.*)-(?P<process>\d+\.\d+)-[^-]+")
 _RESERVING_TRIES = 40
@@ -38,19 +39,6 @@ def next_version(model_directory: Path) -> int:
 def _version(path: Path) -> int:
     number = match["version"] if (match := _STAGING.fullmatch(path.name)) else path.name
     return int(number) if number.isdecimal() else 0
-
-
-def check_free(directory: Path) -> None:
-    """Refuses a version that exists.
-
-    Raises:
-        InvalidOptionError: `directory` is there.
-    """
-    if directory.exists():
-        raise InvalidOptionError(
-            f"expected a version that does not exist, received {directory.name}, which is in {directory.parent}; "
-            "leave --version out for the next free one, or delete that directory"
-        )
 
 
 @contextmanager

@@ -5,7 +5,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from featserve_export.pixels.resize import INTERPOLATIONS, resize_images
+from featserve_export.options import INTERPOLATIONS
+from featserve_export.pixels.resize import resize_images
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
