@@ -1,1 +1,1 @@
-"""The `featserve` command: a module per subcommand. Printing happens here and nowhere else."""
+"""The `featserve` command: options, progress, and a module per subcommand in `commands`. Nothing else prints."""

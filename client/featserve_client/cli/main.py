@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from .. import __version__
 from ..exceptions import FeatserveError, MissingExtraError
 from ..extras import require
-from . import classify, doctor, embed, extract, index, metadata, show, similar, status, verify
+from .commands import classify, doctor, embed, extract, index, metadata, show, similar, status, verify
 
 #: The subcommands, in the order of the help.
 _SUBCOMMANDS = (extract, embed, classify, status, show, index, similar, verify, metadata, doctor)

@@ -9,8 +9,8 @@ from featserve_client import extras as extras
 from featserve_client.analysis.pictures import draw_maps
 from PIL import Image
 
-from ..command import featserve
-from ..fake_server import FakeServer, jpeg
+from ...command import featserve
+from ...fake_server import FakeServer, jpeg
 
 
 @pytest.fixture

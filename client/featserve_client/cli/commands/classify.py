@@ -7,8 +7,8 @@ import json
 import sys
 from dataclasses import asdict
 
-from ..exceptions import FeatserveError, InvalidImageError, InvalidRequest
-from .options import Commands, add_server_options, image_files, make_client
+from ...exceptions import FeatserveError, InvalidImageError, InvalidRequest
+from ..options import Commands, add_server_options, image_files, make_client
 
 
 def add_to(commands: Commands) -> None:

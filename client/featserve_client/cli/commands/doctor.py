@@ -11,13 +11,13 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from .. import __version__
-from ..client import FeatureClient
-from ..exceptions import FeatserveError
-from ..model.manifest import Manifest
-from ..transport.address import proxy_variable, split
-from ..transport.probe import probe
-from .options import Commands, add_server_options, make_client
+from ... import __version__
+from ...client import FeatureClient
+from ...exceptions import FeatserveError
+from ...model.manifest import Manifest
+from ...transport.address import proxy_variable, split
+from ...transport.probe import probe
+from ..options import Commands, add_server_options, make_client
 
 _PROBE_S = 3.0
 _ROUND_TRIPS = 5

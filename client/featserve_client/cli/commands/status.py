@@ -6,7 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 
-from .options import Commands, add_server_options, make_client
+from ..options import Commands, add_server_options, make_client
 
 
 def add_to(commands: Commands) -> None:

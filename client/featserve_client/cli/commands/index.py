@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from ..analysis.photo_index import VectorSource, check_index, write_index
-from ..client import FeatureClient
-from ..core.vectors import to_vectors, vector_layer
-from ..exceptions import OutputError
-from .options import Commands, add_server_options, image_files, make_client
+from ...analysis.photo_index import VectorSource, check_index, write_index
+from ...client import FeatureClient
+from ...core.vectors import to_vectors, vector_layer
+from ...exceptions import OutputError
+from ..options import Commands, add_server_options, image_files, make_client
 
 
 def add_to(commands: Commands) -> None:

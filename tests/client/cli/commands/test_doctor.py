@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import grpc
 import pytest
-from featserve_client.cli import doctor
+from featserve_client.cli.commands import doctor
 from featserve_client.cli.main import main
 
-from ..command import featserve
-from ..fake_server import FakeServer
+from ...command import featserve
+from ...fake_server import FakeServer
 
 
 def test_a_service_that_is_well(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..analysis.neighbors import load_vectors, nearest
-from ..analysis.photo_index import VectorSource, read_index
-from ..analysis.pictures import PICTURES, check_picture, draw_sheet, page, save
-from ..client import FeatureClient
-from ..core.vectors import vector_layer
-from ..exceptions import ConfigError, InvalidImageError
+from ...analysis.neighbors import load_vectors, nearest
+from ...analysis.photo_index import VectorSource, read_index
+from ...analysis.pictures import PICTURES, check_picture, draw_sheet, page, save
+from ...client import FeatureClient
+from ...core.vectors import vector_layer
+from ...exceptions import ConfigError, InvalidImageError
+from ..options import Commands, add_server_options, image_files, make_client
 from .index import vectors_of
-from .options import Commands, add_server_options, image_files, make_client
 
 #: The cosine below which two photos are not called alike: unrelated photos come to 0.1 to 0.4 with EfficientNet-Lite0.
 _CLOSE = 0.5

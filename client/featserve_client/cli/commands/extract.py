@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from ..options import Commands
 from .bulk import add_bulk_options, run_bulk
-from .options import Commands
 
 
 def add_to(commands: Commands) -> None:

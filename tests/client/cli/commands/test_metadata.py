@@ -5,8 +5,8 @@ import json
 import pytest
 from featserve_client import extras as extras
 
-from ..command import featserve
-from ..fake_server import MANIFEST, FakeServer
+from ...command import featserve
+from ...fake_server import MANIFEST, FakeServer
 
 
 def test_status_and_metadata(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:

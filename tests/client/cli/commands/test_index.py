@@ -5,8 +5,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from ..command import featserve
-from ..fake_server import MANIFEST, FakeServer, jpeg
+from ...command import featserve
+from ...fake_server import MANIFEST, FakeServer, jpeg
 
 
 @pytest.fixture

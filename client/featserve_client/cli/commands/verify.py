@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..analysis.golden import compare_with_golden
-from .options import Commands, add_server_options, make_client
+from ...analysis.golden import compare_with_golden
+from ..options import Commands, add_server_options, make_client
 
 
 def add_to(commands: Commands) -> None:

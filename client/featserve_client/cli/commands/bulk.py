@@ -6,12 +6,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from ..bulk.formats import check_output
-from ..bulk.job import extract_files, partial_folder
-from ..core.vectors import VectorKind
-from ..exceptions import FeatserveError, OutputError
-from .options import add_server_options, image_files, layer_names, make_client
-from .progress import Reporter
+from ...bulk.formats import check_output
+from ...bulk.job import extract_files, partial_folder
+from ...core.vectors import VectorKind
+from ...exceptions import FeatserveError, OutputError
+from ..options import add_server_options, image_files, layer_names, make_client
+from ..progress import Reporter
 
 
 def add_bulk_options(parser: argparse.ArgumentParser, *, output: str) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ..analysis.pictures import PICTURES, check_picture, draw_maps, figure_page, read_photo, save
-from .options import Commands, add_server_options, layer_names, make_client
+from ...analysis.pictures import PICTURES, check_picture, draw_maps, figure_page, read_photo, save
+from ..options import Commands, add_server_options, layer_names, make_client
 
 
 def add_to(commands: Commands) -> None:
