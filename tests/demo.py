@@ -11,8 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import skimage
 from featserve_client import FeatserveError, FeatureClient
+from featserve_client.analysis.pictures import overlay, read_photo, strongest_channels
+from featserve_client.core.vectors import to_vectors
 from local_server import ServerError, served
-from PIL import Image
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt  # noqa: E402
@@ -70,22 +71,17 @@ def draw(photos: list[Path], features: dict[str, npt.NDArray[np.float32]], outpu
     maps, matrix = figure.subfigures(1, 2, width_ratios=(2.1 * columns, 4.6))
     axes = maps.subplots(len(photos), columns, squeeze=False)
     for row, photo, activation in zip(axes, photos, activations, strict=True):
-        image = Image.open(photo).convert("RGB")
+        image = read_photo(str(photo))
         row[0].imshow(image)
         row[0].set_title(photo.name, fontsize=9)
         if spatial:
-            strongest = np.argsort(activation.sum(axis=(0, 1)))[::-1][:MAPS]
-            for axis, channel in zip(row[1:], strongest, strict=True):
-                axis.imshow(image.resize((224, 224)).convert("L"), cmap="gray", extent=(0, 1, 1, 0))
-                axis.imshow(
-                    activation[..., channel], cmap="inferno", alpha=0.65, interpolation="bicubic", extent=(0, 1, 1, 0)
-                )
+            for axis, channel in zip(row[1:], strongest_channels(activation, MAPS), strict=True):
+                axis.imshow(overlay(image, activation[..., channel].astype(np.float64)))
                 axis.set_title(f"channel {channel}", fontsize=9)
     for axis in axes.flat:
         axis.axis("off")
     maps.suptitle(f"strongest maps of {layer}")
-    vectors = activations.mean(axis=(1, 2)) if spatial else activations.reshape(len(photos), -1)
-    vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors = to_vectors(activations)
     similarity = vectors @ vectors.T
     names = [photo.stem for photo in photos]
     axis = matrix.subplots()

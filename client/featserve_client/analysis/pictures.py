@@ -92,14 +92,34 @@ def draw_maps(photo: npt.NDArray[np.uint8], layers: Mapping[str, npt.NDArray[np.
             bars.set_position((box.x0 + 0.05, box.y0 + 0.25 / inches, box.width - 0.06, box.height - 0.25 / inches))
             _draw_bars(bars, values.reshape(-1))
             continue
-        squares = np.square(values, dtype=np.float64)
-        _cell(figure, grid[0, 1], "all channels", _overlay(photo, np.sqrt(squares.mean(axis=-1))))
-        strongest = np.argsort(-squares.mean(axis=(0, 1)), kind="stable")[: 2 * _ACROSS - 2]
-        for cell, channel in enumerate(strongest, 2):
+        _cell(figure, grid[0, 1], "all channels", overlay(photo, np.sqrt(np.square(values, dtype=np.float64).mean(-1))))
+        for cell, channel in enumerate(strongest_channels(values, 2 * _ACROSS - 2), 2):
             heat = values[..., channel].astype(np.float64)
             note = f" (constant {heat.flat[0]:.3g})" if np.ptp(heat) == 0 else ""
-            _cell(figure, grid[divmod(cell, _ACROSS)], f"channel {channel}{note}", _overlay(photo, heat))
+            _cell(figure, grid[divmod(cell, _ACROSS)], f"channel {channel}{note}", overlay(photo, heat))
     return figure
+
+
+def strongest_channels(maps: npt.NDArray[np.float32], count: int) -> list[int]:
+    """Return the channels of `(h, w, channels)` activations with the most energy, at most `count`, strongest first."""
+    energy = np.square(maps, dtype=np.float64).mean(axis=(0, 1))
+    return [int(channel) for channel in np.argsort(-energy, kind="stable")[:count]]
+
+
+def overlay(photo: npt.NDArray[np.uint8], heat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return a photo `(h, w, 3)` uint8 in gray under one map `(y, x)` in colors, as `(h, w, 3)` in 0..1."""
+    from PIL import Image
+
+    low, high = np.percentile(heat, (2, 99))
+    scaled = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
+    size = (photo.shape[1], photo.shape[0])
+    smooth = np.asarray(Image.fromarray(scaled.astype(np.float32)).resize(size, Image.Resampling.BICUBIC))
+    smooth = np.clip(smooth, 0, 1)
+    colors = require("matplotlib", "pictures", "a picture").colormaps["inferno"](smooth)[..., :3]
+    grey = photo.mean(axis=-1, keepdims=True) / 255
+    weight = 0.2 + 0.45 * smooth[..., np.newaxis]
+    mixed: npt.NDArray[np.float64] = grey * (1 - weight) + colors * weight
+    return mixed
 
 
 def draw_sheet(query: str, names: Sequence[str], cosines: Sequence[float], title: str) -> Any:
@@ -221,21 +241,6 @@ def _draw_bars(axes: Any, values: npt.NDArray[np.float32]) -> None:
     axes.set_title("value of each channel", fontsize=7.5, color=_QUIET, loc="left")
     for channel in np.argsort(-np.abs(values), kind="stable")[:5]:
         axes.annotate(str(channel), (channel, values[channel]), fontsize=7, color=_INK, ha="center", va="bottom")
-
-
-def _overlay(photo: npt.NDArray[np.uint8], heat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    from PIL import Image
-
-    low, high = np.percentile(heat, (2, 99))
-    scaled = np.clip((heat - low) / max(high - low, 1e-12), 0, 1)
-    size = (photo.shape[1], photo.shape[0])
-    smooth = np.asarray(Image.fromarray(scaled.astype(np.float32)).resize(size, Image.Resampling.BICUBIC))
-    smooth = np.clip(smooth, 0, 1)
-    colors = require("matplotlib", "pictures", "a picture").colormaps["inferno"](smooth)[..., :3]
-    grey = photo.mean(axis=-1, keepdims=True) / 255
-    weight = 0.2 + 0.45 * smooth[..., np.newaxis]
-    mixed: npt.NDArray[np.float64] = grey * (1 - weight) + colors * weight
-    return mixed
 
 
 def _photo_or_blank(path: str, size: int = 640) -> npt.NDArray[np.uint8]:
