@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import PIL
@@ -65,9 +65,11 @@ def _lanczos(x: tf.Tensor) -> tf.Tensor:
     return tf.where((x >= -3.0) & (x < 3.0), _sinc(x) * _sinc(_divide(x, 3)), 0.0)
 
 
-def _divide(numerator: tf.Tensor, denominator: int) -> tf.Tensor:
+def _divide(numerator: tf.Tensor, denominator: int | Sequence[int]) -> tf.Tensor:
     # Grappler turns a division by a constant into a product with its reciprocal, which rounds otherwise.
-    runtime_denominator = tf.compat.v1.placeholder_with_default(tf.constant(denominator, tf.float64), shape=())
+    runtime_denominator = tf.compat.v1.placeholder_with_default(
+        tf.constant(denominator, tf.float64), shape=np.shape(denominator)
+    )
     return tf.cast(numerator, tf.float64) / runtime_denominator
 
 
@@ -114,9 +116,7 @@ def resize_images(
             rows = _nearest(start[0], length[0], size[0], height)
             columns = _nearest(start[1], length[1], size[1], width)
             return tf.gather(tf.gather(images, rows, axis=1), columns, axis=2)
-        resampling = _FILTERS[interpolation]
-        vertical = _Pass.plan(start[0], length[0], size[0], height, resampling)
-        horizontal = _Pass.plan(start[1], length[1], size[1], width, resampling)
+        vertical, horizontal = _Pass.plan(start, length, size, image_size, _FILTERS[interpolation])
         if images.shape[0] == 1:
             return _resample(images[0], horizontal, vertical)[None]
         return tf.map_fn(lambda image: _resample(image, horizontal, vertical), images, parallel_iterations=8)
@@ -160,58 +160,77 @@ class _Pass:
     size: tf.Tensor  # how many these are, scalar int32
     first: tf.Tensor  # (tiles,) int32, where each tile's window into them starts
     weights: tf.Tensor  # (tiles, _TILE, window) float64, integers: in units of 2**-_WEIGHT_BITS
+    halves: tf.Tensor  # (tiles, 2 * _TILE, window) float64, integers: their high parts, then their low ones
+    exact: tf.Tensor  # bool, whether float32 holds all sums of either half
 
     @classmethod
-    def plan(cls, start: tf.Tensor, length: tf.Tensor, source: tf.Tensor, target: int, resampling: _Filter) -> _Pass:
-        scale = _divide(length, target)
+    def plan(
+        cls, start: tf.Tensor, length: tf.Tensor, source: tf.Tensor, targets: tuple[int, int], resampling: _Filter
+    ) -> tuple[_Pass, _Pass]:
+        """Plans both passes at once, vertical and horizontal: few large operations cost less than many small ones.
+
+        Args:
+            start: `(2,)` int32, where the box that is resized begins.
+            length: `(2,)` int32, its lines.
+            source: `(2,)` int32, the image's lines.
+            targets: lines of the result.
+            resampling: the filter.
+        """
+        tiles = [-(-target // _TILE) for target in targets]
+        numbers = np.minimum(np.arange(max(tiles) * _TILE, dtype=np.float64), np.array(targets)[:, None] - 1.0)
+        scale = _divide(length, targets)[:, None]
         stretch = tf.maximum(scale, 1.0)
         support = resampling.support * stretch
-        tiles = -(-target // _TILE)
-        numbers = tf.minimum(tf.range(tiles * _TILE, dtype=tf.float64), target - 1.0)
-        centers = tf.cast(start, tf.float64) + (numbers + 0.5) * scale
+        centers = tf.cast(start, tf.float64)[:, None] + (numbers + 0.5) * scale
         lower = tf.maximum(tf.cast(centers - support + 0.5, tf.int32), 0)
-        upper = tf.minimum(tf.cast(centers + support + 0.5, tf.int32), source)
-        begin, end = lower[0], upper[-1]
-        centers, lower, upper = (tf.reshape(each, [tiles, _TILE, 1]) for each in (centers, lower, upper))
-        window = tf.reduce_max(upper[:, -1] - lower[:, 0])
-        first = tf.minimum(lower[:, 0, 0], end - window)
-        lines = first[:, None, None] + tf.range(window)
-        distance = (tf.cast(lines, tf.float64) - centers + 0.5) * (1.0 / stretch)
+        upper = tf.minimum(tf.cast(centers + support + 0.5, tf.int32), source[:, None])
+        begin, end = lower[:, 0], upper[:, -1]
+        centers, lower, upper = (tf.reshape(each, [2, max(tiles), _TILE, 1]) for each in (centers, lower, upper))
+        windows = tf.reduce_max(upper[:, :, -1, 0] - lower[:, :, 0, 0], axis=1)
+        first = tf.minimum(lower[:, :, 0, 0], (end - windows)[:, None])
+        lines = first[:, :, None, None] + tf.range(tf.reduce_max(windows))
+        distance = (tf.cast(lines, tf.float64) - centers + 0.5) * (1.0 / stretch)[:, :, None, None]
         weights = tf.where((lines >= lower) & (lines < upper), resampling.weigh(distance), 0.0)
-        total = tf.reduce_sum(weights, axis=2, keepdims=True)
+        total = tf.reduce_sum(weights, axis=3, keepdims=True)
         weights = tf.math.divide_no_nan(weights, total) * float(1 << _WEIGHT_BITS)
         rounded = tf.cast(weights + tf.where(weights < 0.0, tf.constant(-0.5, tf.float64), 0.5), tf.int32)
-        return cls(
-            target=target,
-            overshoots=resampling.overshoots,
-            source=source,
-            begin=begin,
-            size=end - begin,
-            first=first - begin,
-            weights=tf.cast(rounded, tf.float64),
-        )
+        weights = tf.cast(rounded, tf.float64)
+        high = tf.round(weights * 2.0**-_LOW_BITS)
+        halves = tf.concat([high, weights - high * 2.0**_LOW_BITS], 2)
+        exact = 255.0 * tf.reduce_max(tf.reduce_sum(tf.abs(halves), 3), [1, 2]) < _EXACT_IN_FLOAT32
+
+        def of(axis: int) -> _Pass:
+            return cls(
+                target=targets[axis],
+                overshoots=resampling.overshoots,
+                source=source[axis],
+                begin=begin[axis],
+                size=(end - begin)[axis],
+                first=(first - begin[:, None])[axis, : tiles[axis]],
+                weights=weights[axis, : tiles[axis]][..., : windows[axis]],
+                halves=halves[axis, : tiles[axis]][..., : windows[axis]],
+                exact=exact[axis],
+            )
+
+        return of(0), of(1)
 
     def __call__(self, lines: tf.Tensor) -> tf.Tensor:
         """Maps `(size, elements)` uint8 to `(target, elements)` uint8."""
-        high = tf.round(self.weights * 2.0**-_LOW_BITS)
-        low = self.weights - high * 2.0**_LOW_BITS
-        parts = tf.concat([high, low], 1)
-        exact = 255.0 * tf.reduce_max(tf.reduce_sum(tf.abs(parts), 2)) < _EXACT_IN_FLOAT32
         return tf.cond(
-            exact & (tf.size(lines) <= _MOST_ELEMENTS),
-            lambda: self._in_float32(lines, parts),
+            self.exact & (tf.size(lines) <= _MOST_ELEMENTS),
+            lambda: self._in_float32(lines),
             lambda: self._in_float64(lines),
         )
 
-    def _in_float32(self, lines: tf.Tensor, parts: tf.Tensor) -> tf.Tensor:
-        window = tf.shape(parts)[2]
+    def _in_float32(self, lines: tf.Tensor) -> tf.Tensor:
+        window = tf.shape(self.halves)[2]
         units = 2.0 ** (_LOW_BITS - _WEIGHT_BITS)
         scales = np.repeat([units, 2.0**-_LOW_BITS], _TILE)[:, None]
-        matrices = tf.unstack(tf.cast(parts * scales, tf.float32))
-        starts = tf.unstack(self.first)
+        matrices = tf.unstack(tf.cast(self.halves * scales, tf.float32))
+        starts = tf.unstack(tf.stack([self.first, tf.zeros_like(self.first)], 1))
         sources = tf.cast(lines, tf.float32)
         products = [
-            tf.matmul(matrix, tf.slice(sources, [start, 0], [window, -1]))
+            tf.matmul(matrix, tf.slice(sources, start, [window, -1]))
             for matrix, start in zip(matrices, starts, strict=True)
         ]
         high, low = (tf.concat(part, 0) for part in zip(*(tf.split(product, 2) for product in products), strict=True))
