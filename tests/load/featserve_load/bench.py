@@ -37,7 +37,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "served": ("models",),
     "export": ("export_models", "precisions"),
     "bulk": ("bulk_models", "bulk_images"),
-    "memory": ("memory_models",),
+    "memory": ("memory_models", "precisions", "memory_requests"),
     "native": ("native",),
 }
 INTRODUCTION = (
@@ -59,16 +59,22 @@ def main(argv: Sequence[str]) -> int:
         help="of `export` (default: %(default)s)",
     )
     parser.add_argument(
-        "--precisions", default="float32,bfloat16,int8", metavar="A,B", help="of `export` (default: %(default)s)"
+        "--precisions",
+        default="float32,bfloat16,int8",
+        metavar="A,B",
+        help="of `export` and `memory` (default: %(default)s)",
     )
     parser.add_argument(
         "--bulk-models", default="mobilenet,resnet50,vgg16", metavar="A,B", help="of `bulk` (default: %(default)s)"
     )
     parser.add_argument(
         "--memory-models",
-        default="efficientnet_lite0,resnet50,inception_v3,vgg16",
+        default="efficientnet_lite0,resnet50,inception_v3,vgg16,convnext_base",
         metavar="A,B",
         help="of `memory` (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--memory-requests", type=int, default=200, metavar="N", help="of `memory` (default: %(default)s)"
     )
     parser.add_argument("--bulk-images", type=int, default=2000, metavar="N", help="at most (default: %(default)s)")
     parser.add_argument(

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import deployment
+from . import deployment, photos
 from .deployment import say
 from .errors import LoadError
 from .server import ROOT
@@ -21,6 +21,7 @@ MODELS: dict[str, list[str]] = {
     "resnet50": ["--weights", "random"],
     "inception_v3": ["--weights", "random"],
     "vgg16": ["--weights", "random"],
+    "convnext_base": ["--weights", "random"],
 }
 DEFAULT = "efficientnet_lite0"
 
@@ -31,6 +32,21 @@ def exported(options: argparse.Namespace, model: str, name: str | None = None, e
     if not (base_path / "1" / "saved_model.pb").exists():
         deployment.export(model, "--model-root", str(options.model_root), "--version", "1", *MODELS[model], *extra)
     return base_path
+
+
+def exported_in(options: argparse.Namespace, model: str, precision: str) -> tuple[str, Path]:
+    """Return the name and the versions' directory of a network in a precision.
+
+    Raises:
+        LoadError: the export refuses the precision.
+    """
+    if precision == "float32":
+        return model, exported(options, model)
+    name = f"{model}_{precision}"
+    extra = ["--precision", precision, "--model-name", name]
+    if precision == "int8":
+        extra += ["--calibrate", str(photos.folder())]
+    return name, exported(options, model, name, extra)
 
 
 def exported_by_keras(options: argparse.Namespace, model: str) -> Path:

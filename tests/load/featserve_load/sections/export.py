@@ -15,7 +15,7 @@ from .. import photos
 from ..deployment import say
 from ..errors import LoadError
 from ..generator import Generator
-from ..networks import exported, exported_by_keras
+from ..networks import exported_by_keras, exported_in
 from ..payload import Payload, describe, network_size
 from ..server import ServerProcess
 from ..turns import CALLERS, RATIO, Figures, closed_loop, pair_of, plural, row, turns_or_none
@@ -41,14 +41,8 @@ def _compare_exports(options: argparse.Namespace, model: str, lines: list[str]) 
         servers: dict[str, ServerProcess] = {}
         rows: dict[str, list[str]] = {}
         for precision in options.precisions.split(","):
-            name, extra = model, list[str]()
-            if precision != "float32":
-                name = f"{model}_{precision}"
-                extra = ["--precision", precision, "--model-name", name]
-            if precision == "int8":
-                extra += ["--calibrate", str(photos.folder())]
             try:
-                base_path = exported(options, model, name, extra)
+                name, base_path = exported_in(options, model, precision)
             except LoadError as exc:  # a precision that the export refuses costs no other its rows
                 say(f"{model}, {precision}: {exc}")
                 rows[precision] = [f"| {model} | {precision} | refused by the export | | | | |"]

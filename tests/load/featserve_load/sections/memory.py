@@ -7,79 +7,158 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
 from .. import photos
 from ..deployment import say
 from ..errors import LoadError
-from ..networks import exported, exported_by_keras
-from ..server import ROOT
-from ..turns import row
+from ..generator import Generator
+from ..networks import exported, exported_by_keras, exported_in
+from ..payload import describe, network_size
+from ..server import ROOT, ServerProcess
+from ..turns import closed_loop, row
+from .export import floats
 
 _KINDS = {1: "float", 4: "uint8", 7: "encoded"}
 _SIZES = (1, 2, 4, 8)
-_REQUESTS = 100
 _CALLERS = 2
+_SERVER_CALLERS = 8
 _LAYERS = ("block4_pool", "block5_pool")
 Stages = dict[str, dict[str, float]]
 
 
 def memory(options: argparse.Namespace) -> list[str]:
-    """Resident and peak memory of a model in a process that holds TensorFlow's C library alone."""
+    """Resident and peak memory of a model, alone and in a server, and what comes back when it is unloaded."""
+    models = options.memory_models.split(",")
+    return [*_alone(options, models), "", *_versions(options, models), "", *_in_the_server(options, models)]
+
+
+def _alone(options: argparse.Namespace, models: Sequence[str]) -> list[str]:
     lines = [
         "A process of TensorFlow's C library loads the SavedModel, calls every signature with "
-        f"{', '.join(map(str, _SIZES))} images, then sends {_REQUESTS} mixed requests from {_CALLERS} callers; MiB "
-        "above the process without a model. `model.export()` has one signature, float pixels, and no queue. ÷ is this "
-        "export by model.export(), of the whole process.",
+        f"{', '.join(map(str, _SIZES))} images, then sends {options.memory_requests} mixed requests from {_CALLERS} "
+        "callers; MiB above the process without a model. `model.export()` has one signature, float pixels, and no "
+        "queue. ÷ is this export by model.export() in float32, of the whole process.",
         "",
         "| model | written by | loaded | warm | used | peak | ÷ warm | ÷ used | ÷ peak |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for model in options.memory_models.split(","):
+    for model in models:
         with row(lines, f"| {model} |", 8):
-            theirs = measure([exported_by_keras(options, model) / "1"])
-            ours = measure([exported(options, model) / "1"])
+            theirs = measure(options, [exported_by_keras(options, model) / "1"])
             lines.append(f"| {model} | model.export() | {_above(theirs)} | | | |")
-            ratios = (
-                ours[stage][kind] / theirs[stage][kind]
-                for stage, kind in (("warm", "resident"), ("used", "resident"), ("used", "peak"))
-            )
-            lines.append(f"| {model} | this export | {_above(ours)} | {' | '.join(f'{each:.2f}' for each in ratios)} |")
+            for precision in options.precisions.split(","):
+                with row(lines, f"| {model} | {precision} |", 7):
+                    ours = measure(options, [exported_in(options, model, precision)[1] / "1"])
+                    lines.append(f"| {model} | this export, {precision} | {_above(ours)} | {_ratios(ours, theirs)} |")
     name = "vgg16_two_layers"
     with row(lines, f"| {name} |", 8):
         flags = ("--layers", ",".join(_LAYERS), "--model-name", name)
-        lines.append(
-            f"| {name} | this export | {_above(measure([exported(options, 'vgg16', name, flags) / '1']))} | | | |"
-        )
-    lines += [
-        "",
-        "Versions of one model in one process, each warmed up, then unloaded one by one; MiB above the process without "
-        "a model.",
-        "",
-        "| model | one, warm | three, warm | used | two left | one left | none left |",
-        "|---|--:|--:|--:|--:|--:|--:|",
-    ]
-    for model in options.memory_models.split(","):
-        with row(lines, f"| {model} |", 6):
-            found = measure([exported(options, model) / "1"] * 3)
-            stages = ("warm", "3 warm", "used", "2 left", "1 left", "0 left")
-            above = (found[stage]["resident"] - found["baseline"]["resident"] for stage in stages)
-            lines.append(f"| {model} | {' | '.join(f'{each:,.0f}' for each in above)} |")
+        found = measure(options, [exported(options, "vgg16", name, flags) / "1"])
+        lines.append(f"| {name} | this export | {_above(found)} | | | |")
     return lines
 
 
-def measure(directories: Sequence[Path]) -> Stages:
+def _versions(options: argparse.Namespace, models: Sequence[str]) -> list[str]:
+    lines = [
+        "Versions of one model in one process, each warmed up, used, then unloaded one by one; MiB above the process "
+        "without a model. `CPU` is the CPU time of the requests against that with the C library's allocator.",
+        "",
+        "| model | allocator | one, warm | three, warm | used | two left | one left | none left | CPU |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for model in models:
+        plain = None
+        for allocator, environment in _allocators().items():
+            with row(lines, f"| {model} | {allocator} |", 7):
+                found = measure(options, [exported(options, model) / "1"] * 3, environment)
+                plain = plain or found["used"]["cpu_s"]
+                stages = ("warm", "3 warm", "used", "2 left", "1 left", "0 left")
+                above = (found[stage]["resident"] - found["baseline"]["resident"] for stage in stages)
+                figures = " | ".join(f"{each:,.0f}" for each in above)
+                lines.append(f"| {model} | {allocator} | {figures} | {found['used']['cpu_s'] / plain:.2f} |")
+    return lines
+
+
+def _allocators() -> dict[str, dict[str, str]]:
+    found = {"glibc": {}, "MALLOC_ARENA_MAX=2": {"MALLOC_ARENA_MAX": "2"}}
+    if library := find_library("jemalloc"):
+        settings = "background_thread:true,dirty_decay_ms:2000,muzzy_decay_ms:0"
+        found["jemalloc"] = {"LD_PRELOAD": library, "MALLOC_CONF": settings}
+    return found
+
+
+def _in_the_server(options: argparse.Namespace, models: Sequence[str]) -> list[str]:
+    lines = [
+        f"The embedded server, {_SERVER_CALLERS} callers with float pixels; MiB above the same server with a model "
+        "that adds one.",
+        "",
+        "| model | written by | loaded | used | peak |",
+        "|---|---|--:|--:|--:|",
+    ]
+    nothing = _served(options, _adder(options), "adder", "")
+    lines.append(f"| none | | {' | '.join(f'{figure:,.0f}' for figure in nothing)} |")
+    for model in models:
+        for writer, base_path, name, signature in (
+            ("model.export()", exported_by_keras(options, model), "plain", "serving_default"),
+            ("this export", exported(options, model), model, "float_images"),
+        ):
+            with row(lines, f"| {model} | {writer} |", 4):
+                found = _served(options, base_path, name, signature)
+                above = (figure - base for figure, base in zip(found, nothing, strict=True))
+                lines.append(f"| {model} | {writer} | {' | '.join(f'{figure:,.0f}' for figure in above)} |")
+    return lines
+
+
+def _adder(options: argparse.Namespace) -> Path:
+    import tensorflow as tf
+
+    base_path: Path = options.model_root / "adder"
+    module = tf.Module()
+    module.add = tf.function(lambda x: {"y": x + 1.0}, input_signature=[tf.TensorSpec([None], tf.float32)])
+    tf.saved_model.save(module, str(base_path / "1"), signatures=module.add)
+    return base_path
+
+
+def _served(options: argparse.Namespace, base_path: Path, name: str, signature: str) -> tuple[float, float, float]:
+    say(f"memory of the embedded server with {base_path}")
+    with ServerProcess(base_path, name) as server:
+        loaded = _status(server.pid)["VmRSS"]
+        if signature:
+            size = network_size(describe(server.target, name))
+            payload = floats(server, signature, size, 1)
+            with Generator([server.target], payload, processes=1) as generator:
+                closed_loop(generator, options, _SERVER_CALLERS)()
+        after = _status(server.pid)
+    return loaded, after["VmRSS"], after["VmHWM"]
+
+
+def _status(pid: int) -> dict[str, float]:
+    """Resident and peak MiB."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {name: int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM")}
+
+
+def _ratios(ours: Stages, theirs: Stages) -> str:
+    stages = (("warm", "resident"), ("used", "resident"), ("used", "peak"))
+    return " | ".join(f"{ours[stage][kind] / theirs[stage][kind]:.2f}" for stage, kind in stages)
+
+
+def measure(
+    options: argparse.Namespace, directories: Sequence[Path], environment: Mapping[str, str] | None = None
+) -> Stages:
     """Runs a process of its own with a SavedModel, or several of the same kind, and returns what it held."""
     say(f"memory of {directories[0]}{f' x {len(directories)}' if len(directories) > 1 else ''}")
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests/load"), "TF_CPP_MIN_LOG_LEVEL": "3"}
+    quiet = {"PYTHONPATH": str(ROOT / "tests/load"), "TF_CPP_MIN_LOG_LEVEL": "3"}
     result = subprocess.run(
         [sys.executable, "-m", "featserve_load.bare"],
-        input=json.dumps(_job(directories)),
+        input=json.dumps(_job(directories, options.memory_requests)),
         text=True,
         capture_output=True,
-        env=environment,
+        env={**os.environ, **quiet, **(environment or {})},
         timeout=3600,
     )
     if result.returncode:
@@ -88,7 +167,7 @@ def measure(directories: Sequence[Path]) -> Stages:
     return stages
 
 
-def _job(directories: Sequence[Path]) -> dict[str, Any]:
+def _job(directories: Sequence[Path], requests: int) -> dict[str, Any]:
     from tensorflow.core.protobuf import saved_model_pb2
 
     content = (directories[0] / "saved_model.pb").read_bytes()
@@ -109,7 +188,7 @@ def _job(directories: Sequence[Path]) -> dict[str, Any]:
         "size": size,
         "photos": files,
         "sizes": _SIZES,
-        "requests": _REQUESTS,
+        "requests": requests,
         "callers": _CALLERS,
     }
 
