@@ -39,8 +39,8 @@ def create_server(
 ) -> Server:
     """Returns an embedded server that is not started yet.
 
-    The server is a context manager: it loads the models, then opens its ports, and lets running calls end before it
-    stops. `port`, `rest_port` and `models()` say what it serves where.
+    The server is a context manager: it opens its ports, loads the models, and lets running calls end before it stops.
+    `port`, `rest_port` and `models()` say what it serves where.
 
     Args:
         model_root: directory of MODEL/VERSION/ directories: serve every model in it.

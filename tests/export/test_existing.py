@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from featserve_export import ExportOptions, InvalidOptionError
 from featserve_export.cli import main
-from featserve_export.existing import check_same
+from featserve_export.cli.existing import check_same
 from featserve_export.manifest import read_manifest, write_manifest
 
 ROOT = Path(__file__).parents[2]

@@ -51,6 +51,7 @@ _NO_TLS = re.compile(r"WRONG_VERSION_NUMBER")
 _NO_HTTP2 = re.compile(r"Failed parsing HTTP/2")
 _WRONG_NAME = re.compile(r"Hostname Verification Check failed|is not in peer certificate", re.IGNORECASE)
 _CLOSED = re.compile(r"failed to connect.*(Socket closed|Connection reset|recvmsg)")
+_LOADING = re.compile(r"is being loaded")
 _TOKEN = re.compile(r"Getting metadata from plugin failed with error: (?P<reason>.*)", re.DOTALL)
 
 _UNKNOWN_LABEL = re.compile(r"Unrecognized servable version label")
@@ -143,6 +144,8 @@ def _not_found(where: str, details: str, context: CallContext) -> str:
 
 
 def _no_connection(target: str, details: str) -> str:
+    if _LOADING.search(details):
+        return f"the server at {target} is starting: {details}"
     if found := _UNTRUSTED.search(details):
         reason = found["reason"]
         if "expired" in reason or "not yet valid" in reason:

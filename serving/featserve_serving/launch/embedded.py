@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+import threading
 
 from ..errors import SetupError
 from ..net.sockets import raise_descriptor_limit
@@ -18,7 +18,6 @@ def serve(flags: Flags) -> int:
         SetupError: the server cannot start as asked.
     """
     _warn_of_ignored(flags)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from ..models.source import model_source
     from ..server import Server
     from ..telemetry import logs
@@ -31,15 +30,21 @@ def serve(flags: Flags) -> int:
         model_name=flags.model_name,
         model_config_file=flags.model_config_file,
     )
-    server = Server(source, options(flags))
+    loaded = threading.Event()
+
+    def announce(name: str, version: int, seconds: float) -> None:
+        if not loaded.is_set():  # what comes later is for the log
+            where = _address(flags.host, server.port)
+            print(f"serving {name} (version {version}, loaded in {seconds:.1f} s) at {where}", flush=True)
+
+    server = Server(source, options(flags), announce)
     asked = server.catch_signals()
     server.start()
+    loaded.set()
     try:
-        for name, versions in server.models().items():
-            print(f"serving {name} (version {', '.join(map(str, versions))}) at {_address(flags.host, server.port)}")
         if server.rest_port is not None:
             print(f"REST at {_address(flags.host, server.rest_port)}")
-        sys.stdout.flush()
+        print("ready", flush=True)
         asked.wait()
     finally:
         server.stop()

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .backbones import find_backbone
-from .errors import InvalidOptionError
-from .labels import imagenet_labels, read_labels
-from .manifest import MANIFEST_FILE, Manifest, read_manifest
-from .options import ExportOptions
-from .saved_model.version_directory import next_version
+from ..backbones import find_backbone
+from ..errors import InvalidOptionError
+from ..labels import imagenet_labels, read_labels
+from ..manifest import MANIFEST_FILE, Manifest, read_manifest
+from ..options import ExportOptions
+from ..saved_model.version_directory import next_version
 
 #: An option, what it is in the version that is there, and what is asked for.
 Difference = tuple[str, Any, Any]
@@ -42,15 +42,14 @@ def check_same(options: ExportOptions) -> Path | None:
     )
     try:
         manifest = read_manifest(directory)
-        found = [
-            f"{name} is {_text(there)}, asked for {_text(asked)}" for name, there, asked in _all(options, manifest)
-        ]
+        differences = list(_all(options, manifest))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidOptionError(
             f"{directory} is there, but its {MANIFEST_FILE} cannot be compared with what is asked for "
             f"({type(error).__name__}: {error}); {beside}"
         ) from error
-    if found:
+    if differences:
+        found = [f"{name} is {_text(there)}, asked for {_text(asked)}" for name, there, asked in differences]
         raise InvalidOptionError(f"{directory} is there and is another export: {'; '.join(found)}; {beside}")
     return directory
 
@@ -73,13 +72,8 @@ def _network(options: ExportOptions, manifest: Manifest) -> Iterator[Difference]
         backbone = find_backbone(options.backbone)
         yield "backbone", manifest["backbone"], backbone.name
         yield "alpha", manifest["alpha"] or 1.0, options.alpha or 1.0
-        known = options.weights in ("imagenet", "random")
-        there = origin["name"] if origin["source"] == "file" else origin["source"]
-        yield (
-            "weights",
-            "imagenet" if there == "package" else there,
-            options.weights if known else Path(options.weights).name,
-        )
+        there = {"package": "imagenet", "file": origin["name"]}.get(str(origin["source"]), origin["source"])
+        yield "weights", there, Path(options.weights).name
         if options.layers is None:
             yield "layers", list(manifest["layers"]), [backbone.output]
     if options.layers is not None:

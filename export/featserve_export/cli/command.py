@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .output import ends_quietly
+from .quiet_tensorflow import import_tensorflow
 
 if TYPE_CHECKING:
-    from .options import ExportOptions
+    from ..options import ExportOptions
 
 #: What `--version` gives without a number; a model's versions begin at 1.
 PROGRAM = object()
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(describe_backbones(as_json=options.json))
         return 0
-    from .errors import ExportError
+    from ..errors import ExportError
 
     try:
         # What can be refused at once is refused before TensorFlow is imported.
@@ -57,9 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"featserve-export: {error}", file=sys.stderr)
         return 2
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        import tensorflow as tf
+        tf = import_tensorflow()
     except ModuleNotFoundError:
         parser.error("TensorFlow is not installed; pip install 'featserve[export]'")
     tf.get_logger().setLevel("ERROR")
@@ -182,8 +182,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ExportOptions:
-    from .batching import read_batching
-    from .options import ExportOptions
+    from ..batching import read_batching
+    from ..options import ExportOptions
 
     if options.backbone is None:
         parser.error("expected a BACKBONE, for example vgg16; --list names them all")
@@ -205,9 +205,9 @@ def _there(parser: argparse.ArgumentParser, options: argparse.Namespace, asked: 
 
 
 def _describe_or_rebatch(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    from .batching import read_batching
+    from ..batching import read_batching
+    from ..saved_model.rebatch import rebatch
     from .listing import describe_layers
-    from .saved_model.rebatch import rebatch
 
     if options.show_layers:
         return describe_layers(
@@ -223,9 +223,9 @@ def _describe_or_rebatch(parser: argparse.ArgumentParser, options: argparse.Name
 
 
 def _export(options: ExportOptions) -> str:
-    from .memory import describe_memory
-    from .pipeline import export_backbone
-    from .progress import on_stderr
+    from ..memory import describe_memory
+    from ..pipeline import export_backbone
+    from ..progress import on_stderr
 
     with on_stderr() as progress:
         report = export_backbone(options, progress=progress)

@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from .backbones import find_backbone, is_backbone, list_backbones
-from .errors import InvalidOptionError
+from ..backbones import find_backbone, is_backbone, list_backbones
+from ..errors import InvalidOptionError
 
 
 def describe_backbones(*, as_json: bool) -> str:
@@ -64,9 +64,9 @@ def describe_layers(
         InvalidOptionError: there is no such network, or Keras knows none of its layers.
         WeightsError: the file cannot be loaded.
     """
-    from .sources.activations import list_activations
-    from .sources.backbone import build_untrained
-    from .sources.own_model import load_network
+    from ..sources.activations import list_activations
+    from ..sources.backbone import build_untrained
+    from ..sources.own_model import load_network
 
     if is_backbone(network) or not Path(network).exists():
         model = build_untrained(find_backbone(network), image_size, alpha)
