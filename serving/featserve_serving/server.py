@@ -17,7 +17,7 @@ from .grpc_api.server import GrpcServer
 from .models.config_watcher import ConfigWatcher
 from .models.manager import ModelManager
 from .models.source import ModelSource
-from .net.sockets import is_loopback, listen_all
+from .net.sockets import is_local, listen_all
 from .net.tls import read_ssl_config, ssl_context
 from .options import ServerOptions
 from .protos import text_files
@@ -60,7 +60,7 @@ class Server:
         metrics.add_batches(self._manager.executed_batches)
         self._tracer = create_tracer()
         recorder = Recorder(metrics, self._tracer)
-        handlers = Handlers(self._manager, reloadable=options.enable_reload_rpc or is_loopback(options.address))
+        handlers = Handlers(self._manager, reloadable=options.enable_reload_rpc or is_local(options.address))
         self._grpc = GrpcServer(handlers, recorder, metrics, self._pools, self._health, options, self._ssl_config)
         metrics_path = _read_metrics_path(options.monitoring_config_file)
         self._rest = RestApi(handlers, recorder, metrics, self._pools, options, metrics_path)
@@ -68,7 +68,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The gRPC port, chosen by the system where 0 was asked for."""
+        """The gRPC port, chosen by the system where 0 was asked for; 0 where there is a socket alone."""
         return self._grpc.port
 
     @property

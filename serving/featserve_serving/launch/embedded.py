@@ -34,7 +34,7 @@ def serve(flags: Flags) -> int:
 
     def announce(name: str, version: int, seconds: float) -> None:
         if not loaded.is_set():  # what comes later is for the log
-            where = _address(flags.host, server.port)
+            where = f"unix:{flags.grpc_socket_path}" if _socket_alone(flags) else _address(flags.host, server.port)
             print(f"serving {name} (version {version}, loaded in {seconds:.1f} s) at {where}", flush=True)
 
     server = Server(source, options(flags), announce)
@@ -64,7 +64,8 @@ def options(flags: Flags) -> ServerOptions:
         polled_s = flags.model_config_file_poll_wait_seconds
     both = flags.tensorflow_session_parallelism
     return ServerOptions(
-        address=_address(flags.host, flags.port),
+        address=None if _socket_alone(flags) else _address(flags.host, flags.port),
+        socket_path=flags.grpc_socket_path,
         rest_address=_address(flags.host, flags.rest_api_port) if flags.rest_api_port >= 0 else None,
         ssl_config_file=flags.ssl_config_file,
         monitoring_config_file=flags.monitoring_config_file,
@@ -90,6 +91,10 @@ def options(flags: Flags) -> ServerOptions:
             inter_op_threads=flags.tensorflow_inter_op_parallelism or both,
         ),
     )
+
+
+def _socket_alone(flags: Flags) -> bool:
+    return flags.grpc_socket_path is not None and flags.port == 0
 
 
 def _warn_of_ignored(flags: Flags) -> None:

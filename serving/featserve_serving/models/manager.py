@@ -21,6 +21,7 @@ from ..options import ModelOptions
 from .config_check import models_by_name
 from .labels import Labels
 from .loader import Loader
+from .paths import local_path
 from .servable import Servable
 from .state import Model, ModelRef, Version, VersionStatus
 from .versions import choose_versions, fingerprint, scan_versions
@@ -249,7 +250,7 @@ class ModelManager:
         """Refuses a model set that cannot work, before anything is touched."""
         missing = []
         for name, config in wanted.items():
-            existing = scan_versions(Path(config.base_path))
+            existing = scan_versions(local_path(config.base_path))
             chosen = choose_versions(config.model_version_policy, existing or ())
             model = self._models.get(name)
             if not chosen and not (model and model.available()):
@@ -285,7 +286,7 @@ class ModelManager:
         model = self._models[name]
         if model.config is None:
             return {}
-        existing = scan_versions(Path(model.config.base_path))
+        existing = scan_versions(local_path(model.config.base_path))
         if existing is None:
             if not model.unreadable:
                 _LOGGER.warning("model %s: %s cannot be read; what is loaded stays", name, model.config.base_path)
