@@ -14,7 +14,6 @@ from featserve_client import (
     ConnectError,
     FeatureClient,
     MissingExtraError,
-    RetryPolicy,
 )
 from featserve_client.cli.main import main
 from featserve_client.local_server import LocalServer
@@ -120,3 +119,15 @@ def test_without_the_server_installed_the_extra_is_named(export: pathlib.Path, m
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtraError, match=r"pip install 'featserve\[serving\]'"):
         FeatureClient.local(export)
+
+
+def test_a_status_of_what_is_not_there(export: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with FeatureClient.local(export) as client:
+        server = ["--server", client.target, "--model"]
+        assert main(["status", *server, "colours", "--model-version", "9"]) == 2
+        assert "has no version 9; it has 1 AVAILABLE" in capsys.readouterr().err
+        assert main(["status", *server, "colours", "--label", "gold"]) == 2
+        assert "no version has the label 'gold'" in capsys.readouterr().err
+        for which in (["--model-version", "9"], ["--label", "gold"], []):
+            assert main(["status", *server, "other", *which]) == 2
+            assert "model 'other' at" in (error := capsys.readouterr().err) and " not found: " in error

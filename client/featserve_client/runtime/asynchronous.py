@@ -88,8 +88,13 @@ class AsyncRunner:
             except grpc.RpcError as exc:
                 pause_s = pushback_s(exc, attempt, end - time.monotonic())
                 if pause_s is None:
-                    raise self._endpoint.error(
-                        exc.code(), exc.details(), request_id=call.request_id, timeout_s=call.timeout_s
+                    # In a thread, for an address that does not answer as it should is asked by hand.
+                    raise await asyncio.to_thread(
+                        self._endpoint.error,
+                        exc.code(),
+                        exc.details(),
+                        request_id=call.request_id,
+                        timeout_s=call.timeout_s,
                     ) from exc
                 await asyncio.sleep(pause_s)
 

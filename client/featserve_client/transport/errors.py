@@ -18,6 +18,7 @@ from ..exceptions import (
     ServerOverloaded,
     TransportError,
 )
+from .probe import Answer
 
 #: The error of every code but OK. Codes that say "no answer" are transport errors, all others the server's answer.
 ERRORS: dict[grpc.StatusCode, type[TransportError | ServerError]] = {
@@ -54,6 +55,7 @@ _CLOSED = re.compile(r"failed to connect.*(Socket closed|Connection reset|recvms
 _LOADING = re.compile(r"is being loaded")
 _TOKEN = re.compile(r"Getting metadata from plugin failed with error: (?P<reason>.*)", re.DOTALL)
 
+_UNKNOWN_MODEL = re.compile(r"Could not find any versions of model")
 _UNKNOWN_LABEL = re.compile(r"Unrecognized servable version label")
 _UNKNOWN_SIGNATURE = re.compile(r"Serving signature key .* not found")
 
@@ -73,6 +75,9 @@ class CallContext:
     request_id: str = ""
     version: int | None = None
     label: str | None = None
+    #: What answers at the address, where it was asked by hand.
+    answer: Answer | None = None
+    secure: bool = False
     #: The environment's variable whose proxy the connection goes through; None where there is none.
     proxy: str | None = None
 
@@ -103,7 +108,7 @@ def translate(code: grpc.StatusCode, details: str | None, context: CallContext) 
                 'max_request_bytes and max_request_images, use decode="client", or raise the server\'s own limit'
             )
     elif kind is ConnectError:
-        message = _no_connection(context.target, details)
+        message = _no_connection(details, context)
         if context.proxy:
             message += f". It was tried through the proxy in ${context.proxy}; no_grpc_proxy=HOST leaves that out"
     elif kind is DeadlineExceeded:
@@ -129,13 +134,14 @@ def translate(code: grpc.StatusCode, details: str | None, context: CallContext) 
 
 
 def _not_found(where: str, details: str, context: CallContext) -> str:
-    # The server's words are the same for a model that it lacks and for a version that a model lacks.
-    if context.version is not None:
+    # The server's words may be the same for a model that it lacks and for a version that a model lacks.
+    unknown_model = _UNKNOWN_MODEL.search(details)
+    if context.version is not None and not unknown_model:
         return (
             f"{where}: no version {context.version} is served (if the server has the model at all: featserve status "
             f"lists its versions): {details}"
         )
-    if context.label is not None:
+    if context.label is not None and not unknown_model:
         return f"{where}: no version has the label {context.label!r}: {details}"
     return (
         f"{where} not found: {details}. The server is there, and TensorFlow Serving's API lists no models: name one "
@@ -143,7 +149,13 @@ def _not_found(where: str, details: str, context: CallContext) -> str:
     )
 
 
-def _no_connection(target: str, details: str) -> str:
+def is_unclear(code: grpc.StatusCode, details: str | None) -> bool:
+    """Whether the words for a connection that did not come about leave open why: the address tells more."""
+    return code is grpc.StatusCode.UNAVAILABLE and _CLOSED.search(details or "") is not None
+
+
+def _no_connection(details: str, context: CallContext) -> str:
+    target = context.target
     if _LOADING.search(details):
         return f"the server at {target} is starting: {details}"
     if found := _UNTRUSTED.search(details):
@@ -159,6 +171,18 @@ def _no_connection(target: str, details: str) -> str:
         return f"the server at {target} does not speak gRPC; perhaps this is the port of its REST API ({details})"
     if found := _TOKEN.search(details):
         return f"no call to {target} without a bearer token, and there is none: {found['reason']}"
+    if context.answer == "tls" and context.secure:
+        return (
+            f"the server at {target} speaks TLS and ended the connection: it wants a client's certificate that it "
+            f"trusts (certificate= and private_key= of tls; --certificate, --private-key) ({details})"
+        )
+    if context.answer == "tls":
+        return (
+            f"the server at {target} speaks TLS alone: name the authority of its certificate with tls=TLS(ca=...) "
+            f"(--ca PEM) ({details})"
+        )
+    if context.answer == "http":
+        return f"a web server answers at {target}, perhaps the REST API: gRPC has a port of its own ({details})"
     if _CLOSED.search(details):
         return f"no server at {target}: {details}; perhaps it wants TLS, or a certificate that it trusts (tls=, --ca)"
     return (

@@ -23,7 +23,7 @@ def import_tensorflow() -> Any:
     """
     if _LEVEL in os.environ:
         return importlib.import_module("tensorflow")
-    os.environ[_LEVEL] = "2"
+    os.environ[_LEVEL] = "3"
     sys.stderr.flush()
     with tempfile.TemporaryFile() as lines:
         stderr = os.dup(2)
