@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -41,10 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--rebatch copies the version {options.rebatch}, which has its backbone: leave BACKBONE out")
     if options.list:
         # Without TensorFlow, which takes seconds to import.
-        from .listing import describe_backbones
-
-        print(describe_backbones(as_json=options.json))
-        return 0
+        return _list(options)
+    if options.measure:
+        parser.error("--measure goes with --list")
     from ..errors import ExportError
 
     try:
@@ -57,7 +55,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ExportError as error:
         print(f"featserve-export: {error}", file=sys.stderr)
         return 2
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     try:
         tf = import_tensorflow()
     except ModuleNotFoundError:
@@ -174,11 +171,37 @@ def _parser() -> argparse.ArgumentParser:
         "where it says another thing",
     )
     actions = parser.add_argument_group("instead of exporting")
-    actions.add_argument("--list", action="store_true", help="list the backbones")
+    actions.add_argument("--list", action="store_true", help="list the backbones, or those of BACKBONE,BACKBONE")
+    actions.add_argument(
+        "--measure", action="store_true", help="with --list: time an image on this machine, seconds for each backbone"
+    )
     actions.add_argument("--json", action="store_true", help="with --list: as JSON")
     actions.add_argument("--show-layers", metavar="BACKBONE", help="list all layers, nested ones included")
     actions.add_argument("--rebatch", type=Path, metavar="DIR", help="copy a version with the queues of --batching")
     return parser
+
+
+def _list(options: argparse.Namespace) -> int:
+    from ..backbones import find_backbone, list_backbones
+    from ..errors import InvalidOptionError
+    from .listing import describe_backbones
+
+    try:
+        names = options.backbone.split(",") if options.backbone else ()
+        chosen = [find_backbone(name) for name in names] or list_backbones()
+    except InvalidOptionError as error:
+        print(f"featserve-export: {error}", file=sys.stderr)
+        return 2
+    milliseconds: dict[str, float] = {}
+    if options.measure:
+        import_tensorflow()
+        from ..progress import on_stderr
+        from ..speed import measure_each
+
+        with on_stderr() as progress:
+            milliseconds.update(measure_each([backbone.name for backbone in chosen], progress=progress))
+    print(describe_backbones(chosen, milliseconds, as_json=options.json))
+    return 0
 
 
 def _export_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ExportOptions:

@@ -1,46 +1,74 @@
 """Tables for people: the backbones, and the layers of a network."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
-from ..backbones import find_backbone, is_backbone, list_backbones
+from ..backbones import Backbone, find_backbone, is_backbone
 from ..errors import InvalidOptionError
+from ..figures import FIGURES
+
+#: Of a weight in float32.
+_BYTES = 4
+RECOMMENDED = """
+Start with efficientnet_lite0: its weights come with pip, it is fast on a CPU, and it stays close in int8.
+For features that tell finer kinds apart, at ten to twenty times the cost, take convnext_tiny or efficientnet_v2_s.
+Take resnet50, vgg16 or inception_v3 where features must match what others have published."""
 
 
-def describe_backbones(*, as_json: bool) -> str:
-    """Every backbone with its family, input size, default output, parameters and weights source."""
+def describe_backbones(
+    backbones: Sequence[Backbone], milliseconds: Mapping[str, float] = MappingProxyType({}), *, as_json: bool
+) -> str:
+    """Backbones with what tells them apart.
+
+    Args:
+        backbones: those to list.
+        milliseconds: of one image on this machine, by name, where they were measured.
+        as_json: as JSON instead of a table.
+    """
     if as_json:
-        return json.dumps(
-            [
-                {
-                    "name": backbone.name,
-                    "family": backbone.family,
-                    "image_size": backbone.image_size,
-                    "interpolation": backbone.interpolation,
-                    "output": backbone.output,
-                    "output_shape": backbone.output_shape,
-                    "parameters": backbone.parameters,
-                    "weights_source": backbone.weights_source,
-                }
-                for backbone in list_backbones()
-            ],
-            indent=1,
-        )
-    header = ("NAME", "FAMILY", "INPUT", "DEFAULT OUTPUT", "SHAPE", "PARAMETERS", "WEIGHTS")
+        rows_of_json = [
+            {
+                "name": backbone.name,
+                "family": backbone.family,
+                "image_size": backbone.image_size,
+                "interpolation": backbone.interpolation,
+                "output": backbone.output,
+                "output_shape": backbone.output_shape,
+                "parameters": backbone.parameters,
+                "megabytes": _megabytes(backbone),
+                "top1_percent": FIGURES[backbone.name].top1,
+                "gflops": FIGURES[backbone.name].gflops,
+                "weights_source": backbone.weights_source,
+                **({"milliseconds": milliseconds[backbone.name]} if backbone.name in milliseconds else {}),
+            }
+            for backbone in backbones
+        ]
+        return json.dumps(rows_of_json, indent=1)
+    header = ["NAME", "INPUT", "DEFAULT OUTPUT", "SHAPE", "TOP-1 %", "MB", "GFLOPS", "WEIGHTS"]
     rows = [
-        (
+        [
             backbone.name,
-            backbone.family,
             "×".join(map(str, backbone.image_size)),
             backbone.output,
             "×".join(map(str, backbone.output_shape)),
-            f"{backbone.parameters:,}",
+            f"{FIGURES[backbone.name].top1:.1f}",
+            f"{_megabytes(backbone):,}",
+            f"{FIGURES[backbone.name].gflops:.2f}",
             backbone.weights_source,
-        )
-        for backbone in list_backbones()
+        ]
+        for backbone in backbones
     ]
-    return _table([header, *rows], right_aligned={5})
+    if milliseconds:
+        header.insert(-1, "MS")
+        for row in rows:
+            row.insert(-1, f"{milliseconds[row[0]]:.1f}")
+    return _table([header, *rows], right_aligned={4, 5, 6, 7} if milliseconds else {4, 5, 6}) + "\n" + RECOMMENDED
+
+
+def _megabytes(backbone: Backbone) -> int:
+    return round(backbone.parameters * _BYTES / 1e6)
 
 
 def describe_layers(

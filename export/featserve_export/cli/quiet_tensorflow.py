@@ -14,13 +14,14 @@ _START_UP = re.compile(rb"WARNING: All log messages before absl::InitializeLog|I
 
 
 def import_tensorflow() -> Any:
-    """Imports TensorFlow; what else it writes to stderr meanwhile is shown once it is there.
+    """Imports TensorFlow, and has Keras use it; what else it writes to stderr meanwhile is shown once it is there.
 
     Where the environment sets `TF_CPP_MIN_LOG_LEVEL`, all of its lines are shown.
 
     Raises:
         ModuleNotFoundError: TensorFlow is not installed.
     """
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     if _LEVEL in os.environ:
         return importlib.import_module("tensorflow")
     os.environ[_LEVEL] = "3"
