@@ -15,7 +15,6 @@ import grpc.aio
 from ..core.steps import Gather, Operation, Sleep, Step, UnaryCall
 from ..exceptions import FeatserveError
 from ..transport.endpoint import Endpoint
-from ..transport.errors import pushback_s
 
 _T = TypeVar("_T")
 
@@ -86,7 +85,7 @@ class AsyncRunner:
                 answer: bytes = await self._method(call.method)(call.request, **arguments)
                 return answer
             except grpc.RpcError as exc:
-                pause_s = pushback_s(exc, attempt, end - time.monotonic())
+                pause_s = self._endpoint.pause_s(exc, attempt, end - time.monotonic())
                 if pause_s is None:
                     # In a thread, for an address that does not answer as it should is asked by hand.
                     raise await asyncio.to_thread(

@@ -11,7 +11,7 @@ from ..exceptions import FeatserveError
 from .address import check_target, is_host_port, proxy_variable, resolve
 from .channel import COMPRESSION, channel_options
 from .credentials import check_metadata, check_token, credentials
-from .errors import CallContext, is_unclear, translate
+from .errors import CallContext, is_unclear, pushback_s, translate
 from .probe import Answer, probe
 
 _PROBE_S = 1.0
@@ -47,6 +47,10 @@ class Endpoint:
             "wait_for_ready": self._settings.wait_for_ready,
             "compression": COMPRESSION[self._settings.compression],
         }
+
+    def pause_s(self, error: grpc.RpcError, attempt: int, left_s: float) -> float | None:
+        """Return the seconds after which a call is to be tried again; None if it is not."""
+        return pushback_s(error, attempt, left_s, wait_for_ready=self._settings.wait_for_ready)
 
     def error(self, code: grpc.StatusCode, details: str | None, *, request_id: str, timeout_s: float) -> FeatserveError:
         """Return the client's own error for a call's status."""

@@ -62,6 +62,8 @@ _UNKNOWN_SIGNATURE = re.compile(r"Serving signature key .* not found")
 
 #: Tries of a call that the server refuses with a hint when to come back.
 _PUSHBACK_ATTEMPTS = 5
+#: Seconds between two looks at a server that is loading the model.
+_LOADING_S = 0.2
 _PUSHBACK = "grpc-retry-pushback-ms"
 
 
@@ -191,12 +193,20 @@ def _no_connection(details: str, context: CallContext) -> str:
     )
 
 
-def pushback_s(error: grpc.RpcError, attempt: int, left_s: float) -> float | None:
-    """Return the seconds after which the server asks to be called again.
+def pushback_s(error: grpc.RpcError, attempt: int, left_s: float, *, wait_for_ready: bool = False) -> float | None:
+    """Return the seconds after which the server is to be called again, because it asks for it or is starting.
+
+    Args:
+        error: What came back.
+        attempt: How many times the call was tried.
+        left_s: Seconds until the call's deadline.
+        wait_for_ready: Whether to wait for a server that is still loading the model.
 
     Returns:
         None if the server does not ask, has asked often enough, or asks too late for the call's deadline.
     """
+    if wait_for_ready and error.code() is grpc.StatusCode.UNAVAILABLE and _LOADING.search(error.details() or ""):
+        return _LOADING_S if _LOADING_S < left_s else None
     if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED or attempt >= _PUSHBACK_ATTEMPTS:
         return None
     for key, value in error.trailing_metadata() or ():
