@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.installed
+# What exports, serves and draws; development's environment does so too.
+RUNTIME_READY := $(if $(wildcard $(READY)),$(READY),$(VENV)/.runtime)
 
 # Knobs. An empty one leaves the command its own default.
 BACKBONE ?= efficientnet_lite0#          what to export: a name of `make backbones`, or a .keras file
@@ -28,9 +30,8 @@ SERVE_FLAGS ?=#              anything else for featserve-serve
 LOAD := $(BIN)/python tests/load/run.py
 LOAD_MODEL = --model $(MODEL) --model-root $(MODEL_ROOT)
 LOAD_SERVER = $(if $(TARGET),--target $(TARGET),--runtime $(RUNTIME))
-EXPORTED := $(MODEL_ROOT)/$(MODEL)/$(VERSION)/saved_model.pb
 # What is measured is exported first, unless it is elsewhere, is there, or is not what BACKBONE would give.
-MEASURED := $(if $(or $(TARGET),$(wildcard $(MODEL_ROOT)/$(MODEL)/*/saved_model.pb),$(filter-out $(basename $(notdir $(BACKBONE))),$(MODEL))),,$(EXPORTED))
+MEASURED := $(if $(or $(TARGET),$(wildcard $(MODEL_ROOT)/$(MODEL)/*/saved_model.pb),$(filter-out $(basename $(notdir $(BACKBONE))),$(MODEL))),,export)
 
 .DEFAULT_GOAL := help
 .PHONY: help setup export serve demo test test-fast test-all-backbones lint format lock proto readme verify backbones bench loadtest capacity referee tune soak clean
@@ -41,28 +42,27 @@ help: ## list targets and knobs
 	@echo 'Knobs, as in `make export BACKBONE=vgg16 LAYERS=block4_pool,block5_pool`:'
 	@sed -nE 's/^([A-Z_]+) \?= ?([^#]*)# +(.*)/  \1|\2|\3/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{printf "%-16s %-22s %s\n", $$1, $$2, $$3}'
 
-$(READY): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
-	touch $@
+$(READY): EXTRAS := dev
+$(VENV)/.runtime: EXTRAS := export,serving,pictures
+$(READY) $(VENV)/.runtime: pyproject.toml constraints.txt
+	@echo 'installing featserve[$(EXTRAS)] into $(VENV): minutes, the first time'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
 
-setup: $(READY) ## install everything into .venv (the other targets do it by themselves)
+setup: $(READY) ## install all that development needs into .venv (each target installs what it needs by itself)
 
-export: $(EXPORTED) ## write MODEL_ROOT/MODEL/VERSION from BACKBONE
-	@$(BIN)/python -m json.tool --indent 1 $(dir $(EXPORTED))assets.extra/manifest.json | grep -E '^ "(backbone|precision|pooling)"' || true
-	@echo '$(dir $(EXPORTED)) is there; another VERSION or MODEL exports anew'
-
-$(EXPORTED): | $(READY)
+export: $(RUNTIME_READY) ## write MODEL_ROOT/MODEL/VERSION from BACKBONE; where it is there, see that it is what is asked for
 	$(BIN)/featserve-export $(BACKBONE) --weights $(WEIGHTS) --pooling $(POOLING) --precision $(PRECISION) \
 	  $(if $(LAYERS),--layers $(LAYERS)) $(if $(CALIBRATE),--calibrate '$(CALIBRATE)') \
 	  --batching serving/configs/batching.config \
-	  --model-name $(MODEL) --model-root $(MODEL_ROOT) --version $(VERSION) $(EXPORT_FLAGS)
+	  --model-name $(MODEL) --model-root $(MODEL_ROOT) --version $(VERSION) --if-missing $(EXPORT_FLAGS)
 
-serve: $(READY) ## serve everything under MODEL_ROOT in the foreground
+serve: $(RUNTIME_READY) ## serve everything under MODEL_ROOT in the foreground
 	$(BIN)/featserve-serve --runtime $(RUNTIME) --model_root $(MODEL_ROOT) --port $(PORT) --rest_api_port $(REST_PORT) \
 	  --monitoring_config_file serving/configs/monitoring.config $(SERVE_FLAGS)
 
-demo: $(EXPORTED) $(READY) ## photos in, activations out: export, serve, extract, draw build/demo.png
+demo: export ## photos in, activations out: export, serve, extract, draw build/demo.png
 	$(BIN)/python tests/demo.py --model-root $(MODEL_ROOT) --model $(MODEL)
 
 verify: $(READY) ## export three backbones, serve them, replay their golden activations
@@ -118,7 +118,7 @@ lock: ## renew constraints.txt from pyproject.toml
 	$(BIN)/uv pip compile --upgrade --universal --no-emit-index-url --no-header --extra dev --extra spark --python-version 3.10 --quiet \
 	  pyproject.toml --output-file constraints.txt
 
-backbones: $(READY) ## list what can be exported
+backbones: $(RUNTIME_READY) ## list what can be exported
 	@$(BIN)/featserve-export --list
 
 clean: ## delete build/

@@ -90,7 +90,8 @@ def draw(photos: list[Path], features: dict[str, npt.NDArray[np.float32]], outpu
     axis.set_yticks(range(len(names)), names)
     for (y, x), value in np.ndenumerate(similarity):
         axis.text(x, y, f"{value:.2f}", ha="center", va="center", color="black" if value > 0.6 else "white")
-    matrix.colorbar(shown, ax=axis, shrink=0.6)
+    # As high as the matrix, which is square.
+    matrix.colorbar(shown, cax=axis.inset_axes((1.05, 0, 0.06, 1)))
     matrix.suptitle("cosine similarity")
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=110)

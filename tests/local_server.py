@@ -38,15 +38,14 @@ class LocalServer:
         self.rest_port: int | None = None
 
     def wait_until_ready(self) -> "LocalServer":
-        """Return once the server has printed its ports.
+        """Return once the server has printed its ports, and that all of its models are there.
 
         Raises:
             ServerError: the server ended before it was ready.
         """
         self.greeting = self._line()
         self.port = int(self.greeting.rpartition(":")[2])
-        while self._rest and self.rest_port is None:  # a line for each model comes first
-            line = self._line()
+        while not (line := self._line()).startswith("ready"):
             if line.startswith("REST"):
                 self.rest_port = int(line.rpartition(":")[2])
         return self

@@ -77,12 +77,16 @@ def test_no_knob_or_target_of_the_makefile_is_undocumented() -> None:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
-    """A server of the default export; the value is a function that puts its ports into a text."""
+    """A server of the default export; the value is a function that puts its ports and its folder into a text."""
     root = tmp_path_factory.mktemp("models")
     export_backbone(ExportOptions("efficientnet_lite0", model_root=root))
     with create_server(model_root=root, address="127.0.0.1:0", rest_address="127.0.0.1:0") as server:
-        ports = {"localhost:8500": f"127.0.0.1:{server.port}", "localhost:8501": f"127.0.0.1:{server.rest_port}"}
-        yield lambda text: re.sub("|".join(ports), lambda found: ports[found[0]], text)
+        places = {
+            "localhost:8500": f"127.0.0.1:{server.port}",
+            "localhost:8501": f"127.0.0.1:{server.rest_port}",
+            "build/models": str(root),
+        }
+        yield lambda text: re.sub("|".join(places), lambda found: places[found[0]], text)
 
 
 @pytest.fixture

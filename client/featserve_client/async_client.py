@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 from collections.abc import AsyncGenerator, AsyncIterable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -49,9 +51,15 @@ class AsyncFeatureClient(BaseClient):
         """Close the connection."""
         await self.close()
 
+    @classmethod
+    async def local(cls, path: str | os.PathLike[str], **options: Any) -> AsyncFeatureClient:
+        """See `FeatureClient.local`."""
+        return await asyncio.to_thread(cls._local, path, options)
+
     async def close(self) -> None:
-        """Close the connection; the next call opens another."""
+        """Close the connection; the next call opens another. A server that `local` started ends."""
         await self._runner.close()
+        await asyncio.to_thread(self._close_server)
 
     def pinned(self, version: int) -> AsyncFeatureClient:
         """See `FeatureClient.pinned`."""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import abc
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import environment
 from .config import TLS, ClientSettings, Compression, Decode, Keepalive, Limits, RetryPolicy
 from .core.extraction import Extractor
 from .core.metadata import MetadataCache
 from .core.requests import ModelRequests
+from .exceptions import ConfigError
+from .local_server import LocalServer, check_export
 from .transport.endpoint import Endpoint
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class BaseClient(abc.ABC):
@@ -92,11 +98,41 @@ class BaseClient(abc.ABC):
         self._requests = ModelRequests(model=model, version=version, label=label, timeout_s=timeout_s)
         self._cache = MetadataCache(self._requests)
         self._extractor = Extractor(self._requests, self._cache, self._settings.limits, decode)
+        self._server: LocalServer | None = None
         self._set_up()
 
     @abc.abstractmethod
     def _set_up(self) -> None:
         """Make the runner of operations, without connecting."""
+
+    @classmethod
+    def _local(cls, path: str | os.PathLike[str], options: Mapping[str, Any]) -> Self:
+        """Start a server of an exported version, and return the client that asks it.
+
+        Raises:
+            ConfigError: The directory is no exported version, or an option contradicts a server of one's own.
+            MissingExtraError: The server's package is not installed.
+            ConnectError: The server does not start.
+        """
+        version = check_export(path)
+        for name in ("target", "model", "tls", "token"):
+            if options.get(name) is not None:
+                raise ConfigError(f"{name}= is for a server that is there already: leave it out")
+        if environment.tls() or environment.token():
+            raise ConfigError("its own server speaks plain text: leave $FEATSERVE_CA and $FEATSERVE_TOKEN_FILE out")
+        server = LocalServer(version)
+        try:
+            client = cls(**{**options, "target": server.address, "model": version.parent.name})
+        except BaseException:
+            server.close()
+            raise
+        client._server = server
+        return client
+
+    def _close_server(self) -> None:
+        """End the server that was started for this client, if there is one."""
+        if self._server is not None:
+            self._server.close()
 
     @property
     def target(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any
@@ -48,9 +49,33 @@ class FeatureClient(BaseClient):
         """Close the connection."""
         self.close()
 
+    @classmethod
+    def local(cls, path: str | os.PathLike[str], **options: Any) -> FeatureClient:
+        """Serve an exported version on this machine, and return a client of it; for a laptop, and for tests.
+
+        The server is a process of its own on a free port of the loopback. It ends when the client is closed or
+        collected, and with the process that started it. Needs the extra `serving`.
+
+        Args:
+            path: The directory of an exported version, `MODEL_ROOT/NAME/VERSION`.
+            options: Those of the client, but for `target`, `model`, `tls` and `token`.
+
+        Raises:
+            ConfigError: The directory is no exported version, or an option contradicts a server of one's own.
+            MissingExtraError: The server's package is not installed.
+            ConnectError: The server does not start; the text ends with its last words.
+
+        Example:
+            >>> with FeatureClient.local("build/models/efficientnet_lite0/1") as client:
+            ...     client.embed("cat.jpg").shape
+            (1, 1280)
+        """
+        return cls._local(path, options)
+
     def close(self) -> None:
-        """Close the connection; the next call opens another."""
+        """Close the connection; the next call opens another. A server that `local` started ends."""
         self._runner.close()
+        self._close_server()
 
     def pinned(self, version: int) -> FeatureClient:
         """Return another client that asks only this version.

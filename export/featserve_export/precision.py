@@ -146,20 +146,20 @@ def _fastest(candidates: dict[str, FrozenGraph], golden: Golden, notes: Measured
     images = np.resize(golden.float_images, (_MEASURED_BATCH, *golden.float_images.shape[1:]))
     seconds: dict[str, list[float]] = {precision: [] for precision in candidates}
     measured: dict[str, Any] = {}
-    sessions = {precision: _session(candidate) for precision, candidate in candidates.items()}
+    sessions = {precision: open_session(candidate) for precision, candidate in candidates.items()}
     for precision, session in sessions.items():
         if precision == "int8":
             # Of the photos that calibration held out: the golden images may be of another kind.
             cosine = min(layer["lowest"] for layer in notes["quantization"]["cosine"].values())
         else:
-            received = session.run(_fetches(graph), {f"{INPUT_NAME}:0": golden.float_images})
+            received = session.run(fetches(graph), {f"{INPUT_NAME}:0": golden.float_images})
             expected = golden.expected["float_images"]
             cosine = min(compare(received[layer], expected[layer]).cosine for layer in graph.outputs)
         measured[precision] = {"cosine": cosine}
     for _ in range(_MEASURED_ROUNDS):
         for precision, session in sessions.items():
             start = time.perf_counter()
-            session.run(_fetches(graph), {f"{INPUT_NAME}:0": images})
+            session.run(fetches(graph), {f"{INPUT_NAME}:0": images})
             seconds[precision].append(time.perf_counter() - start)
     for precision, session in sessions.items():
         measured[precision]["images_per_s"] = _MEASURED_BATCH / float(np.median(seconds[precision]))
@@ -172,11 +172,13 @@ def _fastest(candidates: dict[str, FrozenGraph], golden: Golden, notes: Measured
     return chosen, measured
 
 
-def _fetches(graph: FrozenGraph) -> dict[str, str]:
+def fetches(graph: FrozenGraph) -> dict[str, str]:
+    """What a session of a graph is asked for: each output by its name."""
     return {layer: f"{node}:0" for layer, node in graph.outputs.items()}
 
 
-def _session(graph: FrozenGraph) -> tf.compat.v1.Session:
+def open_session(graph: FrozenGraph) -> tf.compat.v1.Session:
+    """A session that runs a graph on this machine's CPU."""
     with tf.Graph().as_default() as tf_graph:
         images = tf.compat.v1.placeholder(tf.float32, (None, *graph.image_size, 3), name=INPUT_NAME)
         variables = WeightVariables()

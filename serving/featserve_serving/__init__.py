@@ -23,7 +23,8 @@ def create_server(
     model_base_path: str | Path | None = None,
     model_name: str = "default",
     model_config_file: str | Path | None = None,
-    address: str = ServerOptions.address,
+    address: str | None = ServerOptions.address,
+    socket_path: str | Path | None = ServerOptions.socket_path,
     rest_address: str | None = ServerOptions.rest_address,
     ssl_config_file: str | Path | None = ServerOptions.ssl_config_file,
     monitoring_config_file: str | Path | None = ServerOptions.monitoring_config_file,
@@ -39,15 +40,16 @@ def create_server(
 ) -> Server:
     """Returns an embedded server that is not started yet.
 
-    The server is a context manager: it loads the models, then opens its ports, and lets running calls end before it
-    stops. `port`, `rest_port` and `models()` say what it serves where.
+    The server is a context manager: it opens its ports, loads the models, and lets running calls end before it stops.
+    `port`, `rest_port` and `models()` say what it serves where.
 
     Args:
         model_root: directory of MODEL/VERSION/ directories: serve every model in it.
         model_base_path: directory of VERSION/ directories: serve this one model.
         model_name: name for `model_base_path`.
         model_config_file: ModelServerConfig text proto: serve the models in it.
-        address: HOST:PORT for gRPC; port 0 means any free one.
+        address: HOST:PORT for gRPC; port 0 means any free one, None no port.
+        socket_path: UNIX socket to listen on for gRPC.
         rest_address: HOST:PORT for REST and metrics; None means no REST.
         ssl_config_file: SSLConfig text proto: serve gRPC and REST with TLS.
         monitoring_config_file: MonitoringConfig text proto: Prometheus on or off, its path.
@@ -84,6 +86,7 @@ def create_server(
     )
     options = ServerOptions(
         address=address,
+        socket_path=Path(socket_path) if socket_path else None,
         rest_address=rest_address,
         ssl_config_file=Path(ssl_config_file) if ssl_config_file else None,
         monitoring_config_file=Path(monitoring_config_file) if monitoring_config_file else None,

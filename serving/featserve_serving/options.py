@@ -35,7 +35,8 @@ class ModelOptions:
 class ServerOptions:
     """How requests are taken; `describe` has the meaning of each."""
 
-    address: str = _option("127.0.0.1:0", "HOST:PORT for gRPC; port 0 means any free one")
+    address: str | None = _option("127.0.0.1:0", "HOST:PORT for gRPC; port 0 means any free one, None no port")
+    socket_path: Path | None = _option(None, "UNIX socket to listen on for gRPC")
     rest_address: str | None = _option(None, "HOST:PORT for REST and metrics; None means no REST")
     ssl_config_file: Path | None = _option(None, "SSLConfig text proto: serve gRPC and REST with TLS")
     monitoring_config_file: Path | None = _option(None, "MonitoringConfig text proto: Prometheus on or off, its path")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -16,7 +17,7 @@ from .grpc_api.server import GrpcServer
 from .models.config_watcher import ConfigWatcher
 from .models.manager import ModelManager
 from .models.source import ModelSource
-from .net.sockets import is_loopback, listen_all
+from .net.sockets import is_local, listen_all
 from .net.tls import read_ssl_config, ssl_context
 from .options import ServerOptions
 from .protos import text_files
@@ -36,14 +37,20 @@ class Server:
     Args:
         source: where the model set comes from.
         options: how requests are taken, and models loaded.
+        on_load: called with a model, a version and the seconds that it took, after each load.
 
     Raises:
         SetupError: a configuration file is malformed.
     """
 
-    def __init__(self, source: ModelSource, options: ServerOptions) -> None:
+    def __init__(
+        self,
+        source: ModelSource,
+        options: ServerOptions,
+        on_load: Callable[[str, int, float], None] = lambda *_: None,
+    ) -> None:
         self._options = options
-        self._manager = ModelManager(options.models, on_change=lambda: self._health.update())
+        self._manager = ModelManager(options.models, on_change=lambda: self._health.update(), on_load=on_load)
         self._config = ConfigWatcher(source, self._manager, options.config_poll_interval_s)
         self._ssl_config = read_ssl_config(options.ssl_config_file) if options.ssl_config_file else None
         self._health = Health(self._manager.available)
@@ -53,7 +60,7 @@ class Server:
         metrics.add_batches(self._manager.executed_batches)
         self._tracer = create_tracer()
         recorder = Recorder(metrics, self._tracer)
-        handlers = Handlers(self._manager, reloadable=options.enable_reload_rpc or is_loopback(options.address))
+        handlers = Handlers(self._manager, reloadable=options.enable_reload_rpc or is_local(options.address))
         self._grpc = GrpcServer(handlers, recorder, metrics, self._pools, self._health, options, self._ssl_config)
         metrics_path = _read_metrics_path(options.monitoring_config_file)
         self._rest = RestApi(handlers, recorder, metrics, self._pools, options, metrics_path)
@@ -61,7 +68,7 @@ class Server:
 
     @property
     def port(self) -> int:
-        """The gRPC port, chosen by the system where 0 was asked for."""
+        """The gRPC port, chosen by the system where 0 was asked for; 0 where there is a socket alone."""
         return self._grpc.port
 
     @property
@@ -74,22 +81,19 @@ class Server:
         return self._manager.available()
 
     def start(self) -> None:
-        """Loads the models, then opens the ports: an open port means that the models are there.
+        """Opens the ports, then loads the models side by side; each serves as soon as it is loaded.
+
+        Until all of them are there, health says NOT_SERVING of the server, and calls for a model that is still being
+        loaded are answered with UNAVAILABLE, which clients try again.
 
         Raises:
             SetupError: a model cannot be loaded, or a port cannot be had.
         """
         self._health.update()
-        self._check_addresses()
         try:
+            self._open()
             self._config.start()
-            self._grpc.start()
-            if self._options.rest_address is not None:
-                tls = None
-                if self._ssl_config is not None:
-                    tls = ssl_context(self._ssl_config, str(self._options.ssl_config_file))
-                self._http = HttpServer(self._rest.app(), self._options.rest_address, tls)
-                self._http.start()
+            self._health.loaded()
         except BaseException:
             self.stop(0)
             raise
@@ -130,8 +134,18 @@ class Server:
     ) -> None:
         self.stop()
 
+    def _open(self) -> None:
+        self._check_addresses()
+        self._grpc.start()
+        if self._options.rest_address is not None:
+            tls = None
+            if self._ssl_config is not None:
+                tls = ssl_context(self._ssl_config, str(self._options.ssl_config_file))
+            self._http = HttpServer(self._rest.app(), self._options.rest_address, tls)
+            self._http.start()
+
     def _check_addresses(self) -> None:
-        """Tries the ports before minutes of loading; gRPC itself would not say why a port cannot be had."""
+        """Tries the ports: gRPC itself would not say why one cannot be had."""
         addresses = {"gRPC": self._options.address, "REST": self._options.rest_address}
         for protocol, address in addresses.items():
             if address is not None:

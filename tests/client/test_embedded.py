@@ -148,7 +148,7 @@ def test_tls(model: pathlib.Path, tmp_path: pathlib.Path, pems: pathlib.Path) ->
         with FeatureClient(target, model="t", tls=tls, token="abc") as client:
             assert client.extract(photo(0))["thumbnail"].shape == COLOURS
         with FeatureClient(target, model="t", tls=TLS(ca=ca)) as client:
-            with pytest.raises(ConnectError, match="or a certificate that it trusts"):
+            with pytest.raises(ConnectError, match="wants a client's certificate that it trusts"):
                 client.status()
         with FeatureClient(target, model="t", tls=TLS(ca=pems / "otherca.pem")) as client:
             with pytest.raises(ConnectError, match="the certificate of the server at .* is refused"):

@@ -6,11 +6,12 @@ import doctest
 import inspect
 import pathlib
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import featserve_client
 import numpy as np
 import pytest
-from featserve_client import FeatserveError, FeatureClient, integrations, interceptors
+from featserve_client import FeatserveError, FeatureClient, base_client, integrations, interceptors
 
 from .fake_server import MANIFEST, FakeServer, jpeg, signatures
 
@@ -68,6 +69,11 @@ def test_an_example_gives_what_it_says(
     monkeypatch.chdir(tmp_path)
     for seed, name in enumerate(("cat.jpg", "dog.jpg")):
         (tmp_path / name).write_bytes(jpeg(seed))
+    version = tmp_path / "build" / "models" / "efficientnet_lite0" / "1"
+    version.mkdir(parents=True)
+    (version / "saved_model.pb").touch()
+    # The server of a version that is served on this machine: test_local_server.py has the real one.
+    monkeypatch.setattr(base_client, "LocalServer", lambda _: SimpleNamespace(address=lite0.target, close=lambda: None))
     for each in example.examples:
         each.source = each.source.replace("localhost:8500", lite0.target)
     with FeatureClient(lite0.target, model="efficientnet_lite0", timeout_s=60) as client:

@@ -64,7 +64,7 @@ def test_the_other_public_names_are_the_same() -> None:
     assert (
         public(FeatureClient)
         == public(AsyncFeatureClient)
-        == {*METHODS, "close", "decode", "limits", "model", "pinned", "target", "uses_tls"}
+        == {*METHODS, "close", "decode", "limits", "local", "model", "pinned", "target", "uses_tls"}
     )
 
 

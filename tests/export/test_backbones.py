@@ -1,7 +1,12 @@
+import json
+
 import numpy as np
 import pytest
+import tensorflow as tf
 from featserve_export import ExportOptions, InvalidOptionError, list_backbones
 from featserve_export.backbones import find_backbone
+from featserve_export.cli import main
+from featserve_export.figures import FIGURES
 from featserve_export.sources.backbone import build_untrained
 from featserve_export.sources.load import load_live_model
 
@@ -17,6 +22,35 @@ def test_every_network_of_keras_is_in_the_table():
 
     constructors = {name for name in dir(keras.applications) if name[0].isupper()}
     assert constructors <= {backbone.constructor[1] for backbone in list_backbones()}
+
+
+def test_every_backbone_has_its_figures():
+    assert set(FIGURES) == {backbone.name for backbone in list_backbones()}
+    assert all(60 < figures.top1 < 90 for figures in FIGURES.values())
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("name", ["mobilenet_v2", "efficientnet_lite0", "vgg16"])
+def test_the_operations_are_those_of_tensorflows_profiler(name):
+    live = load_live_model(ExportOptions(name, weights="random"))
+    image = tf.TensorSpec((1, *live.image_size, 3), tf.float32)
+    graph = tf.function(lambda images: live.model(images, training=False)).get_concrete_function(image).graph
+    options = {**tf.compat.v1.profiler.ProfileOptionBuilder.float_operation(), "output": "none"}
+    counted = tf.compat.v1.profiler.profile(graph, options=options).total_float_ops
+    assert FIGURES[name].gflops == pytest.approx(counted / 1e9, abs=0.01)
+
+
+def test_the_list_has_what_was_measured_on_this_machine(capsys):
+    assert main(["mobilenet_v3_small,MobileNetV2", "--list", "--measure"]) == 0
+    header, *rows = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    assert header.split() == "NAME INPUT DEFAULT OUTPUT SHAPE TOP-1 % MB GFLOPS MS WEIGHTS".split()
+    assert [row.split()[0] for row in rows] == ["mobilenet_v3_small", "mobilenet_v2"]
+    assert all(float(row.split()[7]) > 0 for row in rows)
+    assert main(["vgg16", "--list", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["megabytes"], row["top1_percent"], "milliseconds" in row) == (59, 71.3, False)
+    assert main(["vgg61", "--list"]) == 2
+    assert "did you mean vgg19, vgg16?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("spelling", ["ResNet50V2", "resnet50_v2", "RESNET50-V2", "resnet50v2"])

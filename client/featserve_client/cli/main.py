@@ -11,11 +11,13 @@ from .. import __version__
 from ..exceptions import FeatserveError, MissingExtraError
 from ..extras import require
 from .commands import classify, doctor, embed, extract, index, metadata, show, similar, status, verify
+from .output import ends_quietly
 
 #: The subcommands, in the order of the help.
 _SUBCOMMANDS = (extract, embed, classify, status, show, index, similar, verify, metadata, doctor)
 
 
+@ends_quietly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 some images failed, 2 nothing could be done."""
     parser = _parser()

@@ -7,20 +7,16 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from .. import environment
 from ..client import FeatureClient
 from ..config import TLS, Limits
 from ..exceptions import ConfigError
 from ..images.find import describe, find_images
-from .local_server import check_export, local_server
 
 #: What `add_subparsers` gives; its class has no public name.
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
-
-#: Seconds that the server of --export may take to load its model.
-_START_S = 600.0
 
 
 def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "") -> None:
@@ -60,23 +56,20 @@ def make_client(arguments: argparse.Namespace) -> Iterator[FeatureClient]:
         ConnectError: The server of --export does not start.
     """
     if arguments.export is None:
-        with _client(arguments) as client:
-            yield client
-        return
-    version = check_export(arguments.export)
-    if arguments.server or arguments.ca or os.environ.get("FEATSERVE_CA"):
-        raise ConfigError("--export asks its own server, in plain text: leave --server, --ca and $FEATSERVE_CA out")
-    arguments.model = version.parent.name
-    with local_server(version) as arguments.server, _client(arguments) as client:
-        client.wait_until_ready(_START_S)
+        client = FeatureClient(arguments.server, model=arguments.model, **_options(arguments))
+    elif arguments.server or arguments.ca or arguments.token_file:
+        raise ConfigError("--export asks its own server, in plain text: leave --server, --ca and --token-file out")
+    else:
+        client = FeatureClient.local(arguments.export, **_options(arguments))
+    with client:
         yield client
 
 
-def _client(arguments: argparse.Namespace) -> FeatureClient:
-    """Return the client that the options describe.
+def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the client's options, but for whom it asks.
 
     Raises:
-        ConfigError: An option has a value that cannot work, or the token's file cannot be read.
+        ConfigError: The token's file cannot be read.
     """
     tls = None
     if arguments.ca or arguments.certificate or arguments.private_key or arguments.server_name:
@@ -86,18 +79,15 @@ def _client(arguments: argparse.Namespace) -> FeatureClient:
             private_key=arguments.private_key,
             server_name=arguments.server_name,
         )
-    token = environment.read_token(arguments.token_file, "--token-file") if arguments.token_file else None
-    return FeatureClient(
-        arguments.server,
-        model=arguments.model,
-        version=arguments.model_version,
-        label=arguments.label,
-        timeout_s=arguments.timeout,
-        decode=arguments.decode,
-        limits=Limits(max_message_bytes=arguments.max_message_bytes),
-        tls=tls,
-        token=token,
-    )
+    return {
+        "version": arguments.model_version,
+        "label": arguments.label,
+        "timeout_s": arguments.timeout,
+        "decode": arguments.decode,
+        "limits": Limits(max_message_bytes=arguments.max_message_bytes),
+        "tls": tls,
+        "token": environment.read_token(arguments.token_file, "--token-file") if arguments.token_file else None,
+    }
 
 
 def image_files(sources: Sequence[str]) -> list[str]:

@@ -67,8 +67,26 @@ class MetadataCache:
 
 
 def status(requests: ModelRequests, timeout_s: float | None = None) -> Operation[list[VersionStatus]]:
-    """Return the state of each version of the model."""
-    return parse_status((yield requests.status(timeout_s)))
+    """Return the state of each version of the model.
+
+    Raises:
+        ModelNotFound: The server has no such model, or the model has no such version: the text has those that it has.
+    """
+    try:
+        return parse_status((yield requests.status(timeout_s)))
+    except ModelNotFound as exc:
+        if requests.version is None:
+            raise
+        others = parse_status((yield requests.status(timeout_s, of_all=True)))
+        known = ", ".join(f"{each.version} {each.state}" for each in others)
+        raise ModelNotFound(
+            f"model {requests.model!r} at {exc.target} has no version {requests.version}; it has {known or 'none'}",
+            code=exc.code,
+            details=exc.details,
+            target=exc.target,
+            model=exc.model,
+            request_id=exc.request_id,
+        ) from exc
 
 
 def wait_until_ready(requests: ModelRequests, cache: MetadataCache, timeout_s: float) -> Operation[None]:

@@ -40,9 +40,10 @@ class ModelRequests:
         request = wire.GetModelMetadataRequest(model_spec=self._spec(), metadata_field=["signature_def"])
         return self._call(GET_METADATA, request.SerializeToString(), timeout_s)
 
-    def status(self, timeout_s: float | None) -> UnaryCall:
-        """Return the call that asks for the state of each version."""
-        request = wire.GetModelStatusRequest(model_spec=self._spec())
+    def status(self, timeout_s: float | None, *, of_all: bool = False) -> UnaryCall:
+        """Return the call that asks for the state of each version, or of the one that the client asks."""
+        spec = wire.ModelSpec(name=self.model) if of_all else self._spec()
+        request = wire.GetModelStatusRequest(model_spec=spec)
         return self._call(GET_STATUS, request.SerializeToString(), timeout_s)
 
     def _spec(self, signature: str = "") -> wire.ModelSpec:

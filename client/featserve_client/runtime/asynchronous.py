@@ -15,7 +15,6 @@ import grpc.aio
 from ..core.steps import Gather, Operation, Sleep, Step, UnaryCall
 from ..exceptions import FeatserveError
 from ..transport.endpoint import Endpoint
-from ..transport.errors import pushback_s
 
 _T = TypeVar("_T")
 
@@ -86,10 +85,15 @@ class AsyncRunner:
                 answer: bytes = await self._method(call.method)(call.request, **arguments)
                 return answer
             except grpc.RpcError as exc:
-                pause_s = pushback_s(exc, attempt, end - time.monotonic())
+                pause_s = self._endpoint.pause_s(exc, attempt, end - time.monotonic())
                 if pause_s is None:
-                    raise self._endpoint.error(
-                        exc.code(), exc.details(), request_id=call.request_id, timeout_s=call.timeout_s
+                    # In a thread, for an address that does not answer as it should is asked by hand.
+                    raise await asyncio.to_thread(
+                        self._endpoint.error,
+                        exc.code(),
+                        exc.details(),
+                        request_id=call.request_id,
+                        timeout_s=call.timeout_s,
                     ) from exc
                 await asyncio.sleep(pause_s)
 

@@ -15,7 +15,6 @@ import grpc
 from ..core.steps import Gather, Operation, Sleep, Step, UnaryCall
 from ..exceptions import FeatserveError
 from ..transport.endpoint import Endpoint
-from ..transport.errors import pushback_s
 
 _T = TypeVar("_T")
 
@@ -139,7 +138,7 @@ class BlockingRunner:
                     return method(call.request, **arguments)  # type: ignore[no-any-return]
                 return group.result(method.future(call.request, **arguments))
             except grpc.RpcError as exc:
-                pause_s = pushback_s(exc, attempt, end - time.monotonic())
+                pause_s = self._endpoint.pause_s(exc, attempt, end - time.monotonic())
                 if pause_s is None:
                     raise self._error(call, exc.code(), exc.details()) from exc
                 _sleep(pause_s, group)

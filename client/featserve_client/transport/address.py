@@ -98,6 +98,11 @@ def proxy_variable(target: str) -> str | None:
     return next((name for name in ("grpc_proxy", "https_proxy", "http_proxy") if os.environ.get(name)), None)
 
 
+def is_host_port(target: str) -> bool:
+    """Whether a target is one host and its port."""
+    return _HOST_PORT.fullmatch(target) is not None
+
+
 def several(target: str) -> bool:
     """Whether a target may stand for more than one server."""
-    return len(split(target)) > 1 or not _HOST_PORT.fullmatch(target)
+    return len(split(target)) > 1 or not is_host_port(target)

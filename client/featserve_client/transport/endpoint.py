@@ -8,10 +8,13 @@ import grpc
 
 from ..config import ClientSettings
 from ..exceptions import FeatserveError
-from .address import check_target, proxy_variable, resolve
+from .address import check_target, is_host_port, proxy_variable, resolve
 from .channel import COMPRESSION, channel_options
 from .credentials import check_metadata, check_token, credentials
-from .errors import CallContext, translate
+from .errors import CallContext, is_unclear, pushback_s, translate
+from .probe import Answer, probe
+
+_PROBE_S = 1.0
 
 
 class Endpoint:
@@ -45,6 +48,10 @@ class Endpoint:
             "compression": COMPRESSION[self._settings.compression],
         }
 
+    def pause_s(self, error: grpc.RpcError, attempt: int, left_s: float) -> float | None:
+        """Return the seconds after which a call is to be tried again; None if it is not."""
+        return pushback_s(error, attempt, left_s, wait_for_ready=self._settings.wait_for_ready)
+
     def error(self, code: grpc.StatusCode, details: str | None, *, request_id: str, timeout_s: float) -> FeatserveError:
         """Return the client's own error for a call's status."""
         context = CallContext(
@@ -55,8 +62,17 @@ class Endpoint:
             version=self._settings.version,
             label=self._settings.label,
             proxy=proxy_variable(self._settings.target),
+            answer=self._answer() if is_unclear(code, details) else None,
+            secure=self._settings.tls is not None,
         )
         return translate(code, details, context)
+
+    def _answer(self) -> Answer | None:
+        """Ask the address by hand; None where that is not one host and port, or is behind a proxy."""
+        host, _, port = self._settings.target.rpartition(":")
+        if not is_host_port(self._settings.target) or proxy_variable(self._settings.target):
+            return None
+        return probe(host.strip("[]"), int(port), _PROBE_S)[0]
 
     def _metadata(self, request_id: str) -> dict[str, str]:
         return {"x-request-id": request_id, **self._settings.metadata}

@@ -18,6 +18,7 @@ from ..exceptions import (
     ServerOverloaded,
     TransportError,
 )
+from .probe import Answer
 
 #: The error of every code but OK. Codes that say "no answer" are transport errors, all others the server's answer.
 ERRORS: dict[grpc.StatusCode, type[TransportError | ServerError]] = {
@@ -51,14 +52,18 @@ _NO_TLS = re.compile(r"WRONG_VERSION_NUMBER")
 _NO_HTTP2 = re.compile(r"Failed parsing HTTP/2")
 _WRONG_NAME = re.compile(r"Hostname Verification Check failed|is not in peer certificate", re.IGNORECASE)
 _CLOSED = re.compile(r"failed to connect.*(Socket closed|Connection reset|recvmsg)")
+_LOADING = re.compile(r"is being loaded")
 _TOKEN = re.compile(r"Getting metadata from plugin failed with error: (?P<reason>.*)", re.DOTALL)
 
+_UNKNOWN_MODEL = re.compile(r"Could not find any versions of model")
 _UNKNOWN_LABEL = re.compile(r"Unrecognized servable version label")
 _UNKNOWN_SIGNATURE = re.compile(r"Serving signature key .* not found")
 
 
 #: Tries of a call that the server refuses with a hint when to come back.
 _PUSHBACK_ATTEMPTS = 5
+#: Seconds between two looks at a server that is loading the model.
+_LOADING_S = 0.2
 _PUSHBACK = "grpc-retry-pushback-ms"
 
 
@@ -72,6 +77,9 @@ class CallContext:
     request_id: str = ""
     version: int | None = None
     label: str | None = None
+    #: What answers at the address, where it was asked by hand.
+    answer: Answer | None = None
+    secure: bool = False
     #: The environment's variable whose proxy the connection goes through; None where there is none.
     proxy: str | None = None
 
@@ -102,7 +110,7 @@ def translate(code: grpc.StatusCode, details: str | None, context: CallContext) 
                 'max_request_bytes and max_request_images, use decode="client", or raise the server\'s own limit'
             )
     elif kind is ConnectError:
-        message = _no_connection(context.target, details)
+        message = _no_connection(details, context)
         if context.proxy:
             message += f". It was tried through the proxy in ${context.proxy}; no_grpc_proxy=HOST leaves that out"
     elif kind is DeadlineExceeded:
@@ -128,13 +136,14 @@ def translate(code: grpc.StatusCode, details: str | None, context: CallContext) 
 
 
 def _not_found(where: str, details: str, context: CallContext) -> str:
-    # The server's words are the same for a model that it lacks and for a version that a model lacks.
-    if context.version is not None:
+    # The server's words may be the same for a model that it lacks and for a version that a model lacks.
+    unknown_model = _UNKNOWN_MODEL.search(details)
+    if context.version is not None and not unknown_model:
         return (
             f"{where}: no version {context.version} is served (if the server has the model at all: featserve status "
             f"lists its versions): {details}"
         )
-    if context.label is not None:
+    if context.label is not None and not unknown_model:
         return f"{where}: no version has the label {context.label!r}: {details}"
     return (
         f"{where} not found: {details}. The server is there, and TensorFlow Serving's API lists no models: name one "
@@ -142,7 +151,15 @@ def _not_found(where: str, details: str, context: CallContext) -> str:
     )
 
 
-def _no_connection(target: str, details: str) -> str:
+def is_unclear(code: grpc.StatusCode, details: str | None) -> bool:
+    """Whether the words for a connection that did not come about leave open why: the address tells more."""
+    return code is grpc.StatusCode.UNAVAILABLE and _CLOSED.search(details or "") is not None
+
+
+def _no_connection(details: str, context: CallContext) -> str:
+    target = context.target
+    if _LOADING.search(details):
+        return f"the server at {target} is starting: {details}"
     if found := _UNTRUSTED.search(details):
         reason = found["reason"]
         if "expired" in reason or "not yet valid" in reason:
@@ -156,6 +173,18 @@ def _no_connection(target: str, details: str) -> str:
         return f"the server at {target} does not speak gRPC; perhaps this is the port of its REST API ({details})"
     if found := _TOKEN.search(details):
         return f"no call to {target} without a bearer token, and there is none: {found['reason']}"
+    if context.answer == "tls" and context.secure:
+        return (
+            f"the server at {target} speaks TLS and ended the connection: it wants a client's certificate that it "
+            f"trusts (certificate= and private_key= of tls; --certificate, --private-key) ({details})"
+        )
+    if context.answer == "tls":
+        return (
+            f"the server at {target} speaks TLS alone: name the authority of its certificate with tls=TLS(ca=...) "
+            f"(--ca PEM) ({details})"
+        )
+    if context.answer == "http":
+        return f"a web server answers at {target}, perhaps the REST API: gRPC has a port of its own ({details})"
     if _CLOSED.search(details):
         return f"no server at {target}: {details}; perhaps it wants TLS, or a certificate that it trusts (tls=, --ca)"
     return (
@@ -164,12 +193,20 @@ def _no_connection(target: str, details: str) -> str:
     )
 
 
-def pushback_s(error: grpc.RpcError, attempt: int, left_s: float) -> float | None:
-    """Return the seconds after which the server asks to be called again.
+def pushback_s(error: grpc.RpcError, attempt: int, left_s: float, *, wait_for_ready: bool = False) -> float | None:
+    """Return the seconds after which the server is to be called again, because it asks for it or is starting.
+
+    Args:
+        error: What came back.
+        attempt: How many times the call was tried.
+        left_s: Seconds until the call's deadline.
+        wait_for_ready: Whether to wait for a server that is still loading the model.
 
     Returns:
         None if the server does not ask, has asked often enough, or asks too late for the call's deadline.
     """
+    if wait_for_ready and error.code() is grpc.StatusCode.UNAVAILABLE and _LOADING.search(error.details() or ""):
+        return _LOADING_S if _LOADING_S < left_s else None
     if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED or attempt >= _PUSHBACK_ATTEMPTS:
         return None
     for key, value in error.trailing_metadata() or ():

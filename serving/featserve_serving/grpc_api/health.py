@@ -18,7 +18,7 @@ _STATES = health_pb2.HealthCheckResponse
 
 
 class Health:
-    """Says SERVING of a model that has an available version, and of the server once there is such a model.
+    """Says SERVING of a model that has an available version, and of the server once the first models were loaded.
 
     Args:
         available: gives the available versions of each model.
@@ -29,6 +29,7 @@ class Health:
         self._threads = futures.ThreadPoolExecutor(2, "featserve-health")
         self._servicer = health.HealthServicer(experimental_non_blocking=True, experimental_thread_pool=self._threads)
         self._lock = threading.Lock()
+        self._loaded = False
         self._draining = False
 
     def add_to(self, server: Any) -> None:
@@ -39,9 +40,14 @@ class Health:
         """Looks at the models again."""
         with self._lock:  # or an older state could be written after a newer one
             serving = {name: bool(versions) for name, versions in self._available().items()}
-            states = {**serving, **dict.fromkeys(_NAMES, any(serving.values()))}
+            states = {**serving, **dict.fromkeys(_NAMES, self._loaded and any(serving.values()))}
             for name, healthy in states.items():
                 self._servicer.set(name, _STATES.SERVING if healthy and not self._draining else _STATES.NOT_SERVING)
+
+    def loaded(self) -> None:
+        """Notes that the first models were loaded, as far as they can be."""
+        self._loaded = True
+        self.update()
 
     def drain(self) -> None:
         """Says NOT_SERVING from now on."""

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import grpc
 
 from ..core.admission import BoundedPool
+from ..core.texts import fit
 from ..errors import RequestError
 from ..telemetry.call import REQUEST_ID, Call, request_id_of
 from ..telemetry.metrics import Metrics
@@ -17,10 +18,6 @@ from ..telemetry.recorder import Recorder
 #: gRPC's own name for "try again after this many milliseconds"; its clients obey it.
 RETRY_HINT = "grpc-retry-pushback-ms"
 _ENTRYPOINT = "GRPC"
-
-#: TensorFlow Serving's own limit. A status text travels in a header, and clients refuse headers over 8 KiB.
-_MAX_DETAILS_BYTES = 1024
-_CUT = "...TRUNCATED"
 
 
 class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
@@ -91,7 +88,7 @@ class CallInterceptor(grpc.ServerInterceptor):  # type: ignore[misc]
                 response: bytes = self._recorder.run(call, lambda: handler.unary_unary(raw, context))
             except RequestError as exc:
                 self._metrics.transferred(_ENTRYPOINT, len(raw), 0)
-                raise context.abort(grpc.StatusCode[exc.status], _fit(str(exc))) from exc
+                raise context.abort(grpc.StatusCode[exc.status], fit(str(exc))) from exc
             self._metrics.transferred(_ENTRYPOINT, len(raw), len(response))
             return response
 
@@ -122,8 +119,3 @@ def _on(pool: BoundedPool, handler: Any) -> Any:
             make = getattr(grpc, f"{kind}_rpc_method_handler")
             return make(run, handler.request_deserializer, handler.response_serializer)
     return handler
-
-
-def _fit(text: str) -> str:
-    raw = text.encode("utf-8", "replace")
-    return text if len(raw) <= _MAX_DETAILS_BYTES else raw[:_MAX_DETAILS_BYTES].decode("utf-8", "ignore") + _CUT

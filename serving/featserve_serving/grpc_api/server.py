@@ -11,7 +11,7 @@ from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  #
 from ..core.admission import Pools
 from ..core.handlers import Handlers
 from ..errors import SetupError
-from ..net.sockets import max_connections, twin
+from ..net.sockets import check_socket, max_connections, twin
 from ..net.tls import credentials
 from ..options import ServerOptions
 from ..protos.config_pb2 import SSLConfig
@@ -126,6 +126,10 @@ class GrpcServer:
         self._server = None
 
     def _listen(self, server: Any) -> int:
+        if self._options.socket_path is not None:
+            self._add_port(server, check_socket(self._options.socket_path))
+        if self._options.address is None:
+            return 0
         port = self._add_port(server, self._options.address)
         if (other := twin(self._options.address, port)) is not None:
             self._add_port(server, other)

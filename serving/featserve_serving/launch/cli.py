@@ -5,14 +5,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
 from ..errors import SetupError
 from . import choose
 from .flags import Flags, add_flags, spelled, unknown_flag
+from .output import ends_quietly
+from .quiet_tensorflow import import_tensorflow
 
 _USAGE = """featserve-serve [--FLAG=VALUE | --FLAG VALUE]...
+       featserve-serve --version
        featserve-serve ssl-config --cert FILE --key FILE [--client-ca FILE]
        featserve-serve models-config --model_root DIR [--served_from DIR]"""
 
@@ -22,6 +26,7 @@ class _Parser(argparse.ArgumentParser):
         raise SetupError(message.removeprefix("argument "))
 
 
+@ends_quietly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs `featserve-serve`; returns its exit status."""
     try:
@@ -39,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        print(f"featserve-serve {metadata.version('featserve')}")
+        return 0
     if arguments[:1] == ["ssl-config"]:
         return _ssl_config(arguments[1:])
     if arguments[:1] == ["models-config"]:
@@ -91,6 +99,7 @@ def _models_config(arguments: Sequence[str]) -> int:
     parser.add_argument("--model_root", type=Path, required=True, help="directory of MODEL/VERSION/ directories")
     parser.add_argument("--served_from", help="where the server sees the root, such as /models in a container")
     given = parser.parse_args(arguments)
+    import_tensorflow()
     from ..models import config_file
 
     print(config_file.to_text(config_file.from_model_root(given.model_root, given.served_from)), end="")

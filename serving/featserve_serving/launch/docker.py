@@ -40,8 +40,12 @@ def server_command(flags: Flags, folder: Path) -> ServerCommand:
     The tuning flags are those of `server.flags`, which the image holds; a flag that is given wins.
 
     Raises:
-        SetupError: the models or a file are not there, or REST is turned off.
+        SetupError: the models or a file are not there, REST is turned off, or a socket is asked for.
     """
+    if flags.grpc_socket_path is not None:
+        raise SetupError(
+            "--grpc_socket_path: a socket in a container cannot be reached; leave it out, or use --runtime embedded"
+        )
     if flags.rest_api_port < 0:
         raise SetupError("--rest_api_port -1: the containers need REST, for the health check and Prometheus")
     files = foreign.given_files(flags)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+import threading
 
 from ..errors import SetupError
 from ..net.sockets import raise_descriptor_limit
@@ -18,7 +18,6 @@ def serve(flags: Flags) -> int:
         SetupError: the server cannot start as asked.
     """
     _warn_of_ignored(flags)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from ..models.source import model_source
     from ..server import Server
     from ..telemetry import logs
@@ -31,15 +30,21 @@ def serve(flags: Flags) -> int:
         model_name=flags.model_name,
         model_config_file=flags.model_config_file,
     )
-    server = Server(source, options(flags))
+    loaded = threading.Event()
+
+    def announce(name: str, version: int, seconds: float) -> None:
+        if not loaded.is_set():  # what comes later is for the log
+            where = f"unix:{flags.grpc_socket_path}" if _socket_alone(flags) else _address(flags.host, server.port)
+            print(f"serving {name} (version {version}, loaded in {seconds:.1f} s) at {where}", flush=True)
+
+    server = Server(source, options(flags), announce)
     asked = server.catch_signals()
     server.start()
+    loaded.set()
     try:
-        for name, versions in server.models().items():
-            print(f"serving {name} (version {', '.join(map(str, versions))}) at {_address(flags.host, server.port)}")
         if server.rest_port is not None:
             print(f"REST at {_address(flags.host, server.rest_port)}")
-        sys.stdout.flush()
+        print("ready", flush=True)
         asked.wait()
     finally:
         server.stop()
@@ -59,7 +64,8 @@ def options(flags: Flags) -> ServerOptions:
         polled_s = flags.model_config_file_poll_wait_seconds
     both = flags.tensorflow_session_parallelism
     return ServerOptions(
-        address=_address(flags.host, flags.port),
+        address=None if _socket_alone(flags) else _address(flags.host, flags.port),
+        socket_path=flags.grpc_socket_path,
         rest_address=_address(flags.host, flags.rest_api_port) if flags.rest_api_port >= 0 else None,
         ssl_config_file=flags.ssl_config_file,
         monitoring_config_file=flags.monitoring_config_file,
@@ -85,6 +91,10 @@ def options(flags: Flags) -> ServerOptions:
             inter_op_threads=flags.tensorflow_inter_op_parallelism or both,
         ),
     )
+
+
+def _socket_alone(flags: Flags) -> bool:
+    return flags.grpc_socket_path is not None and flags.port == 0
 
 
 def _warn_of_ignored(flags: Flags) -> None:

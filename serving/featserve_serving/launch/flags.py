@@ -50,6 +50,17 @@ def _path(text: str) -> Path | None:
     return Path(text) if text else None
 
 
+def _directory(text: str) -> Path | None:
+    if not text:
+        return None
+    from ..models.paths import local_path
+
+    try:
+        return local_path(text)
+    except SetupError as exc:
+        raise argparse.ArgumentTypeError(str(exc)) from exc
+
+
 def _port(text: str) -> int:
     port = _whole(text)
     if not 0 <= port <= 65535:
@@ -107,7 +118,7 @@ class Flags:
         choices=("auto", "docker", "native", "embedded"),
     )
     model_root: Path | None = _flag(
-        None, "directory of MODEL/VERSION/ directories: serve every model in it", For.LAUNCHER
+        None, "directory of MODEL/VERSION/ directories: serve every model in it", For.LAUNCHER, kind=_directory
     )
     serving_tag: str = _flag(
         "2.20.0", "tag of tensorflow/serving for --runtime docker, such as 2.20.0-gpu", For.LAUNCHER
@@ -115,7 +126,9 @@ class Flags:
     port: int = _flag(8500, "gRPC port; 0 means any free one (embedded)", kind=_port)
     rest_api_port: int = _flag(8501, "REST port; 0 means any free one (embedded), -1 means no REST", kind=_port_or_none)
     model_name: str = _flag("default", "name for --model_base_path")
-    model_base_path: Path | None = _flag(None, "directory of VERSION/ directories: serve this one model")
+    model_base_path: Path | None = _flag(
+        None, "directory of VERSION/ directories: serve this one model", kind=_directory
+    )
     model_config_file: Path | None = _flag(None, "ModelServerConfig text proto: serve the models in it")
     model_config_file_poll_wait_seconds: int = _flag(
         0, "seconds between two readings of --model_config_file; 0 means once"
@@ -125,6 +138,7 @@ class Flags:
     monitoring_config_file: Path | None = _option("monitoring_config_file")
     ssl_config_file: Path | None = _flag(None, "SSLConfig text proto: serve gRPC (embedded: REST too) with TLS")
     grpc_channel_arguments: str = _flag("", "comma-separated KEY=VALUE arguments of the gRPC server")
+    grpc_socket_path: Path | None = _flag(None, f"{describe('socket_path')} as well; with --port=0 on it alone")
     grpc_max_threads: int = _flag(0, f"{describe('max_threads')}; 0 means the runtime's own default")
     max_num_load_retries: int = _option("max_load_retries")
     load_retry_interval_micros: int = _flag(
@@ -152,7 +166,6 @@ class Flags:
     max_queued_requests: int = _option("max_queued_requests", For.EMBEDDED)
     stop_grace_seconds: float = _option("stop_grace_s", For.EMBEDDED)
     log_format: str = _flag("json", "format of the log on stderr", For.EMBEDDED, choices=("json", "text"))
-    grpc_socket_path: str = _native("", "UNIX socket to listen on as well")
     enable_batching: bool = _native(False, "batch whole requests in the server (the kit's models batch in their graph)")
     batching_parameters_file: Path | None = _native(None, "BatchingParameters text proto for --enable_batching")
     enable_per_model_batching_parameters: bool = _native(False, "read batching_params.pbtxt beside each SavedModel")

@@ -38,12 +38,14 @@ def model_server_config(flags: Flags, inside: str | None = None) -> Any:
         SetupError: the model root, the model or the file is not there.
     """
     from ..models import config_file
+    from ..models.paths import check_base_path
 
     if flags.model_root is not None:
         return config_file.from_model_root(flags.model_root, inside)
     if (base_path := flags.model_base_path) is not None:
         if not base_path.is_dir():
             raise SetupError(f"--model_base_path: {base_path}: no such directory")
+        check_base_path(base_path)
         return config_file.of_one_model(flags.model_name, Path(inside or base_path))
     return config_file.read(given_files(flags)["model_config_file"])
 
@@ -82,8 +84,10 @@ def given_flags(flags: Flags) -> dict[str, str]:
 
 
 def ports(flags: Flags) -> tuple[int, int | None]:
-    """Returns the ports of gRPC and REST: the ones asked for, or free ones."""
+    """Returns the ports of gRPC and REST: the ones asked for, or free ones; of gRPC 0 for a socket alone."""
     rest = (flags.rest_api_port or _free_port()) if flags.rest_api_port >= 0 else None
+    if flags.grpc_socket_path is not None and not flags.port:
+        return 0, rest
     return flags.port or _free_port(), rest
 
 

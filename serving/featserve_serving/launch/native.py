@@ -58,7 +58,9 @@ def server_command(flags: Flags, folder: Path) -> ServerCommand:
         port=port,
         rest_port=rest_port,
         models=foreign.model_names(served),
-        is_ready=_is_open,
+        is_ready=_is_open
+        if port
+        else lambda _: flags.grpc_socket_path is not None and flags.grpc_socket_path.is_socket(),
     )
 
 

@@ -72,4 +72,4 @@ def _announce(server: ServerCommand) -> None:
         print(f"serving {name} at {server.host}:{server.port}")
     if server.rest_port is not None:
         print(f"REST at {server.host}:{server.rest_port}")
-    sys.stdout.flush()
+    print("ready", flush=True)

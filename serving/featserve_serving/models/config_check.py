@@ -6,12 +6,12 @@ Reference: tensorflow_serving/model_servers/server_core.cc.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tensorflow_serving.config import model_server_config_pb2
 
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, SetupError
+from .paths import local_path
 
 PLATFORM = "tensorflow"
 
@@ -37,7 +37,11 @@ def models_by_name(config: Any, serving: Mapping[str, Any]) -> dict[str, Any]:
             raise InvalidArgument("A model in the config list has no name")
         models[model.name] = model
     for name, model in models.items():
-        if not Path(model.base_path).is_absolute():
+        try:
+            path = local_path(model.base_path)
+        except SetupError as exc:
+            raise InvalidArgument(f"model {name}: {exc}") from exc
+        if not path.is_absolute():
             raise InvalidArgument(
                 f"Expected model {name} to have an absolute path or URI; got base_path()={model.base_path}"
             )

@@ -10,6 +10,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from ..errors import SetupError
 from ..protos import text_files
+from .paths import meant
 from .versions import scan_versions
 
 #: A file of this name in the model root is honoured: its entries stay as they are.
@@ -56,9 +57,8 @@ def from_model_root(root: Path, served_from: str | None = None) -> Any:
         if versions and path.name not in listed:
             _add(config, path.name, str(path), versions)
     if not config.model_config_list.config:
-        raise SetupError(
-            f"model root {root}: expected MODEL/VERSION/saved_model.pb, found no such model; export a model first"
-        )
+        advice = meant(root) or "export a model first"
+        raise SetupError(f"model root {root}: expected MODEL/VERSION/saved_model.pb, found no such model; {advice}")
     if served_from is not None:
         for model in config.model_config_list.config:
             inside = Path(model.base_path)

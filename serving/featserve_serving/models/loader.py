@@ -28,6 +28,7 @@ class Loader:
         changed: guards every version; told when a call lets go of one.
         stopping: ends the wait for another try.
         on_change: called after any version changed its state.
+        on_load: called with the model, the version and the seconds that it took, after one was loaded.
     """
 
     def __init__(
@@ -36,11 +37,13 @@ class Loader:
         changed: threading.Condition,
         stopping: threading.Event,
         on_change: Callable[[], None],
+        on_load: Callable[[str, int, float], None],
     ) -> None:
         self._options = options
         self._changed = changed
         self._stopping = stopping
         self._on_change = on_change
+        self._on_load = on_load
 
     def load(self, model: Model, version: Version) -> None:
         """Loads a version; where that fails, the version keeps the error."""
@@ -68,12 +71,9 @@ class Loader:
             version.error_code, version.error_message = 0, ""
             version.servable = servable
             self._enter(version, State.AVAILABLE)
-            _LOGGER.info(
-                "model %s: version %d is available after %.2f s",
-                version.name,
-                version.number,
-                time.monotonic() - started,
-            )
+            took_s = time.monotonic() - started
+            _LOGGER.info("model %s: version %d is available after %.2f s", version.name, version.number, took_s)
+            self._on_load(version.name, version.number, took_s)
             return
         self._enter(version, State.END)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,11 +21,13 @@ from ..options import ModelOptions
 from .config_check import models_by_name
 from .labels import Labels
 from .loader import Loader
+from .paths import local_path
 from .servable import Servable
 from .state import Model, ModelRef, Version, VersionStatus
 from .versions import choose_versions, fingerprint, scan_versions
 
 _LOGGER = logging.getLogger(__name__)
+_LEAST_LOADED_AT_ONCE = 2
 
 
 class ModelManager:
@@ -32,17 +36,24 @@ class ModelManager:
     Args:
         options: how models are found and loaded.
         on_change: called after any version changed its state.
+        on_load: called with the model, the version and the seconds that it took, after one was loaded.
     """
 
-    def __init__(self, options: ModelOptions, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        options: ModelOptions,
+        on_change: Callable[[], None] = lambda: None,
+        on_load: Callable[[str, int, float], None] = lambda *_: None,
+    ) -> None:
         self._options = options
         self._on_change = on_change
         self._models: dict[str, Model] = {}
         self._changed = threading.Condition()  # guards every version and the maps above
         self._reconciling = threading.Lock()
         self._stopping = threading.Event()
+        self._starting = True  # until the first models were loaded, as far as they can be
         self._labels = Labels(allow_unavailable=options.allow_labels_for_unavailable)
-        self._loader = Loader(options, self._changed, self._stopping, on_change)
+        self._loader = Loader(options, self._changed, self._stopping, on_change, on_load)
         self._poller: threading.Thread | None = None
 
     # The life of the manager.
@@ -103,6 +114,8 @@ class ModelManager:
                     raise InvalidArgument(f"Unrecognized servable version label: {ref.label}")
             wanted = f"Latest({ref.name})" if number is None else f"Specific({ref.name}, {number})"
             available = model.available() if model else []
+            if model and not available and self._starting and model.is_loading():
+                raise Unavailable(f"Model {ref.name} is being loaded; ask again in a moment.")
             if model is None or not available or (number is not None and number not in available):
                 raise NotFound(f"Servable not found for request: {wanted}")
             version = model.versions[available[0] if number is None else number]
@@ -164,8 +177,7 @@ class ModelManager:
             before = {name: model.config for name, model in self._models.items()}
             self._configure(wanted)
             try:
-                for name in wanted:
-                    self._load_aspired(name)
+                self._side_by_side(self._load_aspired, wanted)
                 self._require_available(wanted)
                 with self._changed:
                     self._labels.check(self._models, wanted)
@@ -177,6 +189,7 @@ class ModelManager:
                 raise
             finally:
                 self._replace(after)
+        self._starting = False
         self._on_change()
 
     def apply_each(self, config: Any) -> list[str]:
@@ -188,22 +201,26 @@ class ModelManager:
         Raises:
             InvalidArgument: the configuration contradicts itself.
         """
-        problems = []
+        problems: list[str] = []
         with self._reconciling:
             wanted = self._validated(config)
             before = dict.fromkeys(self._models)
             self._configure(wanted)
-            for name, model_config in wanted.items():
+
+            def serve(name: str) -> None:
                 self._load_aspired(name)
                 try:
                     self._require_available([name])
                     with self._changed:
-                        self._labels.move(self._models[name], name, model_config)
+                        self._labels.move(self._models[name], name, wanted[name])
                 except FailedPrecondition as exc:
                     problems.append(str(exc))
+
+            self._side_by_side(serve, wanted)
             self._replace({**before, **wanted})
+        self._starting = False
         self._on_change()
-        return problems
+        return sorted(problems)
 
     def reconcile(self) -> None:
         """Looks at the directories once and acts on what changed."""
@@ -233,7 +250,7 @@ class ModelManager:
         """Refuses a model set that cannot work, before anything is touched."""
         missing = []
         for name, config in wanted.items():
-            existing = scan_versions(Path(config.base_path))
+            existing = scan_versions(local_path(config.base_path))
             chosen = choose_versions(config.model_version_policy, existing or ())
             model = self._models.get(name)
             if not chosen and not (model and model.available()):
@@ -256,12 +273,20 @@ class ModelManager:
 
     # From what is loaded to what is asked for.
 
+    @staticmethod
+    def _side_by_side(load: Callable[[str], None], names: Iterable[str]) -> None:
+        """Loads models at once, so that a small one does not wait for a large one."""
+        workers = max(_LEAST_LOADED_AT_ONCE, len(os.sched_getaffinity(0)))
+        with ThreadPoolExecutor(workers, "featserve-load") as threads:
+            for _ in threads.map(load, names):
+                pass
+
     def _aspired(self, name: str) -> dict[int, Path] | None:
         """Returns the versions to serve, or `None` to leave everything as it is."""
         model = self._models[name]
         if model.config is None:
             return {}
-        existing = scan_versions(Path(model.config.base_path))
+        existing = scan_versions(local_path(model.config.base_path))
         if existing is None:
             if not model.unreadable:
                 _LOGGER.warning("model %s: %s cannot be read; what is loaded stays", name, model.config.base_path)

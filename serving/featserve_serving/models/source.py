@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import SetupError
 from . import config_file
+from .paths import check_base_path, local_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,16 +35,17 @@ def model_source(
     """Returns the source of one of: a model root, one model, a configuration file.
 
     Raises:
-        SetupError: none of the three is given, or more than one.
+        SetupError: none of the three is given, or more than one, or a path is not of this machine, or one level off.
     """
     given = [path for path in (model_root, model_base_path, model_config_file) if path is not None]
     if len(given) != 1:
         raise SetupError(
             f"give exactly one of model_root, model_base_path and model_config_file; received {len(given)}"
         )
-    path = Path(given[0])
+    path = local_path(given[0])
     if model_root is not None:
         return ModelSource(read=lambda: config_file.from_model_root(path), each=True)
     if model_base_path is not None:
+        check_base_path(path)
         return ModelSource(read=lambda: config_file.of_one_model(model_name, path))
     return ModelSource(read=lambda: config_file.read(path))

@@ -73,3 +73,7 @@ class Model:
     def available(self) -> list[int]:
         """Returns the numbers of the versions that can be called, newest first."""
         return sorted((n for n, v in self.versions.items() if v.state is State.AVAILABLE), reverse=True)
+
+    def is_loading(self) -> bool:
+        """Whether the model is configured and each of its versions is still on its way."""
+        return self.config is not None and all(v.state in (State.START, State.LOADING) for v in self.versions.values())

@@ -23,12 +23,13 @@ def scan_versions(base_path: Path) -> dict[int, Path] | None:
     except OSError:
         return None
     for name in names:
-        if name.isascii() and name.isdigit() and int(name) <= _MAX_VERSION and _is_saved_model(base_path / name):
+        if name.isascii() and name.isdigit() and int(name) <= _MAX_VERSION and is_saved_model(base_path / name):
             versions.setdefault(int(name), base_path / name)
     return versions
 
 
-def _is_saved_model(path: Path) -> bool:
+def is_saved_model(path: Path) -> bool:
+    """Returns whether a directory holds a SavedModel, as far as it can be looked into."""
     try:
         return any((path / name).is_file() for name in ("saved_model.pb", "saved_model.pbtxt"))
     except OSError:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import resource
 import socket
+from pathlib import Path
 
 from ..errors import SetupError
 
@@ -13,6 +15,8 @@ _BACKLOG = 128
 #: Descriptors that are not connections: files of models being loaded, the log, gRPC's own.
 _OTHER_DESCRIPTORS = 128
 _MAX_CONNECTIONS = 4096
+# Reference: unix(7), sun_path with its closing zero.
+_MAX_SOCKET_PATH = 107
 _REMEDIES = {
     errno.EACCES: "a port below 1024 needs the right to it (CAP_NET_BIND_SERVICE): choose one from 1024 on",
     errno.EADDRNOTAVAIL: "choose an address of this machine, or 0.0.0.0 for all of them",
@@ -93,7 +97,29 @@ def max_connections() -> int:
     return min(_MAX_CONNECTIONS, max(1, (soft - _OTHER_DESCRIPTORS) // 2))
 
 
-def is_loopback(address: str) -> bool:
-    """Returns whether `HOST:PORT` can be reached from this machine alone."""
+def is_local(address: str | None) -> bool:
+    """Returns whether `HOST:PORT` can be reached from this machine alone; no address is a socket in the file system."""
+    if address is None:
+        return True
     host = address.rpartition(":")[0].strip("[]")
     return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def check_socket(path: Path) -> str:
+    """Returns the address of a UNIX socket, where one can be made; what a server left behind is no hindrance.
+
+    Raises:
+        SetupError: the path is too long or taken, or its folder is missing.
+    """
+    cannot = f"cannot listen on the socket {path} for gRPC: "
+    if len(os.fsencode(path)) > _MAX_SOCKET_PATH:
+        raise SetupError(f"{cannot}expected a path of at most {_MAX_SOCKET_PATH} bytes; choose a shorter one")
+    if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
+        raise SetupError(f"{cannot}expected a folder that can be written, received {path.parent}")
+    if path.is_socket():
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(os.fspath(path)) == 0:
+                raise SetupError(f"{cannot}another server listens on it; choose another path")
+    elif path.exists():
+        raise SetupError(f"{cannot}there is a file that is no socket; choose another path")
+    return f"unix:{path}"

@@ -22,6 +22,7 @@ from ..models.servable import dtype_name
 from .document import JsonRequest, type_name
 
 _MAX_SHOWN_CHARS = 256
+_STRINGS_HINT = '; base64 is for a signature that takes strings: say "signature_name": "encoded" beside the images'
 _INT32 = (types_pb2.DT_INT32, types_pb2.DT_INT16, types_pb2.DT_INT8, types_pb2.DT_UINT8)
 _INT_RANGES = {
     **dict.fromkeys(_INT32, (-(2**31), 2**31 - 1)),
@@ -107,7 +108,8 @@ def _add_row(
 ) -> None:
     try:
         if name not in infos:
-            raise InvalidArgument(f"JSON object: does not have named input: {name}")
+            hint = _STRINGS_HINT if _is_base64(item) else ""
+            raise InvalidArgument(f"JSON object: does not have named input: {name[:_MAX_SHOWN_CHARS]}{hint}")
         shape = _dense_shape(item)
         leaves: list[Any] = []
         _collect(item, 0, shape, infos[name].dtype, leaves)
@@ -225,8 +227,9 @@ def _leaf(value: Any, dtype: int) -> Any:
             return value
     else:
         raise Unimplemented(f"Conversion of JSON Value: {_shown(value)} to type: {dtype_name(dtype)}")
+    hint = _STRINGS_HINT if _is_base64(value) else ""
     raise InvalidArgument(
-        f"JSON Value: {_shown(value)} Type: {type_name(value)} is not of expected type: {dtype_name(dtype)}"
+        f"JSON Value: {_shown(value)} Type: {type_name(value)} is not of expected type: {dtype_name(dtype)}{hint}"
     )
 
 

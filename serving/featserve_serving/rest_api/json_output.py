@@ -15,6 +15,7 @@ import numpy as np
 import rapidjson
 import tensorflow as tf
 
+from ..core.texts import fit
 from ..errors import InvalidArgument
 from ..models.servable import dtype_name
 
@@ -46,8 +47,8 @@ def answer(outputs: Mapping[str, np.ndarray[Any, Any]], by_row: bool) -> bytes:
 
 
 def error(text: str) -> bytes:
-    """Returns an error's text as JSON."""
-    return _dumps({"error": text})
+    """Returns an error's text as JSON, cut as gRPC's are."""
+    return _dumps({"error": fit(text)})
 
 
 def _check_rows(outputs: Mapping[str, np.ndarray[Any, Any]]) -> None:

@@ -95,10 +95,10 @@ def test_the_command_takes_certificates(
         ("future", lambda pems: TLS(ca=pems / "ca.pem"), r"is refused: certificate is not yet valid, by the clock of"),
         ("tls", lambda pems: TLS(ca=pems / "ca.pem", server_name="elsewhere"), r"is for another name: see server_name"),
         ("plain", lambda pems: TLS(ca=pems / "ca.pem"), r"does not speak TLS"),
-        ("tls", lambda pems: None, r"perhaps it wants TLS"),
-        ("mutual", lambda pems: TLS(ca=pems / "ca.pem"), r"or a certificate that it trusts"),
-        ("mutual", lambda pems: own(pems, "stranger"), r"or a certificate that it trusts"),
-        ("mutual", lambda pems: own(pems, "expired"), r"or a certificate that it trusts"),
+        ("tls", lambda pems: None, r"speaks TLS alone: name the authority"),
+        ("mutual", lambda pems: TLS(ca=pems / "ca.pem"), r"wants a client's certificate that it trusts"),
+        ("mutual", lambda pems: own(pems, "stranger"), r"wants a client's certificate that it trusts"),
+        ("mutual", lambda pems: own(pems, "expired"), r"wants a client's certificate that it trusts"),
     ],
 )
 def test_connections_that_do_not_come_about(

@@ -1,12 +1,18 @@
 """What is loaded, swapped and unloaded, and what callers see of it."""
 
 import shutil
+import threading
 from pathlib import Path
 
 import grpc
 import pytest
 from featserve_serving import SetupError, create_server
+from featserve_serving.models import warmup
+from featserve_serving.models.source import model_source
+from featserve_serving.options import ServerOptions
+from featserve_serving.server import Server
 from google.protobuf import text_format
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.config import model_server_config_pb2
 
 POLL_S = 0.05
@@ -323,3 +329,47 @@ def _code(client):
     except grpc.RpcError as error:
         return error.code()
     return grpc.StatusCode.OK
+
+
+def test_models_of_a_root_serve_as_they_come(publish, tmp_path, caller, monkeypatch, eventually):
+    """The small one does not wait for the large one, whose callers are told to come back."""
+    publish(1)
+    shutil.copytree(tmp_path / "models" / "adder", tmp_path / "models" / "large")
+    gate, replay = threading.Event(), warmup.replay
+
+    def slow(servable, path, iterations):
+        if path.parent.name == "large":
+            assert gate.wait(60)
+        replay(servable, path, iterations)
+
+    monkeypatch.setattr(warmup, "replay", slow)
+    lines = []
+    server = Server(
+        model_source(model_root=tmp_path / "models"),
+        ServerOptions(rest_address="127.0.0.1:0"),
+        lambda name, version, seconds: lines.append((name, version, seconds >= 0)),
+    )
+    start = threading.Thread(target=server.start)
+    start.start()
+    try:
+        eventually(lambda: lines == [("adder", 1, True)])
+        client = caller(server)
+        assert client.predict(1) == (2, 1)
+        with pytest.raises(grpc.RpcError) as refusal:
+            caller(server).predict(1, model="large")
+        assert refusal.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert "Model large is being loaded" in refusal.value.details()
+        health = health_pb2_grpc.HealthStub(grpc.insecure_channel(f"127.0.0.1:{server.port}"))
+
+        def serves(service):
+            return health.Check(health_pb2.HealthCheckRequest(service=service)).status
+
+        assert [serves(each) for each in ("adder", "large", "")] == [1, 2, 2]
+        gate.set()
+        start.join(60)
+        assert [serves(each) for each in ("adder", "large", "")] == [1, 1, 1]
+        assert caller(server).predict(1, model="large") == (2, 1)
+    finally:
+        gate.set()
+        start.join(60)
+        server.stop(1)

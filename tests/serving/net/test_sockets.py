@@ -1,12 +1,17 @@
 """Addresses of the embedded server, on both loopbacks."""
 
 import http.client
+import pathlib
 import socket
+import tempfile
 
 import pytest
 from featserve_client import ConnectError, FeatureClient, RetryPolicy
 from featserve_serving import SetupError, create_server
+from featserve_serving.launch.cli import parse
+from featserve_serving.launch.embedded import options
 from featserve_serving.net import sockets
+from featserve_serving.net.sockets import check_socket
 
 
 def has_ipv6():
@@ -59,3 +64,49 @@ def test_a_port_that_another_program_has_on_ipv6_is_an_error():
         with pytest.raises(SetupError, match=rf"cannot listen on \[::1\]:{port} for REST"):
             sockets.listen_all(f"127.0.0.1:{port}", "REST")
         sockets.listen(f"127.0.0.1:{port}", "REST").close()  # it is free again
+
+
+@pytest.fixture
+def folder():
+    """A path short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="fs-") as path:
+        yield pathlib.Path(path)
+
+
+def test_a_server_on_a_socket_alone(publish, base_path, caller, folder):
+    publish(1)
+    path = folder / "grpc.sock"
+    with create_server(model_base_path=base_path, model_name="adder", address=None, socket_path=path) as server:
+        assert server.port == 0
+        assert caller(f"unix:{path}").predict(1) == (2, 1)
+        with pytest.raises(SetupError, match="another server listens on it"):
+            check_socket(path)
+    assert check_socket(path) == f"unix:{path}"
+
+
+def test_a_server_on_a_socket_as_well(publish, base_path, caller, folder):
+    publish(1)
+    path = folder / "grpc.sock"
+    with create_server(model_base_path=base_path, model_name="adder", socket_path=path) as server:
+        assert caller(server).predict(1) == caller(f"unix:{path}").predict(1) == (2, 1)
+
+
+def test_a_socket_that_cannot_be_is_refused(folder):
+    with pytest.raises(SetupError, match="at most 107 bytes"):
+        check_socket(folder / ("x" * 120))
+    with pytest.raises(SetupError, match="a folder that can be written"):
+        check_socket(folder / "none" / "s")
+    (folder / "file").touch()
+    with pytest.raises(SetupError, match="a file that is no socket"):
+        check_socket(folder / "file")
+    stale = socket.socket(socket.AF_UNIX)
+    stale.bind(str(folder / "stale"))
+    stale.close()
+    assert check_socket(folder / "stale") == f"unix:{folder / 'stale'}"
+
+
+@pytest.mark.parametrize(("flags", "port"), [(["--port=0"], 0), (["--port=8500"], 8500), ([], 8500)])
+def test_the_flag_takes_the_place_of_port_0_alone(flags, port):
+    given = options(parse([*flags, "--grpc_socket_path=/run/s"]))
+    assert given.socket_path == pathlib.Path("/run/s")
+    assert given.address == (f"127.0.0.1:{port}" if port else None)

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from featserve_serving.errors import InvalidArgument
 from featserve_serving.rest_api import document, json_input, json_output
+from tensorflow.core.framework import types_pb2
+from tensorflow.core.protobuf import meta_graph_pb2
 
 
 def loads(body):
@@ -101,3 +103,28 @@ def test_what_json_has_no_form_for_is_refused(outputs, text):
     with pytest.raises(InvalidArgument) as refusal:
         answered(outputs, by_row=True)
     assert str(refusal.value) == text
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"instances": [%s]}',
+        b'{"inputs": %s}',
+        b'{"inputs": {"images": [%s]}}',
+        b'{"instances": [{"images": %s}]}',
+        b'{"instances": [{"image_bytes": %s}]}',
+    ],
+)
+def test_base64_for_numbers_says_which_signature_takes_it_and_is_not_quoted(body):
+    body = body % (b'{"b64": "%s"}' % (b"/9j/" * 1_000))
+    infos = {"images": meta_graph_pb2.TensorInfo(dtype=types_pb2.DT_UINT8)}
+    with pytest.raises(InvalidArgument) as refusal:
+        json_input.inputs(document.parse(body), infos)
+    assert "/9j/" not in str(refusal.value)
+    assert 'say "signature_name": "encoded" beside the images' in str(refusal.value)
+
+
+def test_an_errors_text_is_cut():
+    text = json.loads(json_output.error("é" * 10_000))["error"]
+    assert len(text.encode()) < 1_100 and text.endswith("...TRUNCATED")
+    assert json.loads(json_output.error("short")) == {"error": "short"}

@@ -22,9 +22,13 @@ def run(arguments: argparse.Namespace) -> int:
     with make_client(arguments) as client:
         name = client.model
         versions = client.status()
+        if arguments.label is not None:  # a status knows no labels: the model's metadata does
+            number = client.metadata().version
+            versions = [version for version in versions if version.version == number]
     if arguments.json:
         print(json.dumps([asdict(version) for version in versions]))
     else:
         for version in versions:
-            print(f"{name} version {version.version}: {version.state} {version.error}".rstrip())
+            label = f" (label {arguments.label})" if arguments.label is not None else ""
+            print(f"{name} version {version.version}{label}: {version.state} {version.error}".rstrip())
     return 0 if any(version.available for version in versions) else 1

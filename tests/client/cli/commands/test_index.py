@@ -86,5 +86,10 @@ def test_nothing_close_is_said(server: FakeServer, tmp_path: pathlib.Path, capsy
     server.features = lambda data: {"early": np.zeros((2, 2, 3)), "late": other[data == jpeg(7)]}
     picture = tmp_path / "similar.html"
     assert featserve(server, "similar", query, tmp_path / "a", "--output", picture) == 0
-    assert "nothing is close: the best cosine is 0.18, below 0.5" in capsys.readouterr().err
+    assert "nothing is close: the best cosine is 0.18, below --threshold 0.5" in capsys.readouterr().err
     assert "Nothing close to q.jpg" in picture.read_text()
+    lower = ("--threshold", 0.15, "--output", picture)
+    assert featserve(server, "similar", query, tmp_path / "a", *lower) == 0
+    assert "nothing is close" not in capsys.readouterr().err and "Most like q.jpg" in picture.read_text()
+    assert featserve(server, "similar", query, tmp_path / "a", "--threshold", 2) == 2
+    assert "--threshold must be a cosine from -1 to 1, not 2" in capsys.readouterr().err

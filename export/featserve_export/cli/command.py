@@ -6,15 +6,20 @@ import argparse
 import contextlib
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .options import ExportOptions
+from .output import ends_quietly
+from .quiet_tensorflow import import_tensorflow
 
+if TYPE_CHECKING:
+    from ..options import ExportOptions
+
+#: What `--version` gives without a number; a model's versions begin at 1.
+PROGRAM = object()
 EPILOG = """\
 BACKBONE is a name from --list, or, together with --preprocess, a model of your own: the path of a .keras or .h5 file,
 or of a SavedModel's directory. A layer `inner` of a nested model `outer` is outer/inner, the second call of a layer
@@ -23,30 +28,35 @@ The version's directory is printed on stdout; it appears there only when it is c
 """
 
 
+@ends_quietly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and returns its exit status: 0, or 2 for a mistake in what was asked for."""
     parser = _parser()
     options = parser.parse_args(argv)
+    if options.version is PROGRAM:
+        print(f"featserve-export {metadata.version('featserve')}")
+        return 0
     if options.rebatch and options.backbone is not None:
         parser.error(f"--rebatch copies the version {options.rebatch}, which has its backbone: leave BACKBONE out")
     if options.list:
         # Without TensorFlow, which takes seconds to import.
-        from .listing import describe_backbones
-
-        print(describe_backbones(as_json=options.json))
-        return 0
-    from .errors import ExportError
+        return _list(options)
+    if options.measure:
+        parser.error("--measure goes with --list")
+    from ..errors import ExportError
 
     try:
         # What can be refused at once is refused before TensorFlow is imported.
         asked = None if options.show_layers or options.rebatch else _export_options(parser, options)
+        if asked is not None and (there := _there(parser, options, asked)) is not None:
+            print(f"{there} is there, as asked for; nothing was written", file=sys.stderr)
+            print(there)
+            return 0
     except ExportError as error:
         print(f"featserve-export: {error}", file=sys.stderr)
         return 2
-    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
-        import tensorflow as tf
+        tf = import_tensorflow()
     except ModuleNotFoundError:
         parser.error("TensorFlow is not installed; pip install 'featserve[export]'")
     tf.get_logger().setLevel("ERROR")
@@ -146,32 +156,81 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model-root", type=Path, default=Path("build/models"), metavar="DIR", help="(default: %(default)s)"
     )
-    parser.add_argument("--version", type=int, metavar="N", help="(default: the next free one)")
+    parser.add_argument(
+        "--version",
+        type=int,
+        nargs="?",
+        const=PROGRAM,
+        metavar="N",
+        help="(default: the next free one); without N: print the program's own",
+    )
+    parser.add_argument(
+        "--if-missing",
+        action="store_true",
+        help="with --version: write nothing where the version is there and its manifest says what is asked for; refuse "
+        "where it says another thing",
+    )
     actions = parser.add_argument_group("instead of exporting")
-    actions.add_argument("--list", action="store_true", help="list the backbones")
+    actions.add_argument("--list", action="store_true", help="list the backbones, or those of BACKBONE,BACKBONE")
+    actions.add_argument(
+        "--measure", action="store_true", help="with --list: time an image on this machine, seconds for each backbone"
+    )
     actions.add_argument("--json", action="store_true", help="with --list: as JSON")
     actions.add_argument("--show-layers", metavar="BACKBONE", help="list all layers, nested ones included")
     actions.add_argument("--rebatch", type=Path, metavar="DIR", help="copy a version with the queues of --batching")
     return parser
 
 
+def _list(options: argparse.Namespace) -> int:
+    from ..backbones import find_backbone, list_backbones
+    from ..errors import InvalidOptionError
+    from .listing import describe_backbones
+
+    try:
+        names = options.backbone.split(",") if options.backbone else ()
+        chosen = [find_backbone(name) for name in names] or list_backbones()
+    except InvalidOptionError as error:
+        print(f"featserve-export: {error}", file=sys.stderr)
+        return 2
+    milliseconds: dict[str, float] = {}
+    if options.measure:
+        import_tensorflow()
+        from ..progress import on_stderr
+        from ..speed import measure_each
+
+        with on_stderr() as progress:
+            milliseconds.update(measure_each([backbone.name for backbone in chosen], progress=progress))
+    print(describe_backbones(chosen, milliseconds, as_json=options.json))
+    return 0
+
+
 def _export_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ExportOptions:
-    from .batching import read_batching
-    from .options import ExportOptions
+    from ..batching import read_batching
+    from ..options import ExportOptions
 
     if options.backbone is None:
         parser.error("expected a BACKBONE, for example vgg16; --list names them all")
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(ExportOptions)}
     values["batching"] = read_batching(options.batching) if options.batching else None
-    asked = ExportOptions(**values)
-    asked.check_version_is_free()
-    return asked
+    return ExportOptions(**values)
+
+
+def _there(parser: argparse.ArgumentParser, options: argparse.Namespace, asked: ExportOptions) -> Path | None:
+    """The version's directory where it is there and may be; a version that may not be there is refused."""
+    from .existing import check_same
+
+    if not options.if_missing:
+        asked.check_version_is_free()
+        return None
+    if asked.version is None:
+        parser.error("--if-missing needs --version N")
+    return check_same(asked)
 
 
 def _describe_or_rebatch(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    from .batching import read_batching
+    from ..batching import read_batching
+    from ..saved_model.rebatch import rebatch
     from .listing import describe_layers
-    from .saved_model.rebatch import rebatch
 
     if options.show_layers:
         return describe_layers(
@@ -187,9 +246,9 @@ def _describe_or_rebatch(parser: argparse.ArgumentParser, options: argparse.Name
 
 
 def _export(options: ExportOptions) -> str:
-    from .memory import describe_memory
-    from .pipeline import export_backbone
-    from .progress import on_stderr
+    from ..memory import describe_memory
+    from ..pipeline import export_backbone
+    from ..progress import on_stderr
 
     with on_stderr() as progress:
         report = export_backbone(options, progress=progress)

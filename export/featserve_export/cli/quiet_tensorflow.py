@@ -1,0 +1,38 @@
+"""TensorFlow, imported without its lines about CUDA and oneDNN, which come before any of its settings is read."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import tempfile
+from typing import Any
+
+_LEVEL = "TF_CPP_MIN_LOG_LEVEL"
+_START_UP = re.compile(rb"WARNING: All log messages before absl::InitializeLog|I\d{4} ")
+
+
+def import_tensorflow() -> Any:
+    """Imports TensorFlow, and has Keras use it; what else it writes to stderr meanwhile is shown once it is there.
+
+    Where the environment sets `TF_CPP_MIN_LOG_LEVEL`, all of its lines are shown.
+
+    Raises:
+        ModuleNotFoundError: TensorFlow is not installed.
+    """
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if _LEVEL in os.environ:
+        return importlib.import_module("tensorflow")
+    os.environ[_LEVEL] = "3"
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as lines:
+        stderr = os.dup(2)
+        os.dup2(lines.fileno(), 2)
+        try:
+            return importlib.import_module("tensorflow")
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            lines.seek(0)
+            os.write(2, b"".join(line for line in lines if not _START_UP.match(line)))
