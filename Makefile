@@ -34,7 +34,7 @@ LOAD_SERVER = $(if $(TARGET),--target $(TARGET),--runtime $(RUNTIME))
 MEASURED := $(if $(or $(TARGET),$(wildcard $(MODEL_ROOT)/$(MODEL)/*/saved_model.pb),$(filter-out $(basename $(notdir $(BACKBONE))),$(MODEL))),,export)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export serve demo test test-fast test-all-backbones lint format lock proto readme verify backbones bench loadtest capacity referee tune soak clean
+.PHONY: help setup export serve demo test test-fast test-all-backbones test-monitoring lint format lock proto alarms readme verify backbones bench loadtest capacity referee tune soak clean
 
 help: ## list targets and knobs
 	@echo 'Targets:'
@@ -76,6 +76,12 @@ test-fast: $(READY) ## run the tests of the daily loop, in under two minutes
 
 readme: $(READY) ## renew the help blocks of the READMEs, and check the READMEs
 	$(BIN)/python tests/readme.py
+
+test-monitoring: $(READY) ## dashboard and alarms under a real Prometheus, where there is one
+	$(BIN)/python -m pytest tests/operations/test_monitoring.py -n 0 -m slow
+
+alarms: $(READY) ## write the alarms of Kubernetes from serving/docker/prometheus/alarms.yml
+	$(BIN)/python tests/serving/alarms/prometheus_rule.py
 
 proto: $(READY) ## regenerate the messages
 	cd export && ../$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. featserve_export/batching.proto

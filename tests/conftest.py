@@ -77,7 +77,7 @@ def eventually() -> Callable[..., None]:
     return wait_until
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
     """Return a function that finds a port on which nothing listens."""
 

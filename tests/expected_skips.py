@@ -12,7 +12,7 @@ EXPECTED = (
     r"no MobileNet weights in KERAS_HOME",
     r"no \S+\.h5",
     r"(pyspark|apache_beam) is not installed",
-    r"(kubectl|curl) is not on PATH",
+    r"(kubectl|curl|promtool|prometheus|tensorflow_model_server) is not on PATH",
 )
 
 

@@ -4,9 +4,10 @@ import asyncio
 import threading
 
 import grpc
+import prometheus_client
 import pytest
 from featserve_client import AsyncFeatureClient, FeatureClient, ServerOverloaded
-from featserve_client.interceptors import CallRecord, MetricsInterceptor, OpenTelemetryInterceptor
+from featserve_client.interceptors import CallRecord, MetricsInterceptor, OpenTelemetryInterceptor, prometheus_record
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -51,6 +52,20 @@ def test_metrics(server: FakeServer, awaited: bool) -> None:
     assert [record.method for record in records] == [f"/tensorflow.serving.{method}" for method in METHODS]
     assert [record.code.name for record in records] == ["OK", "OK", "OK", "RESOURCE_EXHAUSTED"]
     assert all(record.seconds > 0 for record in records)
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_calls_are_counted_for_prometheus(server: FakeServer, awaited: bool) -> None:
+    registry = prometheus_client.CollectorRegistry()
+    ask(server, MetricsInterceptor(prometheus_record(registry)), awaited=awaited)
+
+    def value(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    assert value("featserve_client_calls_total", method="Predict", code="OK") == 1
+    assert value("featserve_client_calls_total", method="Predict", code="RESOURCE_EXHAUSTED") == 1
+    assert value("featserve_client_calls_total", method="GetModelStatus", code="OK") == 1
+    assert value("featserve_client_call_seconds_count", method="Predict") == 2
 
 
 @pytest.mark.parametrize("awaited", [False, True])

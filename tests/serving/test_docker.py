@@ -51,8 +51,14 @@ BATCHING_METRICS = {
 EMBEDDED_METRICS = {
     "featserve_queue_depth": set[str](),
     "featserve_in_flight": set[str](),
+    "featserve_in_flight_limit": set[str](),
+    "featserve_queue_limit": set[str](),
+    "featserve_refused_total": {"entrypoint"},
+    "featserve_model_version_state": {"model", "version"},
     "featserve_executed_batch_size": {"model", "version", "le"},
 }
+# What `prometheus_record` of the client counts.
+CLIENT_METRICS = {"featserve_client_calls_total": {"method", "code"}}
 
 # Listens on --port, and answers "done" to what it gets as soon as the file ANSWER exists.
 STUB_SERVER = """\
@@ -598,7 +604,7 @@ def queries() -> list[str]:
 
 
 def test_dashboard_asks_for_metrics_and_labels_that_the_server_has() -> None:
-    known = SERVING_METRICS | BATCHING_METRICS | EMBEDDED_METRICS
+    known = SERVING_METRICS | BATCHING_METRICS | EMBEDDED_METRICS | CLIENT_METRICS
     for query in queries():
         series = re.findall(r"(:tensorflow[\w:]*|featserve_\w+)(?:\{([^}]*)\})?", query)
         assert series, query
@@ -608,7 +614,9 @@ def test_dashboard_asks_for_metrics_and_labels_that_the_server_has() -> None:
             name = metric if metric in known else histogram
             assert name in known, metric
             assert ("le" in known[name]) == (name == histogram != metric), f"{metric} is the wrong kind of metric"
-            assert groups | set(re.findall(r"(\w+)\s*(?:=~|!=|=)", selector)) <= known[name], query
+            # Prometheus itself adds the instance.
+            labels = groups - {"instance"} | set(re.findall(r"(\w+)\s*(?:=~|!=|=)", selector))
+            assert labels <= known[name], query
 
 
 def test_dashboard_leaves_health_checks_out() -> None:
@@ -624,7 +632,7 @@ def test_dashboard_leaves_health_checks_out() -> None:
     from featserve_serving.telemetry.call import Call
     from featserve_serving.telemetry.metrics import Metrics
 
-    metrics = Metrics(SimpleNamespace(running=0, waiting=0), lambda: ["m"])
+    metrics = Metrics(SimpleNamespace(running=0, waiting=0, threads=4, queue=8), lambda: ["m"])
     for method, entrypoint in (("", "REST"), ("predict", "REST"), ("Predict", "gRPC")):
         metrics.observe(Call(method=method, entrypoint=entrypoint, request_id="", model="m"), None, 0.1)
     counted = re.findall(
@@ -653,13 +661,32 @@ def test_batching_metrics_are_in_the_tensorflow_library() -> None:
 
 def test_embedded_metrics_are_on_the_page_of_the_embedded_server() -> None:
     metrics = pytest.importorskip("featserve_serving.telemetry.metrics").Metrics(
-        SimpleNamespace(running=1, waiting=2), list
+        SimpleNamespace(running=1, waiting=2, threads=4, queue=8), list
     )
     metrics.add_batches(lambda: [("vgg16", 1, [0, 1])])
+    metrics.add_models(lambda: [("vgg16", 1, 30)])
     page = metrics.page().decode()
     for name, labels in EMBEDDED_METRICS.items():
         (sample, *_) = re.findall(rf"^{name}(?:_bucket)?(?:\{{(.*)\}})? ", page, re.MULTILINE)
         assert {label.split("=")[0] for label in sample.split(",") if label} == labels
+
+
+def test_client_metrics_are_those_of_the_client() -> None:
+    prometheus_client = pytest.importorskip("prometheus_client")
+    interceptors = pytest.importorskip("featserve_client.interceptors")
+    registry = prometheus_client.CollectorRegistry()
+    record = interceptors.prometheus_record(registry)
+    record(interceptors.CallRecord(method="/a.B/Predict", code=grpc.StatusCode.OK, seconds=1.0))
+    page = prometheus_client.generate_latest(registry).decode()
+    for name, labels in CLIENT_METRICS.items():
+        (sample,) = re.findall(rf"^{name}\{{(.*)\}} ", page, re.MULTILINE)
+        assert {label.split("=")[0] for label in sample.split(",")} == labels
+
+
+def test_the_panels_of_overload_say_what_tensorflow_serving_hides() -> None:
+    by_title = {panel["title"]: panel for panel in panels()}
+    assert "TensorFlow Serving shows none of them" in by_title["Refused calls"]["description"]
+    assert "the 256 threads of server.flags" in by_title["Saturation"]["description"]
 
 
 def test_dashboard_queries_are_promql() -> None:

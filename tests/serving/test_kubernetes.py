@@ -20,7 +20,7 @@ SERVING = Path(__file__).parents[2] / "serving"
 KUBERNETES = SERVING / "kubernetes"
 OVERLAYS = ("overlays/cpu", "overlays/gpu", "overlays/canary")
 # Objects of other projects: their schemas are not in the Kubernetes API.
-CUSTOM_KINDS = {"ServiceMonitor", "InferenceService", "Gateway", "GRPCRoute"}
+CUSTOM_KINDS = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "InferenceService", "Gateway", "GRPCRoute"}
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not on PATH")
 
@@ -90,7 +90,7 @@ def test_overlays_are_valid(name: str) -> None:
 
 def test_components_are_valid(with_components: list[Object]) -> None:
     assert "PersistentVolumeClaim" in set(validate(with_components))
-    assert {item["kind"] for item in with_components} >= {"Gateway", "GRPCRoute"}
+    assert {item["kind"] for item in with_components} >= {"Gateway", "GRPCRoute", "PrometheusRule"}
 
 
 def test_validation_notices_a_misspelt_field() -> None:

@@ -28,8 +28,8 @@ class BoundedPool(futures.ThreadPoolExecutor):
 
     def __init__(self, threads: int, queue: int, name: str) -> None:
         super().__init__(threads, thread_name_prefix=name)
-        self._width = threads
-        self._limit = threads + queue
+        self.threads = threads
+        self.queue = queue
         self._lock = threading.Lock()
         self._pending = 0
         self._mean_s = 0.0
@@ -49,21 +49,21 @@ class BoundedPool(futures.ThreadPoolExecutor):
     @property
     def full(self) -> bool:
         """Whether the pool can take no further call now."""
-        return self._pending >= self._limit
+        return self._pending >= self.threads + self.queue
 
     @property
     def running(self) -> int:
         """Calls that have a thread."""
-        return min(self._pending, self._width)
+        return min(self._pending, self.threads)
 
     @property
     def waiting(self) -> int:
         """Calls that wait for a thread."""
-        return max(0, self._pending - self._width)
+        return max(0, self._pending - self.threads)
 
     def retry_after_ms(self) -> int:
         """Returns the time until half of what is pending is done, judged by the last calls."""
-        half_s = self._mean_s * self._pending / self._width / 2
+        half_s = self._mean_s * self._pending / self.threads / 2
         return min(_MAX_RETRY_MS, max(_MIN_RETRY_MS, round(half_s * 1e3)))
 
     def _timed(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

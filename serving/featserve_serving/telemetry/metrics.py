@@ -21,10 +21,19 @@ _TF_BUCKETS = [10 * 1.8**power for power in range(33)]
 _SECONDS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30]
 #: What TensorFlow Serving counts as a request to a model, beside everything that comes by REST.
 _MODEL_METHODS = ("Predict", "Classify", "Regress")
+_ENTRYPOINTS = ("GRPC", "REST")
 
 
 class Threads(Protocol):
     """The threads that compute, as far as they are measured."""
+
+    @property
+    def threads(self) -> int:
+        """Calls that may have a thread."""
+
+    @property
+    def queue(self) -> int:
+        """Calls that may wait for a thread; more are refused."""
 
     @property
     def running(self) -> int:
@@ -73,8 +82,14 @@ class Metrics:
         self._received = self._counter("featserve_received_bytes", "Bytes of requests.", "entrypoint")
         self._sent = self._counter("featserve_sent_bytes", "Bytes of answers.", "entrypoint")
         self._refused = self._counter("featserve_refused", "Requests refused because the queue was full.", "entrypoint")
+        for entrypoint in _ENTRYPOINTS:  # a series that begins with its first refusal would show no increase
+            self._refused.labels(entrypoint)
         self._gauge("featserve_in_flight", "Requests that have a thread.", lambda: pool.running)
         self._gauge("featserve_queue_depth", "Requests that wait for a thread.", lambda: pool.waiting)
+        self._gauge("featserve_in_flight_limit", "Requests that may have a thread.", lambda: pool.threads)
+        self._gauge("featserve_queue_limit", "Requests that may wait; more are refused.", lambda: pool.queue)
+        # Memory, processor time, descriptors and the moment of the start, under the names that every exporter uses.
+        prometheus_client.ProcessCollector(registry=self.registry)
 
     def observe(self, call: Call, error: RequestError | None, seconds: float) -> None:
         """Records a call that ended."""

@@ -40,12 +40,17 @@ def post(server, body=b'{"instances": [1.0]}'):
             return refusal.code, refusal.headers
 
 
-def runs(server):
-    """Return how many calls reached TensorFlow."""
+def total(server, metric):
+    """Return the sum of a metric's series."""
     url = f"http://127.0.0.1:{server.rest_port}/monitoring/prometheus/metrics"
     page = urllib.request.urlopen(url, timeout=60).read().decode()
-    lines = [line for line in page.splitlines() if line.startswith(":tensorflow:serving:runtime_latency_count")]
+    lines = [line for line in page.splitlines() if line.partition(" ")[0].partition("{")[0] == metric]
     return int(sum(float(line.rpartition(" ")[2]) for line in lines))
+
+
+def runs(server):
+    """Return how many calls reached TensorFlow."""
+    return total(server, ":tensorflow:serving:runtime_latency_count")
 
 
 @pytest.fixture
@@ -77,6 +82,21 @@ def test_past_the_limit_calls_are_refused_with_a_hint(small_server, caller, gate
     assert [answer.result() for answer in accepted] == [(2, 1)] * 6
     eventually(lambda: not small_server._pools.compute.full)
     assert client.predict(1.0) == (2, 1) and post(small_server)[0] == 200
+
+
+def test_refusals_and_what_comes_before_them_are_counted(small_server, caller, gate, occupy):
+    client = caller(small_server)
+    for more, running, waiting in ((2, 2, 0), (4, 2, 4)):
+        occupy(small_server, more)
+        assert total(small_server, "featserve_in_flight") == running
+        assert total(small_server, "featserve_queue_depth") == waiting
+    assert (total(small_server, "featserve_in_flight_limit"), total(small_server, "featserve_queue_limit")) == (2, 4)
+    assert total(small_server, "featserve_refused_total") == 0
+    for _ in range(7):
+        with pytest.raises(grpc.RpcError):
+            client.predict(1.0)
+    assert post(small_server)[0] == 429
+    assert total(small_server, "featserve_refused_total") == 8
 
 
 def test_health_and_status_answer_while_predict_is_full(small_server, caller, occupy):
