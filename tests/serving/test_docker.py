@@ -65,6 +65,8 @@ STUB_SERVER = """\
 import json, os, socket, sys, time
 flags = dict(word[2:].partition("=")[::2] for word in sys.argv[1:])
 listener = socket.create_server(("127.0.0.1", int(flags["port"])))
+with open(os.environ["STARTED"] + ".environment", "w") as file:
+    json.dump(dict(os.environ), file)
 with open(os.environ["STARTED"], "w") as file:
     json.dump(sys.argv[1:], file)
 if "exit" in flags:
@@ -146,6 +148,28 @@ def test_entrypoint_gives_the_flags_file_then_its_arguments(container: Container
     assert f"--monitoring_config_file={CONFIGS}/monitoring.config" in flags
     in_file = re.findall(r"^--\S+", (CONFIGS / "server.flags").read_text(), re.MULTILINE)
     assert flags[-len(in_file) - 1 :] == [*in_file, "--exit=0"]
+
+
+def test_entrypoint_turns_onednn_on_and_bounds_the_allocators_arenas(container: Container) -> None:
+    container.run(JEMALLOC="/nowhere")
+    given = json.loads((container.folder / "started.environment").read_text())
+    assert (given["TF_ENABLE_ONEDNN_OPTS"], given["MALLOC_ARENA_MAX"]) == ("1", "2")
+    assert not given["LD_PRELOAD"] and "MALLOC_CONF" not in given
+
+
+def test_entrypoint_leaves_the_callers_environment(container: Container) -> None:
+    container.run(TF_ENABLE_ONEDNN_OPTS="0", MALLOC_ARENA_MAX="8", JEMALLOC="/nowhere")
+    given = json.loads((container.folder / "started.environment").read_text())
+    assert (given["TF_ENABLE_ONEDNN_OPTS"], given["MALLOC_ARENA_MAX"]) == ("0", "8")
+
+
+def test_entrypoint_takes_the_allocator_that_the_image_has(container: Container) -> None:
+    # Any library does: what is preloaded is another matter.
+    library = next(str(path) for path in Path("/").glob("lib/*/libm.so.6"))
+    container.run(JEMALLOC=library)
+    given = json.loads((container.folder / "started.environment").read_text())
+    assert given["LD_PRELOAD"] == library
+    assert "background_thread:true" in given["MALLOC_CONF"]
 
 
 def test_entrypoint_writes_the_platform_configuration(container: Container, tmp_path: Path) -> None:

@@ -150,6 +150,14 @@ def test_a_runtime_that_is_not_there_is_an_error(tmp_path, monkeypatch):
     assert choose.choose("embedded") == ("embedded", "asked for")
 
 
+def test_the_native_servers_environment_is_the_callers_where_that_says_something(publish, tmp_path, monkeypatch):
+    publish(1)
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "8")
+    plan = native.server_command(parse([f"--model_root={tmp_path / 'models'}"]), tmp_path)
+    assert plan.environment == {"TF_ENABLE_ONEDNN_OPTS": "1", "MALLOC_ARENA_MAX": "8"}
+
+
 def test_the_native_command(publish, tmp_path):
     publish(1)
     publish(2)
