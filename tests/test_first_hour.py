@@ -147,8 +147,7 @@ def test_recipe_from_the_notebook_to_a_service(hour: Hour) -> None:
 def test_recipe_a_vector_for_search(hour: Hour) -> None:
     embed, similar = commands_of("A vector for search")
     hour.run(embed)
-    rows = pyarrow.parquet.read_table(hour.folder / "vectors.parquet")
-    vectors = np.stack(rows.column(LAYER).combine_chunks().to_numpy_ndarray())
+    vectors = np.load(hour.folder / "vectors.npz")[LAYER]
     assert vectors.shape == (4, 1280)
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-5)
     out, err = hour.run(similar)
