@@ -511,7 +511,7 @@ def test_dockerfile_pins_its_images() -> None:
     for line in dockerfile():
         if line.startswith("FROM "):
             image = line.split()[1]
-            assert image in stages or re.fullmatch(r"[\w/]+:\$\{\w+_TAG\}", image)
+            assert image in stages or re.fullmatch(r"\$\{(\w+)_IMAGE\}:\$\{\1_TAG\}", image)
 
 
 def test_dockerfile_starts_scripts_that_it_copies() -> None:
