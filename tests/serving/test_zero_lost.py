@@ -14,6 +14,8 @@ from google.protobuf import text_format
 from tensorflow_serving.config import model_server_config_pb2
 
 CALLERS = 16
+#: A server that stops gets little of a busy machine beside so many callers.
+STOPS_WITHIN_S = 300
 #: What a client of any language has: retries of UNAVAILABLE by the channel itself.
 RETRYING = (
     (
@@ -107,7 +109,7 @@ def test_no_call_is_lost_when_one_of_two_servers_stops(publish, base_path, calle
         with calling(client) as (answers, failures, _):
             eventually(lambda: answers[0] > 200)
             process.send_signal(signal.SIGTERM)
-            assert process.wait(60) == 0
+            assert process.wait(STOPS_WITHIN_S) == 0
             reached = answers[0]
             eventually(lambda: answers[0] > reached + 200)
         assert failures == []
@@ -127,5 +129,5 @@ def test_a_running_call_ends_before_the_server_does(number, publish, base_path, 
         slow = thread.submit(client.predict, work, signature="work", timeout=120)
         eventually(lambda: b"\nfeatserve_in_flight 1.0\n" in urllib.request.urlopen(metrics, timeout=60).read())
         process.send_signal(number)
-        assert process.wait(120) == 0
+        assert process.wait(STOPS_WITHIN_S) == 0
         assert slow.result()[1] == 1
