@@ -204,7 +204,7 @@ def test_task_export_my_own_model(hour: Hour) -> None:
 def test_task_get_a_vector_for_search(hour: Hour) -> None:
     code, command = table()["get a vector for search"]
     assert call(hour, code).shape == (1, 1280)
-    assert hour.run(f"{command} --output vectors.npz")
+    assert hour.run(f"{command} --output vectors.npz --overwrite")
 
 
 def test_task_find_similar_photos(hour: Hour) -> None:
