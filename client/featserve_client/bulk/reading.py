@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +48,7 @@ class ResultFile:
             for run in self._runs(layer):
                 yield start, run
                 start += len(run)
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as exc:
+        except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as exc:
             raise OutputError(f"{self.path} cannot be read: {exc}") from exc
 
 
@@ -64,7 +65,7 @@ def read_results(path: Path) -> ResultFile:
         raise ConfigError(f"{path}: expected .npz or .parquet")
     try:
         found = readers[path.suffix](path)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as exc:
+    except (OSError, ValueError, EOFError, zlib.error, zipfile.BadZipFile) as exc:
         raise OutputError(f"{path} cannot be read: {exc}") from exc
     if not found.photos:
         raise OutputError(f"{path} has no rows")
@@ -74,7 +75,8 @@ def read_results(path: Path) -> ResultFile:
 
 
 def _read_npz(path: Path) -> ResultFile:
-    with np.load(path, allow_pickle=False) as archive:
+    # Of a path that is no archive, numpy leaves the file open.
+    with open(path, "rb") as data, zipfile.ZipFile(data), np.load(data, allow_pickle=False) as archive:
         if "path" not in archive.files:
             raise OutputError(f"{path} is not an output of featserve: it has no 'path', but {', '.join(archive.files)}")
         photos = [str(name) for name in archive["path"].tolist()]

@@ -43,8 +43,9 @@ class Rows:
 
     def finite(self) -> npt.NDArray[np.bool_]:
         """Return which rows hold neither NaN nor infinity in any layer."""
-        norms = np.stack(list(self.norms.values()))
-        finite: npt.NDArray[np.bool_] = np.isfinite(norms).all(axis=0)
+        finite = np.ones(len(self.there), np.bool_)
+        for norms in self.norms.values():
+            finite &= np.isfinite(norms)
         return finite
 
     def keep(self, rows: npt.NDArray[np.intp]) -> None:
