@@ -57,7 +57,7 @@ class LayerComparison:
     cosine: Distribution | None
     #: How many photos have a cosine in each of as many equal bins from the lowest to 1.
     cosine_bins: Sequence[int]
-    #: The length of B's vector over that of A's.
+    #: The length of B's vector over that of A's, where both are the models' own and the sizes are equal.
     norm_ratio: Distribution | None
     same_class: Estimate | None
     #: B's vectors searched in an index of B.
@@ -114,7 +114,7 @@ def compare_layer(
         identical=identical,
         cosine=None if cosines is None else Distribution.of(cosines),
         cosine_bins=[] if cosines is None else _bins(cosines),
-        norm_ratio=_ratio(norms_a, norms_b) if lengths else None,
+        norm_ratio=_ratio(norms_a, norms_b) if lengths and same_size else None,
         same_class=estimate(_same_top(a, b)) if classes and same_size else None,
         separate=found.recall(a, found.separate) if found else None,
         mixed=found.recall(a, found.mixed) if found and found.mixed is not None else None,

@@ -58,7 +58,10 @@ def describe_sizes(layer: LayerComparison) -> str:
 def describe_layer(layer: LayerComparison) -> Iterator[tuple[str, str]]:
     """Yield the name and the text of each thing that can be said of a layer."""
     yield "cosine", _distribution(layer.cosine) if layer.cosine else "none: the sizes differ"
-    yield "norm ratio B/A", _distribution(layer.norm_ratio) if layer.norm_ratio else "unknown: no lengths on both sides"
+    if layer.norm_ratio:
+        yield "norm ratio B/A", _distribution(layer.norm_ratio)
+    elif layer.size_a == layer.size_b:
+        yield "norm ratio B/A", "unknown: a file's vectors were brought to length 1, or are all zero"
     if layer.norm_ratio and not 0.99 < layer.norm_ratio.median < 1.01:
         yield "", "the lengths differ: mix only vectors brought to length 1"
     if layer.same_class:
