@@ -54,6 +54,8 @@ class LayerComparison:
     photos: int
     #: Whether all vectors are equal bit for bit.
     identical: bool
+    #: The largest distance of two vectors of length 1 of one photo.
+    largest_distance: float | None
     cosine: Distribution | None
     #: How many photos have a cosine in each of as many equal bins from the lowest to 1.
     cosine_bins: Sequence[int]
@@ -112,6 +114,7 @@ def compare_layer(
         size_b=b.shape[1],
         photos=len(photos),
         identical=identical,
+        largest_distance=_largest_distance(a, b) if same_size else None,
         cosine=None if cosines is None else Distribution.of(cosines),
         cosine_bins=[] if cosines is None else _bins(cosines),
         norm_ratio=_ratio(norms_a, norms_b) if lengths and same_size else None,
@@ -166,6 +169,11 @@ def _cosines(
     # Two vectors of zeros are the same, though they have no angle.
     cosines[(norms_a == 0) & (norms_b == 0)] = 1
     return np.clip(cosines, -1, 1)
+
+
+def _largest_distance(a: Vectors, b: Vectors) -> float:
+    parts = runs(len(a), a.shape[1], 4)
+    return max(float(np.linalg.norm(a[part] - b[part], axis=1).max()) for part in parts)
 
 
 def _equal(a: Vectors, b: Vectors) -> bool:

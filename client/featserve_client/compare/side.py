@@ -103,6 +103,7 @@ class ServedSide:
                 yield taken[-1]  # type: ignore[misc]  # of a binary file, only this is used
 
         layers = list(rows.unit)
+        report(Progress(done=0, failed=0, total=len(photos)))
         with self._client.pinned(self._version) as pinned:
             with closing(pinned.extract_iter(files(), layers, on_error="return")) as results:
                 for row, result in enumerate(results):
@@ -141,7 +142,7 @@ class FileSide:
             raise OutputError(f"{path} has more than one row of {twice}; expected one of each photo")
 
     def read(self, photos: Sequence[str], rows: Rows, report: Report) -> dict[int, str]:
-        """Read the vectors of photos from the file."""
+        """Read the vectors of photos from the file, too soon done for a progress."""
         wanted = np.full(len(self.photos), -1, np.intp)
         for row, photo in enumerate(photos):
             there = self._rows[photo_key(photo)]
@@ -151,7 +152,6 @@ class FileSide:
             for start, run in self._file.runs(layer):
                 into = wanted[start : start + len(run)]
                 rows.put(layer, into[into >= 0], to_vectors(run, "mean")[into >= 0])
-        report(Progress(done=len(photos), failed=0, total=len(photos)))
         return {}
 
 

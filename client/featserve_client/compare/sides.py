@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from ..bulk.parts import Progress
 from ..exceptions import ConfigError, InvalidImageError
 from .comparison import LayerComparison, compare_layer
 from .rows import Rows
@@ -148,8 +149,17 @@ class _Common:
         return found
 
     def read(self, a: Side, b: Side, pairs: Sequence[tuple[str, str]], report: Report) -> tuple[Rows, Rows]:
-        rows_a = self._read("A", a, [first for first, _ in pairs], [], report)
-        rows_b = self._read("B", b, [second for _, second in pairs], [rows_a], report)
+        asked = [len(self.photos) if side.photos is None else 0 for side in (a, b)]
+
+        def report_b(progress: Progress) -> None:
+            done, failed = progress.done + asked[0], progress.failed + self.left_out["without a vector from A"]
+            report(Progress(done=done, failed=failed, total=progress.total + asked[0]))
+
+        def report_a(progress: Progress) -> None:
+            report(replace(progress, total=progress.total + asked[1]))
+
+        rows_a = self._read("A", a, [first for first, _ in pairs], [], report_a)
+        rows_b = self._read("B", b, [second for _, second in pairs], [rows_a], report_b)
         both = list(zip(rows_a.sha256, rows_b.sha256, strict=True))
         same = np.array([not x or not y or x == y for x, y in both], bool)
         self._keep(same, "of other bytes in A than in B", (rows_a, rows_b))

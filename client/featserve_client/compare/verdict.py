@@ -15,6 +15,8 @@ Status = Literal["mix", "again", "unknown"]
 
 #: Photos among which a search at random finds a tenth of the nearest neighbors.
 _FEWEST = 10 * NEIGHBORS + 1
+#: Distance of unit vectors within which sums in another order of float32 numbers lie.
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,10 @@ def _judge_layer(layer: LayerComparison, thresholds: Thresholds) -> Verdict:
             return Verdict(
                 status="unknown", sentence=f"{name}: {what} {found} is too near to {least}{_more(found, least)}"
             )
-    return Verdict(status="mix", sentence=f"{name}: {', '.join(f'{what} {found}' for what, found, _ in criteria)}")
+    text = f"{name}: {', '.join(f'{what} {found}' for what, found, _ in criteria)}"
+    if layer.largest_distance is not None and layer.largest_distance < _ROUNDING:
+        text += f" (the vectors differ by rounding alone, at most by {layer.largest_distance:.1e} of their length)"
+    return Verdict(status="mix", sentence=text)
 
 
 def _criteria(layer: LayerComparison, thresholds: Thresholds) -> Iterator[tuple[str, Estimate, float]]:

@@ -65,6 +65,7 @@ def test_nearly_equal_vectors_may_be_mixed(
     assert compare(a, b, "--json") == 0
     (layer,) = json.loads(capsys.readouterr().out)["layers"]
     assert layer["mixed"]["at_10"]["value"] > 0.99 and layer["search"] == "exact search"
+    assert layer["largest_distance"] < 1e-3
     assert 0.9999 < layer["cosine"]["minimum"] < 1 and abs(layer["norm_ratio"]["median"] - 1) < 1e-3
 
 
@@ -321,12 +322,16 @@ def test_bad_input_is_told(
 
 
 @pytest.mark.long
-def test_two_versions_of_one_export_are_identical(
+def test_two_versions_of_one_export_differ_by_rounding_at_most(
     export: Callable[..., pathlib.Path], photos: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     first, second = export(1), export(2)
-    assert compare(first, second, "--photos", photos) == 0
-    assert f"all {PHOTOS} vectors are identical, bit for bit" in capsys.readouterr().out
+    assert compare(first, second, "--photos", photos, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    (layer,) = found["layers"]
+    assert found["photos"] == PHOTOS and layer["mixed"]["at_10"]["value"] > 0.99
+    # A photo's last digits depend on the batch that it is computed in.
+    assert layer["largest_distance"] < 1e-5
 
 
 @pytest.fixture
