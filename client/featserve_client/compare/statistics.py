@@ -52,7 +52,8 @@ class Estimate:
 
     def __str__(self) -> str:
         """Return value and margin as in `0.998 ± 0.002`."""
-        return f"{self.value:.3f} ± {self.margin:.3f}"
+        digits = 3 if self.margin >= 0.001 else 5
+        return f"{self.value:.{digits}f} ± {self.margin:.{digits}f}"
 
 
 def estimate(values: npt.NDArray[np.float64]) -> Estimate:

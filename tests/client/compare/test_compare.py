@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from featserve_client.cli.main import main
+from featserve_client.compare.statistics import estimate
 
 from ..command import featserve
 from ..fake_server import MANIFEST, FakeServer, Refusal, features, grpc, jpeg, signatures
@@ -319,6 +320,20 @@ def test_bad_input_is_told(
     places = {"a": a, "tmp": tmp_path, "broken": broken, "short": short}
     assert compare(*(argument.format(**places) for argument in arguments)) == 2
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [(np.ones(1000), "1.000 ± 0.003"), (np.zeros(100), "0.000 ± 0.030"), (np.ones(100_000), "1.00000 ± 0.00003")],
+)
+def test_an_interval_is_never_surer_than_its_sample(values: np.ndarray, text: str) -> None:
+    assert str(estimate(values)) == text
+
+
+def test_an_interval_is_that_of_the_normal_distribution_where_it_holds() -> None:
+    found = estimate(np.repeat([0.0, 1.0], [4000, 6000]))
+    expected = 1.96 * (0.6 * 0.4 / 10_000) ** 0.5
+    assert found.value == 0.6 and found.margin == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.long
