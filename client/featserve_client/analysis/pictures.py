@@ -60,7 +60,7 @@ def draw_maps(photo: npt.NDArray[np.uint8], layers: Mapping[str, npt.NDArray[np.
     figure.text(
         0.012,
         1 - 0.22 / inches,
-        _plain(title),
+        plain(title),
         fontsize=12,
         fontweight="bold",
         color=_INK,
@@ -140,7 +140,7 @@ def draw_sheet(query: str, names: Sequence[str], cosines: Sequence[float], title
         hspace=0.22,
     )
     top = 1 - 0.2 / figure.get_figheight()
-    figure.text(0.015, top, _plain(title), fontsize=12, fontweight="bold", color=_INK, va="center", parse_math=False)
+    figure.text(0.015, top, plain(title), fontsize=12, fontweight="bold", color=_INK, va="center", parse_math=False)
     first = _bare(figure.add_subplot(grid[0:2, 0:2]))
     first.imshow(_square(_photo_or_blank(query), 640))
     first.set_title(
@@ -158,14 +158,9 @@ def page(query: str, names: Sequence[str], cosines: Sequence[float], title: str)
     """Return a contact sheet as one HTML page with its photos in it."""
 
     def card(name: str, note: str) -> str:
-        from PIL import Image
-
-        out = io.BytesIO()
-        Image.fromarray(_photo_or_blank(name, 320)).save(out, "JPEG", quality=85)
-        data = base64.b64encode(out.getvalue()).decode()
-        text = html.escape(_plain(name), quote=True)
+        text = html.escape(plain(name), quote=True)
         return (
-            f'<figure><img src="data:image/jpeg;base64,{data}" alt="{text}">'
+            f'<figure><img src="{thumbnail(name, 320)}" alt="{text}">'
             f"<figcaption><b>{note}</b> {text}</figcaption></figure>"
         )
 
@@ -178,10 +173,19 @@ def page(query: str, names: Sequence[str], cosines: Sequence[float], title: str)
         "header figure{width:320px;margin-bottom:24px}"
     )
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(_plain(title))}</title>'
-        f"<style>{style}</style><h1>{html.escape(_plain(title))}</h1><header>{card(query, 'query')}</header>"
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(plain(title))}</title>'
+        f"<style>{style}</style><h1>{html.escape(plain(title))}</h1><header>{card(query, 'query')}</header>"
         f"<main>{''.join(cards)}</main></html>\n"
     )
+
+
+def thumbnail(path: str, size: int) -> str:
+    """Return a photo as a data URI, its longer side at most `size`; a gray square if it cannot be read."""
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(_photo_or_blank(path, size)).save(out, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(out.getvalue()).decode()}"
 
 
 def figure_page(figure: Any, title: str) -> str:
@@ -189,7 +193,7 @@ def figure_page(figure: Any, title: str) -> str:
     out = io.BytesIO()
     figure.savefig(out, format="png")
     data = base64.b64encode(out.getvalue()).decode()
-    text = html.escape(_plain(title), quote=True)
+    text = html.escape(plain(title), quote=True)
     return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{text}</title>'
         f'<img style="max-width:100%" src="data:image/png;base64,{data}" alt="{text}"></html>\n'
@@ -272,11 +276,11 @@ def _bare(axes: Any) -> Any:
     return axes
 
 
-def _plain(text: str) -> str:
-    # A font can draw neither line breaks nor the odd bytes of a file name, which are spelled out.
+def plain(text: str) -> str:
+    """Return a text that can be drawn: a font has neither line breaks nor the odd bytes of a file name."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\n", " ")
 
 
 def _short(path: str, length: int) -> str:
-    name = _plain(Path(path).name)
+    name = plain(Path(path).name)
     return name if len(name) <= length else f"{name[: length - 6]}…{name[-5:]}"

@@ -31,6 +31,17 @@ def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "")
     group.add_argument("--model", help=model_help or "default: $FEATSERVE_MODEL, or efficientnet_lite0")
     group.add_argument("--model-version", type=int, metavar="N", help="default: the server's latest")
     group.add_argument("--label", help="ask the version with this label")
+    _add_connection(group)
+    parser.add_argument("--verbose", action="store_true", help="show the trace of an error")
+
+
+def add_connection_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how servers are asked, where the models are named otherwise."""
+    _add_connection(parser.add_argument_group("server"))
+    parser.add_argument("--verbose", action="store_true", help="show the trace of an error")
+
+
+def _add_connection(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--timeout", type=float, default=60.0, metavar="SECONDS", help="per request (default: %(default)s)"
     )
@@ -43,7 +54,6 @@ def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "")
     group.add_argument(
         "--token-file", metavar="FILE", help="send the bearer token in this file (default: $FEATSERVE_TOKEN_FILE)"
     )
-    parser.add_argument("--verbose", action="store_true", help="show the trace of an error")
 
 
 @contextlib.contextmanager
