@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from .. import __version__
 from ..exceptions import FeatserveError, MissingExtraError
 from ..extras import require
-from .commands import classify, doctor, embed, extract, index, metadata, show, similar, status, verify
+from .commands import classify, console, doctor, embed, extract, index, metadata, show, similar, status, verify
 
 #: The subcommands, in the order of the help.
-_SUBCOMMANDS = (extract, embed, classify, status, show, index, similar, verify, metadata, doctor)
+_SUBCOMMANDS = (extract, embed, classify, status, show, index, similar, verify, metadata, doctor, console)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

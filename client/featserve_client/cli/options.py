@@ -23,8 +23,8 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 _START_S = 600.0
 
 
-def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "") -> None:
-    """Add the options that say which model of which server is asked, and how."""
+def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "", many_models: bool = False) -> None:
+    """Add the options that say which model of which server is asked, and how; with `many_models`, which models."""
     group = parser.add_argument_group("server")
     group.add_argument("--server", metavar="HOST:PORT", help="default: $FEATSERVE_SERVER, or localhost:8500")
     group.add_argument(
@@ -32,14 +32,23 @@ def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "")
         metavar="DIR",
         help="ask no server, but this exported version, MODEL_ROOT/NAME/VERSION: it is served while the command runs",
     )
-    group.add_argument("--model", help=model_help or "default: $FEATSERVE_MODEL, or efficientnet_lite0")
-    group.add_argument("--model-version", type=int, metavar="N", help="default: the server's latest")
-    group.add_argument("--label", help="ask the version with this label")
+    if many_models:
+        group.add_argument(
+            "--model",
+            action="append",
+            metavar="NAME",
+            help="repeatable (default: those that --rest tells of, else $FEATSERVE_MODEL, or efficientnet_lite0)",
+        )
+        parser.set_defaults(model_version=None, label=None, decode="server")
+    else:
+        group.add_argument("--model", help=model_help or "default: $FEATSERVE_MODEL, or efficientnet_lite0")
+        group.add_argument("--model-version", type=int, metavar="N", help="default: the server's latest")
+        group.add_argument("--label", help="ask the version with this label")
+        group.add_argument("--decode", choices=("server", "client"), default="server")
     group.add_argument(
         "--timeout", type=float, default=60.0, metavar="SECONDS", help="per request (default: %(default)s)"
     )
     group.add_argument("--max-message-bytes", type=int, default=Limits().max_message_bytes, metavar="BYTES")
-    group.add_argument("--decode", choices=("server", "client"), default="server")
     group.add_argument("--ca", metavar="PEM", help="use TLS and trust this authority (default: $FEATSERVE_CA)")
     group.add_argument("--certificate", metavar="PEM", help="the client's own certificate (mTLS)")
     group.add_argument("--private-key", metavar="PEM")
