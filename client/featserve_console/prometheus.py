@@ -13,14 +13,15 @@ from prometheus_client.samples import Sample
 from .source import SourceError
 
 _PREFIX = ":tensorflow:serving:"
-_REQUESTS = f"{_PREFIX}request_count"
+# The parser gives every counter the ending of OpenMetrics.
+_REQUESTS = f"{_PREFIX}request_count_total"
 _LATENCY = f"{_PREFIX}request_latency"
 #: The sizes of executed batches: the embedded server's name, and TensorFlow Serving's.
 _BATCHES = {"featserve_executed_batch_size": "model", f"{_PREFIX}batching:batch_size": "model_name"}
 _DELAY = f"{_PREFIX}batching:batch_delay_us_v2"
 _RUNNING, _WAITING = "featserve_in_flight", "featserve_queue_depth"
 _STATE = "featserve_model_version_state"
-_LOADED = ":tensorflow:cc:saved_model:load_attempt_count"
+_LOADED = ":tensorflow:cc:saved_model:load_attempt_count_total"
 
 
 @dataclass

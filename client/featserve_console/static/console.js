@@ -290,7 +290,7 @@ function draw(photo) {
     pump();
     get("files").focus();
   });
-  element.replaceChildren(make("h4", {}, make("span", { textContent: photo.name, title: photo.name }), remove));
+  element.replaceChildren(make("h3", {}, make("span", { textContent: photo.name, title: photo.name }), remove));
   if (photo.shown) element.append(overlay(photo));
   if (photo.busy) element.append(make("p", { className: "muted small", textContent: "…" }));
   if (photo.error) element.append(make("p", { className: "error", textContent: photo.error }));
