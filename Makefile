@@ -34,7 +34,7 @@ LOAD_SERVER = $(if $(TARGET),--target $(TARGET),--runtime $(RUNTIME))
 MEASURED := $(if $(or $(TARGET),$(wildcard $(MODEL_ROOT)/$(MODEL)/*/saved_model.pb),$(filter-out $(basename $(notdir $(BACKBONE))),$(MODEL))),,export)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export serve demo test test-fast test-all-backbones test-monitoring lint format lock proto alarms readme verify backbones bench loadtest capacity referee tune soak clean
+.PHONY: help setup export serve demo test test-fast test-browser test-all-backbones test-monitoring lint format lock proto alarms readme verify backbones bench loadtest capacity referee tune soak clean
 
 help: ## list targets and knobs
 	@echo 'Targets:'
@@ -72,7 +72,10 @@ test: $(READY) ## run all tests, and print their coverage
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 test-fast: $(READY) ## run the tests of the daily loop, in under two minutes
-	$(BIN)/python -m pytest -m 'not slow and not long'
+	$(BIN)/python -m pytest -m 'not slow and not long and not browser'
+
+test-browser: $(READY) ## try the page of the console in Debian's chromium (apt-get install chromium)
+	$(BIN)/python -m pytest tests/console/test_browser.py -n 0 -m browser
 
 readme: $(READY) ## renew the help blocks of the READMEs, and check the READMEs
 	$(BIN)/python tests/readme.py
@@ -113,7 +116,7 @@ lint: $(READY) ## check style, layers and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
-	$(BIN)/mypy client/featserve_client export/featserve_export serving/featserve_serving
+	$(BIN)/mypy client/featserve_client client/featserve_console export/featserve_export serving/featserve_serving
 	MYPYPATH=tests/load $(BIN)/mypy --package featserve_load
 
 format: $(READY) ## mend what style checks can mend

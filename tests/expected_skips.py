@@ -13,6 +13,7 @@ EXPECTED = (
     r"no \S+\.h5",
     r"(pyspark|apache_beam) is not installed",
     r"(kubectl|curl|promtool|prometheus|tensorflow_model_server) is not on PATH",
+    r"no chromium on PATH: apt-get install chromium",
 )
 
 

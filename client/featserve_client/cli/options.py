@@ -19,8 +19,8 @@ from ..images.find import describe, find_images
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
-def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "") -> None:
-    """Add the options that say which model of which server is asked, and how."""
+def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "", many_models: bool = False) -> None:
+    """Add the options that say which model of which server is asked, and how; with `many_models`, which models."""
     group = parser.add_argument_group("server")
     group.add_argument("--server", metavar="HOST:PORT", help="default: $FEATSERVE_SERVER, or localhost:8500")
     group.add_argument(
@@ -28,9 +28,18 @@ def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "")
         metavar="DIR",
         help="ask no server, but this exported version, MODEL_ROOT/NAME/VERSION: it is served while the command runs",
     )
-    group.add_argument("--model", help=model_help or "default: $FEATSERVE_MODEL, or efficientnet_lite0")
-    group.add_argument("--model-version", type=int, metavar="N", help="default: the server's latest")
-    group.add_argument("--label", help="ask the version with this label")
+    if many_models:
+        group.add_argument(
+            "--model",
+            action="append",
+            metavar="NAME",
+            help="repeatable (default: those that --rest tells of, else $FEATSERVE_MODEL, or efficientnet_lite0)",
+        )
+        parser.set_defaults(model_version=None, label=None)
+    else:
+        group.add_argument("--model", help=model_help or "default: $FEATSERVE_MODEL, or efficientnet_lite0")
+        group.add_argument("--model-version", type=int, metavar="N", help="default: the server's latest")
+        group.add_argument("--label", help="ask the version with this label")
     _add_connection(group)
     parser.add_argument("--verbose", action="store_true", help="show the trace of an error")
 

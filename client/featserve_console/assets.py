@@ -1,0 +1,49 @@
+"""The page's files, read once: a path is looked up in a table, and never becomes a path of the disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from importlib import resources
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+_TYPES = {
+    "html": "text/html; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "jpg": "image/jpeg",
+    "svg": "image/svg+xml",
+}
+_FILES = (
+    "index.html",
+    "console.css",
+    "console.js",
+    "icon.svg",
+    "samples/cat.jpg",
+    "samples/coffee.jpg",
+    "samples/astronaut.jpg",
+)
+
+
+class Assets:
+    """The files by name, each with the tag that tells a browser whether its copy is still right."""
+
+    def __init__(self) -> None:
+        """Read the files."""
+        folder = resources.files(__package__) / "static"
+        contents = {name: folder.joinpath(*name.split("/")).read_bytes() for name in _FILES}
+        self._files: Mapping[str, tuple[bytes, str]] = {
+            name: (content, f'"{hashlib.sha256(content).hexdigest()[:16]}"') for name, content in contents.items()
+        }
+
+    def response(self, request: Request, name: str) -> Response | None:
+        """Return a file as an answer; None if there is none of this name."""
+        if name not in self._files:
+            return None
+        content, tag = self._files[name]
+        headers = {"etag": tag, "cache-control": "no-cache"}
+        if request.headers.get("if-none-match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(content, headers=headers, media_type=_TYPES[name.rpartition(".")[2]])
