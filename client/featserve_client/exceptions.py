@@ -120,7 +120,7 @@ class ServerError(_CallError):
 
     Attributes:
         code: The `grpc.StatusCode`.
-        details: The server's own words.
+        details: The server's own words, without the names of TensorFlow's nodes.
         target: The server's address.
         model: The model that was asked.
         request_id: The id the call carried as `x-request-id`.

@@ -57,6 +57,8 @@ _TOKEN = re.compile(r"Getting metadata from plugin failed with error: (?P<reason
 
 _UNKNOWN_MODEL = re.compile(r"Could not find any versions of model")
 _UNKNOWN_LABEL = re.compile(r"Unrecognized servable version label")
+# TensorFlow puts the names of its nodes around what the exported graph says.
+_ASSERTION = re.compile(r"assertion failed: \[(?P<sentence>.*?)\]\s*(?:\[\[|$)", re.DOTALL)
 _UNKNOWN_SIGNATURE = re.compile(r"Serving signature key .* not found")
 
 
@@ -86,7 +88,7 @@ class CallContext:
 
 def translate(code: grpc.StatusCode, details: str | None, context: CallContext) -> TransportError | ServerError:
     """Return the error for a status, with a text that a user can act on."""
-    details = details or ""
+    details = _sentence(details or "")
     where = f"model {context.model!r} at {context.target}" if context.model else context.target
     kind = ERRORS.get(code, ServerError)
     if code is grpc.StatusCode.INVALID_ARGUMENT and _UNKNOWN_LABEL.search(details):
@@ -133,6 +135,11 @@ def translate(code: grpc.StatusCode, details: str | None, context: CallContext) 
         model=context.model,
         request_id=context.request_id,
     )
+
+
+def _sentence(details: str) -> str:
+    found = _ASSERTION.search(details)
+    return found["sentence"] if found else details
 
 
 def _not_found(where: str, details: str, context: CallContext) -> str:

@@ -47,6 +47,17 @@ def test_errors_keep_what_the_call_said(code: grpc.StatusCode) -> None:
     assert type(again) is type(error) and str(again) == str(error) and again.__dict__ == error.__dict__
 
 
+def test_what_the_graph_says_is_read_without_the_names_of_its_nodes() -> None:
+    told = (
+        "{{function_node __inference__closely_20149}} assertion failed: [expected a shape of [N], received [2, 3]: "
+        "send one]\n\t [[{{function_node switch_case_0}}{{node Assert/Assert}}]]\n\t [[encoded/map/while/body/_10]]"
+    )
+    error = translate(grpc.StatusCode.INVALID_ARGUMENT, told, CONTEXT)
+    assert error.details == "expected a shape of [N], received [2, 3]: send one"
+    assert str(error).endswith(f"answered INVALID_ARGUMENT: {error.details}")
+    assert translate(grpc.StatusCode.INTERNAL, "assertion failed: [cut", CONTEXT).details == "assertion failed: [cut"
+
+
 @pytest.mark.parametrize("code", sorted(ERRORS, key=str))
 def test_sync_and_async_raise_the_same(server: FakeServer, code: grpc.StatusCode) -> None:
     def refuse(request: object, count: int) -> None:
