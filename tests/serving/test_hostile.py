@@ -375,8 +375,17 @@ def test_a_new_http_connection_takes_the_place_of_an_idle_one(server, monkeypatc
 
 def test_connections_with_a_request_keep_their_place(server, monkeypatch):
     monkeypatch.setattr(http_server, "max_connections", lambda: 1)
+    head_read = threading.Event()
+    read = http_server.Connection.data_received
+
+    def note(self, data):
+        read(self, data)
+        head_read.set()
+
+    monkeypatch.setattr(http_server.Connection, "data_received", note)
     with connect(server) as working:
         working.sendall(b"POST /v1/models/adder:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n")
+        assert head_read.wait(60)
         with connect(server) as second:
             assert ended(second)
         working.sendall(b"nonsense!")
