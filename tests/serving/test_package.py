@@ -54,6 +54,7 @@ def test_import_does_no_work():
     assert done.stdout.strip() == "[]" and not done.stderr
 
 
+@pytest.mark.long
 def test_a_missing_extra_is_named():
     code = (
         "import sys; sys.modules['starlette'] = None\n"

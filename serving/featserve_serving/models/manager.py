@@ -13,18 +13,18 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from ..errors import FailedPrecondition, InvalidArgument, NotFound, Unavailable
 from ..options import ModelOptions
+from .aspired import aspired_versions
 from .config_check import models_by_name
 from .labels import Labels
 from .loader import Loader
 from .paths import local_path
 from .servable import Servable
 from .state import Model, ModelRef, Version, VersionStatus
-from .versions import choose_versions, fingerprint, scan_versions
+from .versions import choose_versions, scan_versions
 
 _LOGGER = logging.getLogger(__name__)
 _LEAST_LOADED_AT_ONCE = 2
@@ -281,30 +281,11 @@ class ModelManager:
             for _ in threads.map(load, names):
                 pass
 
-    def _aspired(self, name: str) -> dict[int, Path] | None:
-        """Returns the versions to serve, or `None` to leave everything as it is."""
-        model = self._models[name]
-        if model.config is None:
-            return {}
-        existing = scan_versions(local_path(model.config.base_path))
-        if existing is None:
-            if not model.unreadable:
-                _LOGGER.warning("model %s: %s cannot be read; what is loaded stays", name, model.config.base_path)
-            model.unreadable = True
-            return None
-        model.unreadable = False
-        working = {n: path for n, path in existing.items() if not self._failed_before(model.versions.get(n), path)}
-        return {n: working[n] for n in choose_versions(model.config.model_version_policy, working)}
-
-    @staticmethod
-    def _failed_before(version: Version | None, path: Path) -> bool:
-        return version is not None and version.error_code != 0 and version.fingerprint == fingerprint(path)
-
     def _load_aspired(self, name: str) -> None:
         """Loads what the policy asks for; where that fails, what the policy asks for next."""
         while True:
-            aspired = self._aspired(name)
             model = self._models[name]
+            aspired = aspired_versions(name, model)
             todo = sorted(set(aspired or ()) - set(model.available()), reverse=True)
             if not todo or self._stopping.is_set():
                 return
@@ -313,7 +294,7 @@ class ModelManager:
 
     def _unload_unaspired(self, name: str) -> None:
         model = self._models[name]
-        aspired = self._aspired(name)
+        aspired = aspired_versions(name, model)
         if aspired is None:
             return
         for number in model.available():

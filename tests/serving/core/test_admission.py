@@ -107,6 +107,7 @@ def test_health_and_status_answer_while_predict_is_full(small_server, caller, oc
         assert client.states()[1][0] == "AVAILABLE"
 
 
+@pytest.mark.long
 def test_a_caller_that_gave_up_costs_no_compute(small_server, caller, gate, occupy, eventually):
     client = caller(small_server)
     accepted = occupy(small_server, 2)
@@ -142,6 +143,7 @@ def test_a_server_that_stops_sends_rest_callers_elsewhere(small_server, gate, oc
     assert accepted[0].result() == (2, 1) and accepted[1].result()[0] == 200
 
 
+@pytest.mark.long
 def test_a_request_over_the_limit_is_refused_and_costs_no_memory(publish, base_path, caller, server_process):
     publish(1)
     process, port, rest_port = server_process(
