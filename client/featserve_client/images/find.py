@@ -62,6 +62,8 @@ def _others(passed_over: Counter[str]) -> str:
 def _expand(source: str, passed_over: Counter[str]) -> list[str]:
     if source == "-":
         return _lines(sys.stdin.buffer.read())
+    if not source:
+        raise InvalidImageError("''", "names no file: an argument is empty")
     if os.path.isdir(source):
         return _search(source, passed_over)
     if os.path.lexists(source):
