@@ -60,6 +60,7 @@ _UNKNOWN_MODEL = re.compile(r"Could not find any versions of model")
 _UNKNOWN_LABEL = re.compile(r"Unrecognized servable version label")
 # TensorFlow puts the names of its nodes around what the exported graph says.
 _ASSERTION = re.compile(r"assertion failed: \[(?P<sentence>.*?)\]\s*(?:\[\[|$)", re.DOTALL)
+_NODES = re.compile(r"\s*\[\[\{\{.*", re.DOTALL)
 _UNKNOWN_SIGNATURE = re.compile(r"Serving signature key .* not found")
 
 
@@ -140,7 +141,7 @@ def translate(code: grpc.StatusCode, details: str | None, context: CallContext) 
 
 def _sentence(details: str) -> str:
     found = _ASSERTION.search(details)
-    return found["sentence"] if found else details
+    return found["sentence"] if found else _NODES.sub("", details)
 
 
 def _not_found(where: str, details: str, context: CallContext) -> str:
@@ -205,6 +206,8 @@ def _no_connection(details: str, context: CallContext) -> str:
         return f"a web server answers at {target}, perhaps the REST API: gRPC has a port of its own ({details})"
     if _CLOSED.search(details):
         return f"no server at {target}: {details}; perhaps it wants TLS, or a certificate that it trusts (tls=, --ca)"
+    if _REFUSED.search(details):  # gRPC writes the address as in a URL, and the last of several alone
+        details = "nothing listens there"
     return (
         f"no server at {target}: {details}. Start one with `featserve-serve --model_root build/models`, or name the "
         "address of another with --server HOST:PORT"

@@ -55,7 +55,7 @@ def test_errors_keep_what_the_call_said(code: grpc.StatusCode) -> None:
         ("tls", False, "speaks TLS alone"),
         ("tls", True, "one side refused the other"),
         ("http", False, "perhaps the REST API"),
-        ("nothing", False, "Start one with"),
+        ("nothing", False, "no server at host:1: nothing listens there. Start one with"),
     ],
 )
 def test_a_refusal_at_the_last_address_is_not_taken_for_that_of_all(answer: Answer, secure: bool, text: str) -> None:
@@ -73,6 +73,8 @@ def test_what_the_graph_says_is_read_without_the_names_of_its_nodes() -> None:
     error = translate(grpc.StatusCode.INVALID_ARGUMENT, told, CONTEXT)
     assert error.details == "expected a shape of [N], received [2, 3]: send one"
     assert str(error).endswith(f"answered INVALID_ARGUMENT: {error.details}")
+    told = "Invalid JPEG data.\n\t [[{{function_node cond_true_6098}}{{node DecodeJpeg}}]]"
+    assert str(translate(grpc.StatusCode.INVALID_ARGUMENT, told, CONTEXT)).endswith(": Invalid JPEG data.")
     assert translate(grpc.StatusCode.INTERNAL, "assertion failed: [cut", CONTEXT).details == "assertion failed: [cut"
 
 
