@@ -63,6 +63,14 @@ def test_a_reader_that_has_gone_ends_a_program_without_a_word(name: str, argumen
     assert (done.returncode, done.stderr) == (141, "")  # 128 and SIGPIPE, as of a program that the signal ends
 
 
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_full_disk_is_told_in_a_sentence(name: str) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(program(name, "--version"), stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == f"{name}: [Errno 28] No space left on device: the output is not complete\n"
+
+
 def handshake(code: str, server: FakeServer, **environment: str) -> tuple[str, list[str]]:
     """What a process says that runs this code, whose call under TLS finds a server in plain text."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("GRPC_")}
