@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from .backbones import find_backbone, is_backbone
 from .batching import Batching
-from .errors import InvalidOptionError
+from .errors import InvalidOptionError, WeightsError
+from .labels import read_labels
 
 POOLINGS = ("none", "avg", "max")
 #: Those of `keras.utils.load_img`.
@@ -82,7 +84,8 @@ class ExportOptions:
         """Checks each value by itself, and those of them that contradict each other.
 
         Raises:
-            InvalidOptionError: a value cannot be used.
+            InvalidOptionError: a value cannot be used, or a file that it names cannot be read.
+            WeightsError: the file of the weights is not there.
         """
         _one_of("pooling", self.pooling, POOLINGS)
         _one_of("precision", self.precision, PRECISIONS)
@@ -100,6 +103,13 @@ class ExportOptions:
         if self.image_size is not None and min(self.image_size) < 1:
             height, width = self.image_size
             raise InvalidOptionError(f"expected an image size of at least 1x1, received {height}x{width}")
+        if self.labels is not None:
+            read_labels(self.labels)
+        if self.calibrate is not None and not _has_files(self.calibrate):
+            raise InvalidOptionError(
+                f"expected a directory or glob of photos with --calibrate, {self.calibrate} has none; give about 64 "
+                "photos like those that will be served"
+            )
         if self.is_model_file:
             self._check_model_file()
         else:
@@ -147,6 +157,10 @@ class ExportOptions:
             raise InvalidOptionError(
                 f"--custom-objects and --allow-lambda are for a model of your own; {backbone.name} needs neither"
             )
+        if self.weights not in ("imagenet", "random") and not Path(self.weights).exists():
+            raise WeightsError(
+                f"expected --weights imagenet, random or a file, received {self.weights!r}, which is not there"
+            )
         if self.alpha is not None and not backbone.has_alpha:
             raise InvalidOptionError(f"--alpha is for the MobileNets; {backbone.name} has one width")
 
@@ -173,6 +187,12 @@ def check_free(directory: Path) -> None:
             f"expected a version that does not exist, received {directory.name}, which is in {directory.parent}; "
             "leave --version out for the next free one, or delete that directory"
         )
+
+
+def _has_files(source: str | Path) -> bool:
+    """Whether there is anything in a directory, or fits a glob."""
+    inside = Path(source).rglob("*") if Path(source).is_dir() else glob.iglob(str(source), recursive=True)
+    return next(iter(inside), None) is not None
 
 
 def _one_of(name: str, received: str, expected: tuple[str, ...]) -> None:

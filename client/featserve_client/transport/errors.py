@@ -206,7 +206,9 @@ def _no_connection(details: str, context: CallContext) -> str:
         return f"a web server answers at {target}, perhaps the REST API: gRPC has a port of its own ({details})"
     if _CLOSED.search(details):
         return f"no server at {target}: {details}; perhaps it wants TLS, or a certificate that it trusts (tls=, --ca)"
-    if _REFUSED.search(details):  # gRPC writes the address as in a URL, and the last of several alone
+    if (
+        _REFUSED.search(details) and not context.proxy
+    ):  # gRPC writes the address as in a URL, and the last of several alone
         details = "nothing listens there"
     return (
         f"no server at {target}: {details}. Start one with `featserve-serve --model_root build/models`, or name the "

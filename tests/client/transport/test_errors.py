@@ -63,6 +63,8 @@ def test_a_refusal_at_the_last_address_is_not_taken_for_that_of_all(answer: Answ
     assert is_unclear(grpc.StatusCode.UNAVAILABLE, told)
     context = dataclasses.replace(CONTEXT, answer=answer, secure=secure)
     assert text in str(translate(grpc.StatusCode.UNAVAILABLE, told, context))
+    proxied = dataclasses.replace(CONTEXT, proxy="http_proxy")  # what does not listen may be the proxy
+    assert "Connection refused (111)" in str(translate(grpc.StatusCode.UNAVAILABLE, told, proxied))
 
 
 def test_what_the_graph_says_is_read_without_the_names_of_its_nodes() -> None:
