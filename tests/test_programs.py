@@ -1,5 +1,6 @@
 """The three programs as a shell starts them: their release at once, and a reader that goes before the end."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -31,6 +32,14 @@ def test_the_release_comes_without_the_imports_that_take_time(name: str) -> None
     )
     assert done.stdout == f"{name} {metadata.version('featserve')}\n"
     assert not HEAVY & set(done.stderr.split())
+
+
+@pytest.mark.parametrize("module", PROGRAMS.values())
+def test_each_package_has_its_release(module: str) -> None:
+    package = importlib.import_module(module.partition(".")[0])
+    assert package.__version__ == metadata.version("featserve")
+    with pytest.raises(AttributeError, match=f"module '{package.__name__}' has no attribute 'nosuch'"):
+        _ = package.nosuch
 
 
 @pytest.mark.parametrize(

@@ -84,8 +84,7 @@ class ExportOptions:
         """Checks each value by itself, and those of them that contradict each other.
 
         Raises:
-            InvalidOptionError: a value cannot be used, or a file that it names cannot be read.
-            WeightsError: the file of the weights is not there.
+            InvalidOptionError: a value cannot be used.
         """
         _one_of("pooling", self.pooling, POOLINGS)
         _one_of("precision", self.precision, PRECISIONS)
@@ -103,13 +102,6 @@ class ExportOptions:
         if self.image_size is not None and min(self.image_size) < 1:
             height, width = self.image_size
             raise InvalidOptionError(f"expected an image size of at least 1x1, received {height}x{width}")
-        if self.labels is not None:
-            read_labels(self.labels)
-        if self.calibrate is not None and not _has_files(self.calibrate):
-            raise InvalidOptionError(
-                f"expected a directory or glob of photos with --calibrate, {self.calibrate} has none; give about 64 "
-                "photos like those that will be served"
-            )
         if self.is_model_file:
             self._check_model_file()
         else:
@@ -147,6 +139,25 @@ class ExportOptions:
         if self.version is not None:
             check_free(self.model_directory / str(self.version))
 
+    def check_files(self) -> None:
+        """Refuses files that are not there, before the minutes that it takes to get to them.
+
+        Raises:
+            InvalidOptionError: the file of labels cannot be read, or there is no photo to calibrate with.
+            WeightsError: the file of the weights is not there.
+        """
+        if self.weights not in ("imagenet", "random") and not Path(self.weights).exists():
+            raise WeightsError(
+                f"expected --weights imagenet, random or a file, received {self.weights!r}, which is not there"
+            )
+        if self.labels is not None:
+            read_labels(self.labels)
+        if self.calibrate is not None and not _has_files(self.calibrate):
+            raise InvalidOptionError(
+                f"expected a directory or glob of photos with --calibrate, {self.calibrate} has none; give about 64 "
+                "photos like those that will be served"
+            )
+
     def _check_backbone(self) -> None:
         backbone = find_backbone(self.backbone)
         if self.preprocess is not None:
@@ -156,10 +167,6 @@ class ExportOptions:
         if self.custom_objects is not None or self.allow_lambda:
             raise InvalidOptionError(
                 f"--custom-objects and --allow-lambda are for a model of your own; {backbone.name} needs neither"
-            )
-        if self.weights not in ("imagenet", "random") and not Path(self.weights).exists():
-            raise WeightsError(
-                f"expected --weights imagenet, random or a file, received {self.weights!r}, which is not there"
             )
         if self.alpha is not None and not backbone.has_alpha:
             raise InvalidOptionError(f"--alpha is for the MobileNets; {backbone.name} has one width")
