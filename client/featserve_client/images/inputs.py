@@ -197,8 +197,9 @@ def _from_bytes(source: str, data: bytes) -> Image:
     return Image(source, "uint8", rgb(source, open_pil(source, data, max_pixels=_MAX_PIXELS)))
 
 
-#: No image of 0..255 that holds negative values is as dark as this; of unit variance, every image is.
-_STANDARDIZED = 16.0
+#: Values of unit variance seldom exceed this. A photo as dark as that, which a resize has left negative values in, is
+#: rarer than the mistake; its error says what to pass.
+_STANDARDIZED = 8.0
 #: How far bicubic and Lanczos resizing leave 0..255, at most: a quarter of the range.
 _OVERSHOOT = 64.0
 #: Pixels of an image that the client itself decodes, where no manifest says otherwise.
