@@ -1,60 +1,24 @@
 """A client for image feature services on TensorFlow Serving. Needs no TensorFlow.
 
-What is here, in `interceptors` and in `integrations` is public; the other modules may change at any time.
+What `api` names, `interceptors` and `integrations` are public; the other modules may change at any time.
 """
 
-from importlib.metadata import version as _version
+import importlib as _importlib
+import typing as _typing
 
-from .async_client import AsyncFeatureClient
-from .client import FeatureClient
-from .config import TLS, Keepalive, Limits, RetryPolicy
-from .core.classification import ClassScore
-from .core.stream import Extracted
-from .exceptions import (
-    ConfigError,
-    ConnectError,
-    DeadlineExceeded,
-    FeatserveError,
-    InvalidImageError,
-    InvalidRequest,
-    MessageTooLarge,
-    MissingExtraError,
-    ModelNotFound,
-    OutputError,
-    ResponseError,
-    ServerError,
-    ServerOverloaded,
-    TransportError,
-)
-from .model.metadata import ModelMetadata, Signature, TensorSpec, VersionStatus
+if _typing.TYPE_CHECKING:
+    from .api import *  # noqa: F403
+    from .api import __all__ as __all__
+    from .api import __version__ as __version__
+else:
 
-__version__ = _version("featserve")
+    def __getattr__(name: str) -> object:
+        """Import the client when it is first used: the command starts without it, and sets what gRPC reads once."""
+        api = _importlib.import_module(".api", __name__)
+        globals().update({each: getattr(api, each) for each in (*api.__all__, "__all__", "__version__")})
+        if name in globals():
+            return globals()[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
-__all__ = [
-    "AsyncFeatureClient",
-    "ClassScore",
-    "ConfigError",
-    "ConnectError",
-    "DeadlineExceeded",
-    "Extracted",
-    "FeatserveError",
-    "FeatureClient",
-    "InvalidImageError",
-    "InvalidRequest",
-    "Keepalive",
-    "Limits",
-    "MessageTooLarge",
-    "MissingExtraError",
-    "ModelMetadata",
-    "ModelNotFound",
-    "OutputError",
-    "ResponseError",
-    "RetryPolicy",
-    "ServerError",
-    "ServerOverloaded",
-    "Signature",
-    "TLS",
-    "TensorSpec",
-    "TransportError",
-    "VersionStatus",
-]
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__getattr__("__all__"), "__version__"})

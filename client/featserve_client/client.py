@@ -98,7 +98,7 @@ class FeatureClient(BaseClient):
         Args:
             images: One or many, mixed as you like: paths, encoded bytes, binary files (from their beginning), PIL
                 images, arrays `(H, W)`, `(H, W, C)` or `(N, H, W, C)` with 1, 3 (RGB) or 4 channels: uint8 of any
-                size, or float 0..255 of the network's own size.
+                size, or float 0..255 of the network's own size. BGR cannot be told from RGB.
             layers: The layers wanted, all if None.
             timeout_s: Seconds each request may take.
 

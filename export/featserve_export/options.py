@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from .backbones import find_backbone, is_backbone
 from .batching import Batching
-from .errors import InvalidOptionError
+from .errors import InvalidOptionError, WeightsError
+from .labels import read_labels
 
 POOLINGS = ("none", "avg", "max")
 #: Those of `keras.utils.load_img`.
@@ -137,6 +139,25 @@ class ExportOptions:
         if self.version is not None:
             check_free(self.model_directory / str(self.version))
 
+    def check_files(self) -> None:
+        """Refuses files that are not there, before the minutes that it takes to get to them.
+
+        Raises:
+            InvalidOptionError: the file of labels cannot be read, or there is no photo to calibrate with.
+            WeightsError: the file of the weights is not there.
+        """
+        if self.weights not in ("imagenet", "random") and not Path(self.weights).exists():
+            raise WeightsError(
+                f"expected --weights imagenet, random or a file, received {self.weights!r}, which is not there"
+            )
+        if self.labels is not None:
+            read_labels(self.labels)
+        if self.calibrate is not None and not _has_files(self.calibrate):
+            raise InvalidOptionError(
+                f"expected a directory or glob of photos with --calibrate, {self.calibrate} has none; give about 64 "
+                "photos like those that will be served"
+            )
+
     def _check_backbone(self) -> None:
         backbone = find_backbone(self.backbone)
         if self.preprocess is not None:
@@ -173,6 +194,12 @@ def check_free(directory: Path) -> None:
             f"expected a version that does not exist, received {directory.name}, which is in {directory.parent}; "
             "leave --version out for the next free one, or delete that directory"
         )
+
+
+def _has_files(source: str | Path) -> bool:
+    """Whether there is anything in a directory, or fits a glob."""
+    inside = Path(source).rglob("*") if Path(source).is_dir() else glob.iglob(str(source), recursive=True)
+    return next(iter(inside), None) is not None
 
 
 def _one_of(name: str, received: str, expected: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ The command `featserve-serve` starts either; `create_server` is the embedded ser
 
 from __future__ import annotations
 
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
     from .server import Server
 
 __all__ = ["RequestError", "ServingError", "SetupError", "create_server"]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        return metadata.version("featserve")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def create_server(

@@ -6,6 +6,7 @@ neither.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,10 +49,11 @@ class VectorSource:
 
     def differences(self, other: VectorSource) -> str:
         """Return what differs from another source, as text; empty if nothing does."""
+        mine, others = _flat(asdict(self)), _flat(asdict(other))
         return "; ".join(
-            f"{key}: {there!r} there, {here!r} now"
-            for key, here in asdict(self).items()
-            if (there := getattr(other, key)) != here
+            f"{key}: {others.get(key)!r} there, {mine.get(key)!r} now"
+            for key in {**mine, **others}
+            if mine.get(key) != others.get(key)
         )
 
 
@@ -127,6 +129,9 @@ def write_index(path: Path, source: VectorSource, rows: Iterable[tuple[str, npt.
         os.replace(temporary, path)
         os.replace(_about(temporary), _about(path))
     except (OSError, RuntimeError) as exc:
+        for left in (temporary, _about(temporary)):
+            with contextlib.suppress(OSError):
+                left.unlink()
         raise OutputError(f"{path} cannot be written: {exc}") from exc
     return len(paths)
 
@@ -149,6 +154,11 @@ def read_index(path: Path) -> PhotoIndex:
     if index is None or len(index) != len(paths):
         raise OutputError(f"{path} and {_about(path).name} do not belong together: make the index anew")
     return PhotoIndex(index, paths, source)
+
+
+def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields with those of the preprocessing among them."""
+    return {key: value for key, value in fields.items() if key != "preprocessing"} | (fields["preprocessing"] or {})
 
 
 def _about(path: Path) -> Path:

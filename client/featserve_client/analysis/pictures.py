@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..durable import write_whole
 from ..exceptions import ConfigError, FeatserveError, OutputError
 from ..extras import require
 from ..images.inputs import open_pil, rgb
@@ -206,11 +207,12 @@ def save(path: Path, picture: Any) -> None:
     Raises:
         OutputError: The file cannot be written.
     """
+    options = {"pil_kwargs": {"quality": 88}} if path.suffix == ".jpg" else {}
     try:
         if isinstance(picture, str):
-            path.write_text(picture, encoding="utf-8")
+            write_whole(path, lambda file: file.write(picture.encode("utf-8")))
         else:
-            picture.savefig(path, **({"pil_kwargs": {"quality": 88}} if path.suffix == ".jpg" else {}))
+            write_whole(path, lambda file: picture.savefig(file, format=path.suffix[1:], **options))
     except OSError as exc:
         raise OutputError(f"{path} cannot be written: {exc}") from exc
 

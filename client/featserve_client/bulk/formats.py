@@ -15,9 +15,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..durable import sync, write_lines
 from ..exceptions import ConfigError, OutputError
 from ..extras import require
-from .durable import sync, write_lines
 
 #: The columns beside each row's activations, and their dtypes.
 COLUMNS = {"path": np.str_, "width": np.int32, "height": np.int32, "sha256": np.str_}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from typing import Any
 
-from ..exceptions import FeatserveError, InvalidImageError
+from ..exceptions import FeatserveError
 from ..images.inputs import header_size, read_path
 
 
@@ -24,8 +23,6 @@ class InputFile:
         Raises:
             InvalidImageError: The file cannot be read, is too large, or is no regular file.
         """
-        if os.path.exists(self.name) and not os.path.isfile(self.name) and not os.path.isdir(self.name):
-            raise InvalidImageError(self.name, "is no file, but a pipe, socket or device")  # reading may never end
         data = read_path(self.name, self.name, self._limit)
         self.fact["sha256"] = hashlib.sha256(data).hexdigest()
         try:

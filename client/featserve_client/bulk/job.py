@@ -19,11 +19,11 @@ import numpy as np
 from ..client import FeatureClient
 from ..core.stream import check_stream
 from ..core.vectors import VectorKind, vector_layer, vector_shape
+from ..durable import write_lines
 from ..exceptions import OutputError
 from ..model.manifest import Manifest
 from ..model.metadata import ModelMetadata
 from ..model.selection import select_signature
-from .durable import write_lines
 from .formats import Results, check_layer_count, check_output, read_job, write
 from .parts import JOB_FILE, Job, PartsFolder, Progress
 

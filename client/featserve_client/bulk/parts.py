@@ -19,8 +19,8 @@ import numpy.typing as npt
 from ..client import FeatureClient
 from ..core.stream import Extracted
 from ..core.vectors import VectorKind, to_vectors
+from ..durable import write_whole
 from ..exceptions import OutputError
-from .durable import write_whole
 from .formats import Part
 from .input_file import InputFile
 
@@ -72,6 +72,7 @@ class PartsFolder:
         self.path = path
         self._job = job
         self._lock: int | None = None
+        begun = True
         try:
             path.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -91,8 +92,10 @@ class PartsFolder:
                     part.unlink()
                 write_whole(path / JOB_FILE, lambda file: file.write(json.dumps(asdict(job)).encode()))
         except (OSError, ValueError) as exc:
+            if not begun:  # there is nothing to go on with
+                shutil.rmtree(path, ignore_errors=True)
             self.close()
-            raise OutputError(f"{path}: {exc}") from exc
+            raise OutputError(f"{path} cannot be written: {exc}") from exc
         except BaseException:
             self.close()
             raise

@@ -1,63 +1,24 @@
-"""The command itself: its subcommands, and what becomes of their errors."""
+"""The program `featserve`: what is done before the client, and gRPC with it, is imported."""
 
 from __future__ import annotations
 
-import argparse
-import io
+import os
 import sys
 from collections.abc import Sequence
+from importlib import metadata
 
-from .. import __version__
-from ..exceptions import FeatserveError, MissingExtraError
-from ..extras import require
-from .commands import classify, compare, console, doctor, embed, extract, index, metadata, show, similar, status, verify
 from .output import ends_quietly
-
-#: The subcommands, in the order of the help.
-_SUBCOMMANDS = (extract, embed, classify, status, show, index, similar, verify, compare, metadata, doctor, console)
 
 
 @ends_quietly()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit status: 0 done, 1 some images failed, 2 nothing could be done."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be any bytes
-    try:
-        return int(arguments.run(arguments))
-    except FeatserveError as exc:
-        print(f"featserve: {exc}", file=sys.stderr)
-        if arguments.verbose:
-            raise
-        return 2
-    except KeyboardInterrupt:
-        print("featserve: interrupted", file=sys.stderr)
-        return 130
+    if list(sys.argv[1:] if argv is None else argv) == ["--version"]:
+        print(f"featserve {metadata.version('featserve')}")
+        return 0
+    if "grpc" not in sys.modules:  # a program that calls this keeps what it has set
+        # gRPC reads this once. Its own lines on a failed handshake would stand before the error that explains it.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    from .dispatch import dispatch
 
-
-class _PrintCompletion(argparse.Action):
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: object, shell: object, option: object = None
-    ) -> None:
-        try:
-            shtab = require("shtab", "completion", "--print-completion")
-        except MissingExtraError as exc:
-            parser.error(str(exc))
-        print(shtab.complete(parser, shell))
-        parser.exit()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="featserve", description="Image features from a model server, over gRPC.")
-    parser.add_argument("--version", action="version", version=f"featserve {__version__}")
-    parser.add_argument(
-        "--print-completion",
-        action=_PrintCompletion,
-        choices=("bash", "zsh", "tcsh"),
-        help="print what makes a shell complete this command",
-    )
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for subcommand in _SUBCOMMANDS:
-        subcommand.add_to(commands)
-    return parser
+    return dispatch(argv)

@@ -62,5 +62,5 @@ class Reporter:
             self._bar.update(self._task, completed=progress.done, total=progress.total, note=note)
         elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
             self._last_line = time.monotonic()
-            left_s = (progress.total - progress.done) / rate if rate else 0
-            print(f"{progress.done}/{progress.total} images, {note}, {left_s:.0f} s left", file=sys.stderr)
+            left = f", {(progress.total - progress.done) / rate:.0f} s left" if rate else ""
+            print(f"{progress.done}/{progress.total} images, {note}{left}", file=sys.stderr)

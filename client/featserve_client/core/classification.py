@@ -47,8 +47,8 @@ def classify(
         ConfigError: No output of the model has names of classes, or `top` is below 1.
         ResponseError: The output has another shape than its names say.
     """
-    if top < 1:
-        raise ConfigError(f"top must be at least 1, not {top}")
+    if not hasattr(top, "__index__") or top < 1:
+        raise ConfigError(f"top must be at least 1, a whole number, not {top!r}")
     chosen, names = find_classifier((yield from cache.with_manifest(timeout_s)), layer)
     scores = (yield from extractor.extract(images, chosen, timeout_s, concurrency))[chosen]
     if scores.shape[1:] != (len(names),):

@@ -138,10 +138,10 @@ def parse_layers(layers: str | Iterable[str] | None) -> tuple[str, ...] | None:
     """
     if layers is None:
         return None
-    names = (layers,) if isinstance(layers, str) else tuple(dict.fromkeys(layers))
+    names = tuple(layers) if isinstance(layers, Iterable) and not isinstance(layers, str) else (layers,)
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ConfigError(f"layers must be names, or None for all; not {names!r}")
-    return names
+    return tuple(dict.fromkeys(names))
 
 
 def _preprocessing(model: ModelMetadata) -> Preprocessing:

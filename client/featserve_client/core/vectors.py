@@ -49,9 +49,11 @@ def vector_layer(model: ModelMetadata, layer: str | None) -> str:
     """Return the layer whose activations are taken for vectors: the last one that is no classifier, if None is named.
 
     Raises:
-        ConfigError: The model has no layer.
+        ConfigError: The model has no layer, or `layer` is no name.
     """
     if layer is not None:
+        if not isinstance(layer, str) or not layer:
+            raise ConfigError(f"layer must be the name of one layer, or None; not {layer!r}")
         return layer
     labels = Manifest.parse(model.manifest or {}).labels
     features = [name for name in model.layers if name not in labels] or list(model.layers)

@@ -62,6 +62,8 @@ def _others(passed_over: Counter[str]) -> str:
 def _expand(source: str, passed_over: Counter[str]) -> list[str]:
     if source == "-":
         return _lines(sys.stdin.buffer.read())
+    if not source:
+        raise InvalidImageError("''", "names no file: an argument is empty")
     if os.path.isdir(source):
         return _search(source, passed_over)
     if os.path.lexists(source):
@@ -83,7 +85,11 @@ def _expand(source: str, passed_over: Counter[str]) -> list[str]:
 def _search(top: str, passed_over: Counter[str]) -> list[str]:
     suffixes = SUFFIXES | HEIF_SUFFIXES if register_heif() else SUFFIXES
     found = []
-    for folder, subfolders, names in os.walk(top):
+
+    def unreadable(error: OSError) -> None:
+        passed_over[f"folders that cannot be read ({os.strerror(error.errno or 0)})"] += 1
+
+    for folder, subfolders, names in os.walk(top, onerror=unreadable):
         if "__MACOSX" in subfolders:  # what macOS adds to archives: no photos, though called so
             subfolders.remove("__MACOSX")
             passed_over["__MACOSX folders"] += 1

@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import io
 import os
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ ImageLike: TypeAlias = Union[
     str, os.PathLike[str], bytes, bytearray, memoryview, BinaryIO, npt.NDArray[Any], "PILImage"
 ]
 
+#: What `<(command)` and `command | ... /dev/stdin` are called: pipes that end. Of others, reading may never end.
+_OF_THE_SHELL = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 # The first bytes of what tf.io.decode_image reads. Everything else that Pillow reads is decoded here and sent as uint8.
 _SERVER_READS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
 
@@ -150,6 +153,8 @@ def read_path(source: str, path: str | os.PathLike[str], max_bytes: int) -> byte
         InvalidImageError: The file cannot be read, or is larger than `max_bytes`.
     """
     try:
+        if not os.fspath(path).startswith(_OF_THE_SHELL):
+            _check_regular(source, os.stat(path).st_mode)
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             if size > max_bytes:
@@ -161,10 +166,14 @@ def read_path(source: str, path: str | os.PathLike[str], max_bytes: int) -> byte
             return file.read()
     except FileNotFoundError as exc:
         raise InvalidImageError(source, "no such file") from exc
-    except IsADirectoryError as exc:
-        raise InvalidImageError(source, "is a directory, not an image") from exc
     except (OSError, ValueError) as exc:
         raise InvalidImageError(source, f"cannot be read: {exc}") from exc
+
+
+def _check_regular(source: str, mode: int) -> None:
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+        raise InvalidImageError(source, f"is {kind}, not an image")
 
 
 def _read_file(source: str, file: Any) -> bytes:
@@ -188,6 +197,11 @@ def _from_bytes(source: str, data: bytes) -> Image:
     return Image(source, "uint8", rgb(source, open_pil(source, data, max_pixels=_MAX_PIXELS)))
 
 
+#: Values of unit variance seldom exceed this. A photo as dark as that, which a resize has left negative values in, is
+#: rarer than the mistake; its error says what to pass.
+_STANDARDIZED = 8.0
+#: How far bicubic and Lanczos resizing leave 0..255, at most: a quarter of the range.
+_OVERSHOOT = 64.0
 #: Pixels of an image that the client itself decodes, where no manifest says otherwise.
 _MAX_PIXELS = 50_000_000
 
@@ -201,12 +215,8 @@ def _from_array(source: str, array: npt.NDArray[Any]) -> list[Image]:
             kind, array = "float", array.astype(np.float32, copy=False)
         if not np.isfinite(array).all():
             raise InvalidImageError(source, "has NaN or infinite values; expected 0..255")
-        # Black alone is the same in both ranges.
-        if array.size and 0 < array.max() <= 1:
-            raise InvalidImageError(
-                source,
-                f"float values up to {array.max():.3g}; expected 0..255: multiply values of 0..1 by 255, or pass uint8",
-            )
+        if array.size:
+            _check_range(source, float(array.min()), float(array.max()))
     else:
         raise InvalidImageError(source, f"dtype {array.dtype}; expected uint8, or float with values 0..255")
     if array.size == 0:
@@ -224,6 +234,26 @@ def _from_array(source: str, array: npt.NDArray[Any]) -> list[Image]:
     return [Image(f"{source}[{row}]", kind, image) for row, image in enumerate(array)]
 
 
+def _check_range(source: str, low: float, high: float) -> None:
+    """Refuse floats that are no pixels of 0..255, whose features would be wrong without a word.
+
+    Raises:
+        InvalidImageError: The values were scaled, or a mean was subtracted.
+    """
+    if low == high == 0:  # black is the same in every range
+        return
+    if low >= 0 and high <= 1:
+        raise InvalidImageError(
+            source, f"float values up to {high:.3g}; expected 0..255: multiply values of 0..1 by 255, or pass uint8"
+        )
+    if (low < 0 and high <= _STANDARDIZED) or low < -_OVERSHOOT or high > 255 + _OVERSHOOT:
+        raise InvalidImageError(
+            source,
+            f"float values of {low:.3g} to {high:.3g}; expected 0..255, as they were before any scaling or subtraction "
+            "of a mean: the model does that itself. Or pass uint8",
+        )
+
+
 def _is_pil(item: object) -> bool:
     # Another thread may be importing Pillow: then nobody has one of its images yet.
     kind = getattr(sys.modules.get("PIL.Image"), "Image", None)
@@ -231,5 +261,6 @@ def _is_pil(item: object) -> bool:
 
 
 def _head(data: bytes) -> str:
-    heif = "; HEIC needs pillow-heif: pip install pillow-heif" if data[4:8] == b"ftyp" else ""
-    return f"{len(data)} bytes, starting with {data[:8]!r}{heif}"
+    heif = data[4:8] == b"ftyp" and importlib.util.find_spec("pillow_heif") is None
+    remedy = "; HEIC needs pillow-heif: pip install pillow-heif" if heif else ""
+    return f"{len(data)} bytes, starting with {data[:8]!r}{remedy}"

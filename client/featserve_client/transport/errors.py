@@ -52,6 +52,7 @@ _NO_TLS = re.compile(r"WRONG_VERSION_NUMBER")
 _NO_HTTP2 = re.compile(r"Failed parsing HTTP/2")
 _WRONG_NAME = re.compile(r"Hostname Verification Check failed|is not in peer certificate", re.IGNORECASE)
 _CLOSED = re.compile(r"failed to connect.*(Socket closed|Connection reset|recvmsg)")
+_REFUSED = re.compile(r"failed to connect.*Connection refused")
 _LOADING = re.compile(r"is being loaded")
 _TOKEN = re.compile(r"Getting metadata from plugin failed with error: (?P<reason>.*)", re.DOTALL)
 
@@ -59,6 +60,7 @@ _UNKNOWN_MODEL = re.compile(r"Could not find any versions of model")
 _UNKNOWN_LABEL = re.compile(r"Unrecognized servable version label")
 # TensorFlow puts the names of its nodes around what the exported graph says.
 _ASSERTION = re.compile(r"assertion failed: \[(?P<sentence>.*?)\]\s*(?:\[\[|$)", re.DOTALL)
+_NODES = re.compile(r"\s*\[\[\{\{.*", re.DOTALL)
 _UNKNOWN_SIGNATURE = re.compile(r"Serving signature key .* not found")
 
 
@@ -139,7 +141,7 @@ def translate(code: grpc.StatusCode, details: str | None, context: CallContext) 
 
 def _sentence(details: str) -> str:
     found = _ASSERTION.search(details)
-    return found["sentence"] if found else details
+    return found["sentence"] if found else _NODES.sub("", details)
 
 
 def _not_found(where: str, details: str, context: CallContext) -> str:
@@ -159,8 +161,12 @@ def _not_found(where: str, details: str, context: CallContext) -> str:
 
 
 def is_unclear(code: grpc.StatusCode, details: str | None) -> bool:
-    """Whether the words for a connection that did not come about leave open why: the address tells more."""
-    return code is grpc.StatusCode.UNAVAILABLE and _CLOSED.search(details or "") is not None
+    """Whether the words for a connection that did not come about leave open why: the address tells more.
+
+    gRPC tells the last failure alone: of `localhost` it may be that nothing listens at ::1, though 127.0.0.1 answered.
+    """
+    words = details or ""
+    return code is grpc.StatusCode.UNAVAILABLE and bool(_CLOSED.search(words) or _REFUSED.search(words))
 
 
 def _no_connection(details: str, context: CallContext) -> str:
@@ -174,12 +180,18 @@ def _no_connection(details: str, context: CallContext) -> str:
         return f"the certificate of the server at {target} is refused: {reason} ({details})"
     if _WRONG_NAME.search(details):
         return f"the certificate of the server at {target} is for another name: see server_name ({details})"
-    if _NO_TLS.search(details):
+    if _NO_TLS.search(details) or (context.answer == "grpc" and context.secure):
         return f"the server at {target} does not speak TLS: leave tls= (--ca) out ({details})"
     if _NO_HTTP2.search(details):
         return f"the server at {target} does not speak gRPC; perhaps this is the port of its REST API ({details})"
     if found := _TOKEN.search(details):
         return f"no call to {target} without a bearer token, and there is none: {found['reason']}"
+    if context.answer == "tls" and context.secure and _REFUSED.search(details):
+        return (
+            f"the server at {target} speaks TLS, and one side refused the other: see that its certificate bears this "
+            "name and comes from the authority in tls=TLS(ca=...) (--ca), and whether it wants a client's certificate "
+            f"({details})"
+        )
     if context.answer == "tls" and context.secure:
         return (
             f"the server at {target} speaks TLS and ended the connection: it wants a client's certificate that it "
@@ -194,6 +206,10 @@ def _no_connection(details: str, context: CallContext) -> str:
         return f"a web server answers at {target}, perhaps the REST API: gRPC has a port of its own ({details})"
     if _CLOSED.search(details):
         return f"no server at {target}: {details}; perhaps it wants TLS, or a certificate that it trusts (tls=, --ca)"
+    if (
+        _REFUSED.search(details) and not context.proxy
+    ):  # gRPC writes the address as in a URL, and the last of several alone
+        details = "nothing listens there"
     return (
         f"no server at {target}: {details}. Start one with `featserve-serve --model_root build/models`, or name the "
         "address of another with --server HOST:PORT"

@@ -52,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{there} is there, as asked for; nothing was written", file=sys.stderr)
             print(there)
             return 0
+        if asked is not None:
+            asked.check_files()
     except ExportError as error:
         print(f"featserve-export: {error}", file=sys.stderr)
         return 2

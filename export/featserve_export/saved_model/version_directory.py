@@ -82,6 +82,7 @@ def staged(model_directory: Path, version: int | None = None) -> Iterator[tuple[
 def _reserve(model_directory: Path, version: int | None) -> tuple[Path, Path]:
     """Makes the directory to write into: of two exports that want one version at once both step back and try again."""
     rival: Path | None = None
+    unwritable: FileNotFoundError | None = None
     for _ in range(_RESERVING_TRIES):
         try:
             model_directory.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,8 @@ def _reserve(model_directory: Path, version: int | None) -> tuple[Path, Path]:
             prefix = f".staging-{number}-{_this_host()}-{_this_process()}-"
             staging = Path(tempfile.mkdtemp(prefix=prefix, dir=model_directory))
             rival = next((path for path in _stagings(model_directory, number) if path != staging), None)
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            unwritable = error
             continue  # another export removed the model directory, which was empty
         if rival is None:
             try:
@@ -105,6 +107,8 @@ def _reserve(model_directory: Path, version: int | None) -> tuple[Path, Path]:
             return staging, model_directory / str(number)
         shutil.rmtree(staging)
         time.sleep(random.uniform(0, _MOST_WAIT_S))
+    if rival is None and unwritable is not None:
+        raise unwritable
     raise InvalidOptionError(
         f"expected a version of which no export is under way, received {version} in {model_directory}, where "
         f"{rival and rival.name} is being written; leave --version out for the next free one"

@@ -1,8 +1,9 @@
-"""Standard output that nobody reads any longer, as in `featserve-serve --help | head`."""
+"""Standard output that nobody reads any longer, as in `featserve-serve --help | head`, or that has no room."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from collections.abc import Iterator
@@ -13,10 +14,10 @@ _CLOSED = 141
 
 @contextlib.contextmanager
 def ends_quietly() -> Iterator[None]:
-    """Ends a command without a trace when its reader has gone.
+    """Ends a command without a trace when its reader has gone or the disk is full.
 
     Raises:
-        SystemExit: the reader of standard output has gone.
+        SystemExit: the reader of standard output has gone, or there is no space left.
     """
     try:
         try:
@@ -24,6 +25,16 @@ def ends_quietly() -> Iterator[None]:
         finally:
             sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard()
         raise SystemExit(_CLOSED) from None
+    except OSError as exc:
+        if exc.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _discard()
+        print(f"featserve-serve: {exc}: the output is not complete", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _discard() -> None:
+    # The interpreter flushes standard output once more when it ends.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

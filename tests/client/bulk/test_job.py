@@ -1,5 +1,6 @@
 """featserve extract: formats, failures, and going on after a kill."""
 
+import errno
 import itertools
 import json
 import os
@@ -315,6 +316,20 @@ def test_a_full_disk_loses_nothing(server: FakeServer, tmp_path: pathlib.Path, s
     asked = len(server.predicts)
     assert featserve(server, "extract", tmp_path / "photos", "--layers", "early", "--output", output, "--resume") == 0
     assert len(server.predicts) == asked + 1 and len(read(output, "early")[0]) == 600
+
+
+def test_a_disk_that_is_full_from_the_start_is_left_as_it_was(
+    server: FakeServer, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(jpeg(0))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    assert featserve(server, "extract", tmp_path / "a.jpg", "--output", tmp_path / "out" / "a.npz") == 2
+    assert "a.npz.partial cannot be written: [Errno 28] No space left on device" in capsys.readouterr().err
+    assert os.listdir(tmp_path / "out") == []
 
 
 def test_one_large_file_is_one_error_and_is_not_read(

@@ -44,8 +44,9 @@ def test_without_names_the_error_has_the_command(server: FakeServer, client: Fea
     assert "--labels FILE" in str(caught.value)
     with pytest.raises(ConfigError, match="output 'late' has no names"):
         client.classify(jpeg(0), layer="late")
-    with pytest.raises(ConfigError, match="top must be at least 1"):
-        client.classify(jpeg(0), 0)
+    for top in (0, -1, 1.5, "5", None):
+        with pytest.raises(ConfigError, match="top must be at least 1, a whole number, not"):
+            client.classify(jpeg(0), top)  # type: ignore[arg-type]
     del server.signatures.signature_def["manifest"]
     with FeatureClient(server.target, model="toy") as other, pytest.raises(ConfigError, match="featserve-export"):
         other.classify(jpeg(0))

@@ -1,6 +1,8 @@
 """What a folder is searched for, and what is said of the rest."""
 
+import errno
 import importlib.util
+import os
 import pathlib
 
 import pytest
@@ -39,3 +41,26 @@ def test_heic_by_pillow_heif(tmp_path: pathlib.Path) -> None:
     assert find_images([str(tmp_path)]).paths == [str(tmp_path / "a.heic")]
     (image,) = inputs.load("a", tmp_path / "a.heic", max_bytes=10**6)
     assert image.data.shape == (48, 64, 3)  # type: ignore[union-attr]
+
+
+def test_a_folder_that_cannot_be_read_is_counted(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sealed").mkdir()
+    (tmp_path / "a.jpg").touch()
+    scan = os.scandir
+
+    def sealed(folder: str) -> object:
+        if str(folder).endswith("sealed"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), folder)
+        return scan(folder)
+
+    monkeypatch.setattr("os.scandir", sealed)  # for root no folder is sealed
+    found = find_images([str(tmp_path)])
+    assert found.paths == [f"{tmp_path}/a.jpg"]
+    assert describe(found.passed_over) == "1 folders that cannot be read (Permission denied)"
+    with pytest.raises(InvalidImageError, match="has no image in it; passed over: 1 folders that cannot be read"):
+        find_images([str(tmp_path / "sealed")])
+
+
+def test_an_empty_argument_is_told_as_such() -> None:
+    with pytest.raises(InvalidImageError, match="'': names no file: an argument is empty"):
+        find_images([""])

@@ -1,6 +1,7 @@
 """What is an image, and what is not."""
 
 import io
+import os
 import pathlib
 import sys
 import types
@@ -8,6 +9,7 @@ import types
 import numpy as np
 import pytest
 from featserve_client import (
+    ConfigError,
     FeatureClient,
     InvalidImageError,
 )
@@ -65,6 +67,11 @@ def test_pictures_the_server_cannot_read_are_decoded_here(client: FeatureClient)
             r"float values up to 0.5; expected 0..255: multiply values of 0..1 by 255",
         ),
         (np.ones((2, 8, 8, 3)), "float values up to 1"),
+        (np.full((8, 8, 3), -0.5), "float values of -0.5 to -0.5; expected 0..255, as they were before"),
+        (np.linspace(-1, 1, 192).reshape(8, 8, 3), "float values of -1 to 1; expected 0..255"),
+        (np.linspace(-2.1, 2.6, 192).reshape(8, 8, 3), "float values of -2.1 to 2.6; expected 0..255"),
+        (np.linspace(-124, 151, 192).reshape(8, 8, 3), "float values of -124 to 151; expected 0..255"),
+        (np.linspace(0, 65535, 192).reshape(8, 8, 3), "float values of 0 to 6.55e+04; expected 0..255"),
         (np.array("a.jpg"), "not ndarray"),
         (io.StringIO("text"), "'rb'"),
         (3, "int"),
@@ -73,7 +80,7 @@ def test_pictures_the_server_cannot_read_are_decoded_here(client: FeatureClient)
     ],
 )
 def test_unusable_images(client: FeatureClient, server: FakeServer, image: object, text: str) -> None:
-    with pytest.raises(InvalidImageError, match=text.replace("(", r"\(")):
+    with pytest.raises(InvalidImageError, match=text.replace("(", r"\(").replace("+", r"\+")):
         client.extract(image)  # type: ignore[arg-type]
     assert not server.predicts
 
@@ -108,6 +115,34 @@ def test_whatever_pillow_raises_is_the_images_error(server: FakeServer) -> None:
     with FeatureClient(server.target, model="toy", decode="client") as client:
         with pytest.raises(InvalidImageError, match="image 0: "):
             client.extract(bytes(data))
+
+
+def test_what_a_resize_leaves_beyond_the_range_is_no_mistake(client: FeatureClient) -> None:
+    assert client.extract(np.linspace(-20, 280, 192).reshape(8, 8, 3))["late"].shape == (1, 4)
+    assert client.extract(np.linspace(0, 3, 192).reshape(8, 8, 3))["late"].shape == (1, 4)  # a dark photo
+
+
+def test_a_pipe_in_a_folder_is_refused_and_that_of_a_shell_is_read(
+    client: FeatureClient, tmp_path: pathlib.Path
+) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(InvalidImageError, match="a.jpg: is a pipe, socket or device, not an image"):
+        client.extract(tmp_path / "a.jpg")
+    reading, writing = os.pipe()
+    os.write(writing, jpeg(0))
+    os.close(writing)
+    try:
+        assert client.extract(f"/dev/fd/{reading}")["late"].shape == (1, 4)
+    finally:
+        os.close(reading)
+
+
+@pytest.mark.parametrize("layers", [5, [["late"]], "", []])
+def test_layers_that_are_no_names(client: FeatureClient, layers: object) -> None:
+    with pytest.raises(ConfigError, match="layers must be names"):
+        client.extract(jpeg(0), layers)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="layer must be the name of one layer"):
+        client.embed(jpeg(0), layers)  # type: ignore[arg-type]
 
 
 def test_black_is_the_same_in_every_range(client: FeatureClient) -> None:

@@ -118,6 +118,28 @@ def test_connections_that_do_not_come_about(
 
 
 @pytest.mark.parametrize(
+    ("server", "make", "text"),
+    [
+        ("plain", lambda pems: TLS(ca=pems / "ca.pem"), r"does not speak TLS"),
+        ("tls", lambda pems: None, r"speaks TLS alone: name the authority"),
+        ("tls", lambda pems: TLS(ca=pems / "otherca.pem"), r"is refused: unable to|one side refused the other"),
+        ("mutual", lambda pems: TLS(ca=pems / "ca.pem"), r"wants a client's certificate"),
+    ],
+)
+def test_a_name_of_two_addresses_of_which_one_answers(
+    servers: dict[str, FakeServer],
+    pems: pathlib.Path,
+    server: str,
+    make: Callable[[pathlib.Path], TLS | None],
+    text: str,
+) -> None:
+    # gRPC knows localhost as ::1, too, where nothing listens, and tells of the last address that it tried.
+    with FeatureClient(f"localhost:{servers[server].port}", model="toy", tls=make(pems)) as client:
+        with pytest.raises(ConnectError, match=text):
+            client.status()
+
+
+@pytest.mark.parametrize(
     ("make", "text"),
     [
         (lambda pems: TLS(ca=pems / "junk"), "ca: .*junk holds no PEM certificate"),

@@ -24,7 +24,8 @@ from featserve_client import (
     RetryPolicy,
     ServerOverloaded,
 )
-from featserve_client.transport.errors import ERRORS, CallContext, translate
+from featserve_client.transport.errors import ERRORS, CallContext, is_unclear, translate
+from featserve_client.transport.probe import Answer
 
 from ..fake_server import FakeServer, Refusal, jpeg
 
@@ -47,6 +48,25 @@ def test_errors_keep_what_the_call_said(code: grpc.StatusCode) -> None:
     assert type(again) is type(error) and str(again) == str(error) and again.__dict__ == error.__dict__
 
 
+@pytest.mark.parametrize(
+    ("answer", "secure", "text"),
+    [
+        ("grpc", True, "does not speak TLS"),
+        ("tls", False, "speaks TLS alone"),
+        ("tls", True, "one side refused the other"),
+        ("http", False, "perhaps the REST API"),
+        ("nothing", False, "no server at host:1: nothing listens there. Start one with"),
+    ],
+)
+def test_a_refusal_at_the_last_address_is_not_taken_for_that_of_all(answer: Answer, secure: bool, text: str) -> None:
+    told = "failed to connect to all addresses; last error: UNKNOWN: ipv6:%5B::1%5D:1: Connection refused (111)"
+    assert is_unclear(grpc.StatusCode.UNAVAILABLE, told)
+    context = dataclasses.replace(CONTEXT, answer=answer, secure=secure)
+    assert text in str(translate(grpc.StatusCode.UNAVAILABLE, told, context))
+    proxied = dataclasses.replace(CONTEXT, proxy="http_proxy")  # what does not listen may be the proxy
+    assert "Connection refused (111)" in str(translate(grpc.StatusCode.UNAVAILABLE, told, proxied))
+
+
 def test_what_the_graph_says_is_read_without_the_names_of_its_nodes() -> None:
     told = (
         "{{function_node __inference__closely_20149}} assertion failed: [expected a shape of [N], received [2, 3]: "
@@ -55,6 +75,8 @@ def test_what_the_graph_says_is_read_without_the_names_of_its_nodes() -> None:
     error = translate(grpc.StatusCode.INVALID_ARGUMENT, told, CONTEXT)
     assert error.details == "expected a shape of [N], received [2, 3]: send one"
     assert str(error).endswith(f"answered INVALID_ARGUMENT: {error.details}")
+    told = "Invalid JPEG data.\n\t [[{{function_node cond_true_6098}}{{node DecodeJpeg}}]]"
+    assert str(translate(grpc.StatusCode.INVALID_ARGUMENT, told, CONTEXT)).endswith(": Invalid JPEG data.")
     assert translate(grpc.StatusCode.INTERNAL, "assertion failed: [cut", CONTEXT).details == "assertion failed: [cut"
 
 

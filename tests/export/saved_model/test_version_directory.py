@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 import tensorflow as tf
@@ -29,6 +30,12 @@ def test_an_existing_version_is_refused(tmp_path):
     with pytest.raises(InvalidOptionError, match="received 3, which is in"), staged(tmp_path / "m", 3):
         pytest.fail("the block ran")
     assert next_version(tmp_path / "m") == 4
+
+
+def test_a_root_that_cannot_be_made_is_told_as_such():
+    with pytest.raises(ExportError, match="cannot write the model root: .*/proc/none"):
+        with staged(Path("/proc/none/m"), 1):
+            pytest.fail("the block ran")
 
 
 def test_a_failure_leaves_nothing(tmp_path):

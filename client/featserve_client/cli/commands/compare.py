@@ -8,7 +8,6 @@ import sys
 from pathlib import Path
 
 from ...analysis.pictures import check_picture
-from ...bulk.durable import write_whole
 from ...compare.place import GRAMMAR, Place, parse_place
 from ...compare.report import to_page
 from ...compare.search import Search
@@ -16,6 +15,7 @@ from ...compare.side import FileSide, ServedSide, Side
 from ...compare.sides import compare
 from ...compare.text import to_json, to_lines
 from ...compare.verdict import Thresholds
+from ...durable import write_whole
 from ...exceptions import ConfigError, OutputError
 from ..options import Commands, add_connection_options, image_files, make_client
 from ..progress import Reporter

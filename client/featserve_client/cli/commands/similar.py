@@ -115,13 +115,14 @@ def _among(client: FeatureClient, arguments: argparse.Namespace) -> tuple[str, l
     names: Sequence[str]
     if among.suffix == ".parquet":
         names, layer, vectors = load_vectors(among, arguments.layers)
+        query = client.embed(arguments.query, layer)[0]
     else:
         layer = vector_layer(client.metadata(), arguments.layers)
+        query = client.embed(arguments.query, layer)[0]  # first: without it the others are asked for in vain
         pairs = list(vectors_of(client, image_files([arguments.among]), layer))
         if not pairs:
             raise InvalidImageError(arguments.among, "none of its images could be extracted")
         names, vectors = [name for name, _ in pairs], np.stack([vector for _, vector in pairs])
-    query = client.embed(arguments.query, layer)[0]
     if query.shape != vectors.shape[1:]:
         raise ConfigError(
             f"layer {layer!r} has {len(query)} channels on the server and {vectors.shape[1]} in {among}: "

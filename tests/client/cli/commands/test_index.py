@@ -43,7 +43,10 @@ def test_what_is_indexed_is_found(server: FakeServer, index: pathlib.Path, capsy
     [
         ({"weights": {"sha256": "1" * 64}}, "weights_sha256: '0000"),
         ({"precision": "int8"}, "precision: 'float32' there, 'int8' now"),
-        ({"preprocessing": MANIFEST["preprocessing"] | {"interpolation": "nearest"}}, "preprocessing: "),
+        (
+            {"preprocessing": MANIFEST["preprocessing"] | {"interpolation": "nearest"}},
+            "interpolation: 'bilinear' there, 'nearest' now;",
+        ),
     ],
 )
 def test_an_index_of_other_vectors_is_refused(

@@ -1,5 +1,6 @@
 """show and similar: pictures of features."""
 
+import errno
 import os
 import pathlib
 
@@ -83,3 +84,37 @@ def test_names_are_drawn_as_they_are(
                 patch.setattr("sys.stdout", strict)
                 assert featserve(server, "similar", photos / name, photos, "--output", photos / f"similar{kind}") == 0
     assert "cannot" not in capfd.readouterr().err
+
+
+def test_a_query_that_is_no_image_is_told_before_the_others_are_asked_for(
+    server: FakeServer, photos: pathlib.Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "bad.jpg").write_bytes(b"no image")
+    assert featserve(server, "similar", photos / "bad.jpg", photos, "--output", photos / "similar.html") == 2
+    assert capsys.readouterr().err.startswith(f"featserve: {photos}/bad.jpg: not an image")
+    assert {request.model_spec.signature_name for request in server.predicts} == {"manifest"}
+    assert not (photos / "similar.html").exists()
+
+
+@pytest.mark.parametrize("name", ["out.png", "out.html", "out.usearch"])
+def test_a_full_disk_leaves_the_file_that_was_there(
+    server: FakeServer,
+    photos: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    output = photos / "out" / name
+    output.parent.mkdir()
+    output.write_bytes(b"earlier")
+    index = name.endswith("usearch")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("os.fsync", full)
+    monkeypatch.setattr("os.replace", full)
+    arguments = ["index", photos, "--overwrite"] if index else ["show", photos / "p1.jpg"]
+    assert featserve(server, *map(str, arguments), "--output", output) == 2
+    assert f"{output} cannot be written: [Errno 28] No space left" in capsys.readouterr().err
+    assert os.listdir(output.parent) == [name] and output.read_bytes() == b"earlier"
