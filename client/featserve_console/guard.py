@@ -63,7 +63,8 @@ class Guard:
         if len(headers.getlist("host")) != 1 or not self._is_known(host_name(host)):
             return (
                 f"the console does not answer to the host {host[:200]!r}: it answers to localhost, to addresses, and "
-                "to names that it was started with (featserve console --allow-host NAME)"
+                "to names that it was started with (featserve console --allow-host NAME, featserve-serve "
+                "--console_hosts NAME)"
             )
         for origin in headers.getlist("origin"):
             if origin.partition("://")[2].lower() != host.lower():

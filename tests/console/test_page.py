@@ -92,7 +92,7 @@ def test_what_is_served(page: Page, server: FakeServer) -> None:
     assert absent == {"name": "absent", "versions": []}
     (version,) = toy["versions"]
     assert (version["version"], version["state"], version["error"]) == (1, "AVAILABLE", "")
-    assert version["since"] > 0
+    assert version["since"] is None and version["labels"] is None and version["seen"] > 0
     assert (now["server"], now["error"], now["figures"]) == (server.target, None, None)
 
 

@@ -27,7 +27,7 @@ async function ask(path, parameters = {}, body = undefined) {
     response = await fetch(`/console/api/${path}?${new URLSearchParams(given)}`,
       body === undefined ? {} : { method: "POST", body, headers: { "content-type": "application/octet-stream" } });
   } catch {
-    throw new Error("the console does not answer: is featserve console still running?");
+    throw new Error("the console does not answer: is the program behind this page still running?");
   }
   const answer = await response.json().catch(() => ({ error: `the console answered ${response.status}` }));
   if (!response.ok) throw new Error(answer.error);
@@ -95,8 +95,8 @@ function fillModels(models) {
 function rowsOfModel({ name, versions }) {
   if (!versions.length) return [row([name, "–", "the server has no such model", ""])];
   return versions.map((each) => {
-    const labels = each.labels.length ? ` (${each.labels.join(", ")})` : "";
-    const line = row([name, `${each.version}${labels}`, `${each.state} ${each.error}`.trim(), age(each.since)]);
+    const labels = each.labels?.length ? ` (${each.labels.join(", ")})` : "";
+    const line = row([name, `${each.version}${labels}`, `${each.state} ${each.error}`.trim(), age(each)]);
     line.children[2].className = each.state === "AVAILABLE" ? "good" : "bad";
     return line;
   });
@@ -106,11 +106,11 @@ function row(cells) {
   return make("tr", {}, ...cells.map((text) => make("td", { textContent: text })));
 }
 
-function age(since) {
-  if (since === null) return "";
-  const time = new Date(since * 1000);
+function age({ since, seen }) {
+  const time = new Date((since ?? seen) * 1000);
   const today = time.toDateString() === new Date().toDateString();
-  return `seen ${today ? time.toLocaleTimeString() : time.toLocaleString()}`;
+  const text = today ? time.toLocaleTimeString() : time.toLocaleString();
+  return since === null ? `seen ${text}` : text;
 }
 
 const FIGURES = [
@@ -441,7 +441,7 @@ for (const button of document.querySelectorAll("[data-sample]")) {
     try {
       add([new File([await (await fetch(`/console/samples/${name}`)).blob()], name)]);
     } catch {
-      showHealth("the console does not answer: is featserve console still running?");
+      showHealth("the console does not answer: is the program behind this page still running?");
     }
   });
 }
