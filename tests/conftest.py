@@ -20,6 +20,7 @@ LONG = (
     "client/integrations/test_engines.py",
     "client/images/test_preprocess.py",
     "client/test_embedded.py",
+    "console/test_live_snippets.py",
     "export/graph/test_device.py",
     "export/graph/test_weights.py",
     "export/pixels/test_checks.py",
