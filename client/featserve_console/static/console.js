@@ -119,8 +119,10 @@ const FIGURES = [
   ["p50, ms", (model) => model?.p50_ms ?? null],
   ["p99, ms", (model) => model?.p99_ms ?? null],
   ["images a batch", (model) => model?.batch ?? null],
-  ["waiting", (model, point) => point.waiting ?? model?.queue_ms ?? null],
 ];
+// Who waits: the embedded server counts requests, TensorFlow Serving times batches.
+const WAITING = ["requests waiting", (model, point) => point.waiting];
+const QUEUED = ["in the queue, ms", (model) => model?.queue_ms ?? null];
 
 function showFigures() {
   const { now, points, name } = state;
@@ -128,7 +130,8 @@ function showFigures() {
     ? "The metrics are on the REST port, which is not known here: start the console with --rest HOST:PORT."
     : points.length ? "" : "The first figures come in some seconds.");
   const known = points.map((point) => [point.models[name], point]);
-  get("figures").replaceChildren(...(points.length ? FIGURES : []).map(([title, value]) =>
+  const figures = [...FIGURES, (points.at(-1)?.waiting ?? null) === null ? QUEUED : WAITING];
+  get("figures").replaceChildren(...(points.length ? figures : []).map(([title, value]) =>
     sparkline(title, known.map((each) => value(...each)))));
   const codes = Object.entries(points.at(-1)?.models[name]?.errors ?? {});
   if (codes.length) {
