@@ -75,7 +75,7 @@ test-fast: $(READY) ## run the tests of the daily loop, in under two minutes
 	$(BIN)/python -m pytest -m 'not slow and not long and not browser'
 
 test-browser: $(READY) ## try the page of the console in Debian's chromium (apt-get install chromium)
-	$(BIN)/python -m pytest tests/console/test_browser.py -n 0 -m browser
+	$(BIN)/python -m pytest tests/console -n 0 -m browser
 
 readme: $(READY) ## renew the help blocks of the READMEs, and check the READMEs
 	$(BIN)/python tests/readme.py

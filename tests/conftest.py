@@ -21,6 +21,7 @@ LONG = (
     "client/images/test_preprocess.py",
     "client/test_embedded.py",
     "client/test_local_server.py",
+    "console/test_live_snippets.py",
     "export/graph/test_device.py",
     "export/graph/test_weights.py",
     "export/pixels/test_checks.py",

@@ -12,7 +12,8 @@ EXPECTED = (
     r"no MobileNet weights in KERAS_HOME",
     r"no \S+\.h5",
     r"(pyspark|apache_beam) is not installed",
-    r"(kubectl|curl|promtool|prometheus|tensorflow_model_server) is not on PATH",
+    r"(kubectl|curl|grpcurl|node|npm|promtool|prometheus|tensorflow_model_server) is not on PATH",
+    r"npm cannot install @grpc/grpc-js protobufjs",
     r"no chromium on PATH: apt-get install chromium",
 )
 

@@ -32,7 +32,7 @@ ELSEWHERE = {
     "know what one server bears": "load/test_report.py",
     "tune it": "load/test_tune.py",
     "change the model under stored vectors": "client/compare/test_compare.py",
-    "look at it in a browser": "console/test_page.py, console/test_browser.py",
+    "look at it in a browser": "console/test_page.py, serving/rest_api/test_console.py",
     "make it faster": "export/quantize/test_int8.py",
 }
 

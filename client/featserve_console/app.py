@@ -24,7 +24,7 @@ from .history import History
 from .look import look
 from .manifest import default_layer
 from .snippets import snippets
-from .source import Source, SourceError
+from .source import Description, Source, SourceError
 from .uploads import Uploads
 
 T = TypeVar("T")
@@ -55,13 +55,14 @@ def console_app(source: Source, hosts: Iterable[str] = ()) -> ASGIApp:
         Route("/console/{name:path}", console.asset),
     ]
     handlers: dict[Any, Any] = {404: _not_found, Exception: _failed}
-    return Guard(Starlette(routes=routes, exception_handlers=handlers), hosts)
+    return Guard(Starlette(routes=routes, exception_handlers=handlers), console.style_hash, hosts)
 
 
 class _Console:
     def __init__(self, source: Source) -> None:
         self._source = source
         self._assets = Assets()
+        self.style_hash = self._assets.style_hash
         self._uploads = Uploads(source.max_upload_bytes)
         self._history = History(source.metrics)
         self._room = asyncio.Semaphore(_MAX_CALLS)
@@ -80,13 +81,13 @@ class _Console:
     async def model(self, request: Request) -> Response:
         """Answer what a version is."""
         name, version = _model(request)
-        description = await self._call(self._source.describe, name, version)
+        description = await self._call(self._describe, name, version)
         return JSONResponse(describe(name, description))
 
     async def snippets(self, request: Request) -> Response:
         """Answer code that asks a layer of a model."""
         name, version = _model(request)
-        description = await self._call(self._source.describe, name, version)
+        description = await self._call(self._describe, name, version)
         layer = request.query_params.get("layer") or default_layer(description) or ""
         address = self._source.address(host_name(request.headers["host"]))
         return JSONResponse(snippets(name, description, layer, address))
@@ -98,6 +99,17 @@ class _Console:
         async with self._uploads.body(request) as photo:
             found = await self._call(look, self._source, name, version, layer, channel, photo)
         return JSONResponse(found)
+
+    def _describe(self, name: str, version: int | None) -> Description:
+        try:
+            return self._source.describe(name, version)
+        except SourceError as exc:
+            versions = self._source.models().get(name, ())
+            found = next((each for each in versions if each.version == version), None)
+            if found is None or found.state == "AVAILABLE":
+                raise
+            text = f"version {version} of {name!r} does not answer: it is {found.state} {found.error}".rstrip()
+            raise SourceError(text, 503) from exc
 
     def _now(self, after: float, host: str) -> dict[str, Any]:
         address = self._source.address(host)

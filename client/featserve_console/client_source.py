@@ -23,6 +23,7 @@ from featserve_client import (
     ServerError,
     ServerOverloaded,
     TensorSpec,
+    VersionStatus,
 )
 
 from .prometheus import model_names
@@ -76,7 +77,7 @@ class ClientSource:
         self._ca = ca
         self._clients: dict[str, FeatureClient] = {}
         self._pinned: dict[tuple[str, int], FeatureClient] = {}
-        self._since: dict[tuple[str, int], tuple[str, float]] = {}
+        self._seen: dict[tuple[str, int], tuple[tuple[str, float | None], float]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -146,12 +147,15 @@ class ClientSource:
             if exc.status == 404:
                 return []
             raise
+        self._note_states(name, found)
         return [
             VersionState(
                 version=each.version,
                 state=each.state,
                 error=each.error,
-                since=self._state_since(name, each.version, each.state),
+                labels=each.labels,
+                since=each.since,
+                seen=self._first_seen(name, each) if each.since is None else None,
             )
             for each in reversed(found)
         ]
@@ -166,13 +170,19 @@ class ClientSource:
             raise SourceError(f"no version of {model!r} answers yet: {states}", 503)
         return ready[0]
 
-    def _state_since(self, name: str, version: int, state: str) -> float:
+    def _first_seen(self, name: str, status: VersionStatus) -> float:
         with self._lock:
-            known = self._since.get((name, version))
-            if known is None or known[0] != state:
-                known = self._since[name, version] = state, time.time()
-                self._pinned.pop((name, version), None)
-            return known[1]
+            return self._seen[name, status.version][1]
+
+    def _note_states(self, name: str, found: Sequence[VersionStatus]) -> None:
+        """Note when a version came into another state; what was known of it may no longer be true."""
+        with self._lock:
+            for each in found:
+                state = each.state, each.since
+                known = self._seen.get((name, each.version))
+                if known is None or known[0] != state:
+                    self._seen[name, each.version] = state, time.time()
+                    self._pinned.pop((name, each.version), None)
 
     def _client(self, name: str) -> FeatureClient:
         with self._lock:

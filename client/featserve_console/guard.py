@@ -17,11 +17,11 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src '{}'; img-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _HEADERS = {
-    "content-security-policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
@@ -33,14 +33,16 @@ _HEADERS = {
 class Guard:
     """Refuses requests that foreign pages caused, and says in each answer what the page may load."""
 
-    def __init__(self, app: ASGIApp, hosts: Iterable[str] = ()) -> None:
+    def __init__(self, app: ASGIApp, style_hash: str, hosts: Iterable[str] = ()) -> None:
         """Guard an application.
 
         Args:
             app: The application.
+            style_hash: Hash of the one style sheet, as a Content-Security-Policy names it.
             hosts: Names by which browsers may call it, beside `localhost` and addresses.
         """
         self._app = app
+        self._headers = {**_HEADERS, "content-security-policy": _POLICY.format(style_hash)}
         self._hosts = {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -48,7 +50,7 @@ class Guard:
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message).update(_HEADERS)
+                MutableHeaders(scope=message).update(self._headers)
             await send(message)
 
         if scope["type"] != "http":
@@ -63,7 +65,8 @@ class Guard:
         if len(headers.getlist("host")) != 1 or not self._is_known(host_name(host)):
             return (
                 f"the console does not answer to the host {host[:200]!r}: it answers to localhost, to addresses, and "
-                "to names that it was started with (featserve console --allow-host NAME)"
+                "to names that it was started with (featserve console --allow-host NAME, featserve-serve "
+                "--console_hosts NAME)"
             )
         for origin in headers.getlist("origin"):
             if origin.partition("://")[2].lower() != host.lower():

@@ -44,10 +44,10 @@ curl --silent --show-error --fail$ca --data @request.json \\
 """
 _GRPCURL = """\
 # TensorFlow Serving has no reflection: give grpcurl its .proto files with -import-path and -proto.
-printf '{"model_spec": %s,
+printf '{"model_spec": %s, "output_filter": [%s],
   "inputs": {"$input": {"dtype": "DT_STRING",
     "tensor_shape": {"dim": [{"size": 1}]}, "string_val": ["%s"]}}}' \\
-  $spec_word "$$(base64 -w 0 cat.jpg)" |
+  $spec_word $layer_word "$$(base64 -w 0 cat.jpg)" |
 grpcurl $plaintext-max-msg-sz 268435456 -d @ \\
   $grpc tensorflow.serving.PredictionService/Predict
 """
@@ -65,7 +65,7 @@ const { root } = protobuf.parse(`
     int32 dtype = 1; Shape tensor_shape = 2; bytes tensor_content = 4;
     repeated float float_val = 5; repeated bytes string_val = 8;
   }
-  message Request { Model model_spec = 1; map<string, Tensor> inputs = 2; }
+  message Request { Model model_spec = 1; map<string, Tensor> inputs = 2; repeated string output_filter = 3; }
   message Response { map<string, Tensor> outputs = 1; }
 `, { keepCase: true });
 const [Request, Response] = ["Request", "Response"].map((name) => root.lookupType(name));
@@ -79,7 +79,7 @@ client.makeUnaryRequest(
   "/tensorflow.serving.PredictionService/Predict",
   (request) => Buffer.from(Request.encode(request).finish()),
   (answer) => Response.decode(answer),
-  { model_spec: { name: $model, signature_name: $signature }, inputs: { $input: photo } },
+  { model_spec: { name: $model, signature_name: $signature }, inputs: { $input: photo }, output_filter: [$layer] },
   (error, answer) => {
     if (error) throw error;
     const tensor = answer.outputs[$layer];
@@ -122,6 +122,7 @@ def snippets(model: str, description: Description, layer: str, address: Address)
         "curl": _curl(model, signature, address),
         "grpcurl": Template(_GRPCURL).substitute(
             input=field,
+            layer_word=shlex.quote(json.dumps(layer)),
             spec_word=shlex.quote(json.dumps({"name": model, "signature_name": signature})),
             grpc=shlex.quote(address.grpc),
             plaintext=_grpcurl_tls(address),

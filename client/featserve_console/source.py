@@ -38,9 +38,12 @@ class VersionState:
     #: As TensorFlow Serving spells it: START, LOADING, AVAILABLE, UNLOADING or END.
     state: str
     error: str = ""
-    labels: tuple[str, ...] = ()
-    #: When the version came into this state, or when that was first seen: seconds since 1970.
+    #: The labels that name it; None where the server does not tell.
+    labels: tuple[str, ...] | None = None
+    #: When the version came into this state: seconds since 1970; None where the server does not tell.
     since: float | None = None
+    #: When it was first seen in this state, where the server does not tell.
+    seen: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ The command `featserve-serve` starts either; `create_server` is the embedded ser
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +39,8 @@ def create_server(
     max_threads: int = ServerOptions.max_threads,
     max_queued_requests: int = ServerOptions.max_queued_requests,
     max_message_bytes: int = ServerOptions.max_message_bytes,
+    enable_console: bool = ServerOptions.enable_console,
+    console_hosts: Sequence[str] = ServerOptions.console_hosts,
     enable_reload_rpc: bool = ServerOptions.enable_reload_rpc,
     poll_interval_s: float = ModelOptions.poll_interval_s,
     warmup: bool = ModelOptions.warmup,
@@ -63,6 +66,9 @@ def create_server(
         max_threads: requests computed at once.
         max_queued_requests: requests that may wait for a thread; more are refused at once.
         max_message_bytes: bytes of the largest request that is taken.
+        enable_console: show the console, a page, at / of the REST port.
+        console_hosts: names by which browsers may call the console, beside localhost, addresses and this machine's own
+            name.
         enable_reload_rpc: let callers change the model set; on loopback they may anyway.
         poll_interval_s: seconds between two looks for new versions; 0 means once. Where they are polled, so are new
             models and the configuration.
@@ -100,6 +106,8 @@ def create_server(
         max_threads=max_threads,
         max_queued_requests=max_queued_requests,
         max_message_bytes=max_message_bytes,
+        enable_console=enable_console,
+        console_hosts=tuple(console_hosts),
         enable_reload_rpc=enable_reload_rpc,
         config_poll_interval_s=poll_interval_s,
         models=ModelOptions(

@@ -46,6 +46,10 @@ class ServerOptions:
     grpc_arguments: tuple[tuple[str, str | int], ...] = _option((), "further arguments of the gRPC server")
     rest_timeout_s: float = _option(30.0, "seconds that a REST request may take")
     rest_cors: bool = _option(False, "send CORS headers")
+    enable_console: bool = _option(True, "show the console, a page, at / of the REST port")
+    console_hosts: tuple[str, ...] = _option(
+        (), "names by which browsers may call the console, beside localhost, addresses and this machine's own name"
+    )
     enable_reload_rpc: bool = _option(False, "let callers change the model set; on loopback they may anyway")
     tensor_content_responses: bool = _option(False, "answer Predict in tensor_content")
     config_poll_interval_s: float = _option(0.0, "seconds between two readings of the configuration; 0 means once")

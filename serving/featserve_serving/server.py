@@ -23,6 +23,7 @@ from .options import ServerOptions
 from .protos import text_files
 from .protos.config_pb2 import MonitoringConfig
 from .rest_api.app import RestApi
+from .rest_api.console import Console
 from .rest_api.http_server import HttpServer
 from .telemetry.metrics import Metrics
 from .telemetry.recorder import Recorder
@@ -63,7 +64,19 @@ class Server:
         handlers = Handlers(self._manager, reloadable=options.enable_reload_rpc or is_local(options.address))
         self._grpc = GrpcServer(handlers, recorder, metrics, self._pools, self._health, options, self._ssl_config)
         metrics_path = _read_metrics_path(options.monitoring_config_file)
-        self._rest = RestApi(handlers, recorder, metrics, self._pools, options, metrics_path)
+        console = None
+        if options.enable_console:
+            console = Console(
+                handlers,
+                recorder,
+                metrics,
+                self._pools,
+                options,
+                metrics_on=metrics_path is not None,
+                ports=lambda: (self.port, self.rest_port),
+                mutual_tls=self._ssl_config.client_verify if self._ssl_config else None,
+            )
+        self._rest = RestApi(handlers, recorder, metrics, self._pools, options, metrics_path, console)
         self._http: HttpServer | None = None
 
     @property

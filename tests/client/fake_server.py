@@ -92,6 +92,10 @@ class FakeServer:
     features: Callable[[Any], dict[str, np.ndarray[Any, Any]]] = features
 
     version: int = 1
+    #: What the version's status says; a version that is not AVAILABLE is not found by other calls.
+    status: wire.ModelVersionStatus = field(
+        default_factory=lambda: wire.ModelVersionStatus(state=wire.ModelVersionStatus.AVAILABLE)
+    )
     signatures: wire.SignatureDefMap = field(default_factory=signatures)
     manifest: dict[str, Any] = field(default_factory=lambda: dict(MANIFEST))
     #: Called before each Predict with the request and how many came before; raises Refusal, or changes the answer.
@@ -148,9 +152,10 @@ class FakeServer:
 
         return answer
 
-    def _find(self, spec: wire.ModelSpec) -> None:
+    def _find(self, spec: wire.ModelSpec, *, to_call: bool = True) -> None:
         wanted = spec.version.value if spec.HasField("version") else self.version
-        if spec.name != self.model or wanted != self.version:
+        away = to_call and self.status.state != wire.ModelVersionStatus.AVAILABLE
+        if spec.name != self.model or wanted != self.version or away:
             raise Refusal(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: Latest({spec.name})")
 
     def _predict(self, raw: bytes) -> bytes:
@@ -204,7 +209,7 @@ class FakeServer:
 
     def _status(self, raw: bytes) -> bytes:
         request = wire.GetModelStatusRequest.FromString(raw)
-        self._find(request.model_spec)
-        response = wire.GetModelStatusResponse()
-        response.model_version_status.add(version=self.version, state=wire.ModelVersionStatus.AVAILABLE)
+        self._find(request.model_spec, to_call=False)
+        response = wire.GetModelStatusResponse(model_version_status=[self.status])
+        response.model_version_status[0].version = self.version
         return response.SerializeToString()

@@ -1,80 +1,30 @@
-"""The page in chromium: `make test-browser`."""
+"""The page in chromium, over the fake server: `make test-browser`."""
 
-import shutil
-import socket
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import base64
+from collections.abc import Callable
 from io import BytesIO
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvicorn
+from featserve_client.wire import serving_pb2 as wire
 from PIL import Image
-from starlette.testclient import TestClient
 
-from ..client.fake_server import FakeServer, jpeg
+from ..client.fake_server import FakeServer, jpeg, signatures
+from .browser import upload, wait_for_photos, wait_for_text
 
 pytestmark = pytest.mark.browser
 
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    found = shutil.which("chromium")
-    if found is None:
-        pytest.skip("no chromium on PATH: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@contextmanager
-def shown(app: Any) -> Iterator[str]:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        config = uvicorn.Config(app, log_level="error", lifespan="off", ws="none", timeout_graceful_shutdown=1)
-        server = uvicorn.Server(config)
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
-
-
-@pytest.fixture
-def console(page: Callable[..., TestClient]) -> Iterator[str]:
-    with shown(page("toy").app) as url:
-        yield url
-
-
-@pytest.fixture
-def tab(chromium: Any, console: str) -> Iterator[Any]:
-    """The page opened; it fails the test that it asked another origin, or had an error of its own in the script."""
-    opened = chromium.new_page(viewport={"width": 1440, "height": 900})
-    asked: list[str] = []
-    errors: list[str] = []
-    opened.on("request", lambda request: asked.append(request.url))
-    opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.goto(console)
-    opened.wait_for_selector("#layer option", state="attached")
-    yield opened
-    opened.close()
-    assert not [url for url in asked if not url.startswith((console, "blob:"))]
-    assert not errors
-
-
-def upload(tab: Any, *photos: tuple[str, bytes]) -> None:
-    files = [{"name": name, "mimeType": "image/jpeg", "buffer": content} for name, content in photos]
-    done = tab.locator("#photos > li").count() + len(files)
-    tab.set_input_files("#files", files)
-    tab.wait_for_function(
-        "count => document.getElementById('progress').textContent.startsWith(`${count} photo`)", arg=done
-    )
+#: Fires an event with a file, as a browser does when a user drops or pastes one.
+_HAND_OVER = """([kind, encoded]) => {
+  const transfer = new DataTransfer();
+  const bytes = Uint8Array.from(atob(encoded), (each) => each.charCodeAt(0));
+  transfer.items.add(new File([bytes], `${kind}.jpg`, { type: "image/jpeg" }));
+  const options = { bubbles: true, cancelable: true };
+  document.getElementById("drop").dispatchEvent(kind === "paste"
+    ? new ClipboardEvent(kind, { ...options, clipboardData: transfer })
+    : new DragEvent(kind, { ...options, dataTransfer: transfer }));
+}"""
 
 
 def test_a_photo_gives_labels_and_maps(tab: Any) -> None:
@@ -143,7 +93,7 @@ def test_a_server_that_goes_and_returns(tab: Any, server: FakeServer) -> None:
 
 @pytest.mark.parametrize("width", [360, 1440])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_and_axe_finds_nothing(tab: Any, width: int, scheme: str, tmp_path: Path) -> None:
+def test_it_fits_and_axe_finds_nothing(tab: Any, width: int, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     tab.set_viewport_size({"width": width, "height": 900})
@@ -154,14 +104,62 @@ def test_it_fits_and_axe_finds_nothing(tab: Any, width: int, scheme: str, tmp_pa
     assert not found.response["violations"], found.generate_report()
 
 
-def test_a_page_elsewhere_cannot_call(chromium: Any, console: str, server: FakeServer) -> None:
-    opened = chromium.new_page()
-    opened.goto("data:text/html,elsewhere")
-    before = len(server.metadata)
-    call = (
-        f"fetch('{console}/console/api/look?name=toy', {{method: 'POST', mode: 'no-cors', body: 'x'}}).catch(() => 0)"
-    )
-    opened.evaluate(call)
-    time.sleep(0.2)
-    assert len(server.metadata) == before
-    opened.close()
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_photos_are_dropped_and_pasted(tab: Any, kind: str) -> None:
+    tab.evaluate(_HAND_OVER, [kind, base64.b64encode(jpeg(4)).decode()])
+    wait_for_photos(tab, 1)
+    assert tab.locator("#photos h3 span").text_content() == f"{kind}.jpg"
+    assert tab.locator("#photos .top").count() == 1
+
+
+def test_a_model_that_is_loading_is_waited_for(open_tab: Callable[..., Any], console: str, server: FakeServer) -> None:
+    server.status.state = wire.ModelVersionStatus.LOADING
+    opened = open_tab(console, ready=False)
+    opened.wait_for_selector("#health.bad")
+    assert opened.text_content("#health") == "no model version answers requests yet"
+    wait_for_text(opened, "model-note", "version 1 of 'toy' does not answer: it is LOADING")
+    opened.set_input_files("#files", {"name": "early.jpg", "mimeType": "image/jpeg", "buffer": jpeg(0)})
+    assert opened.text_content("#progress") == "0 of 1 photos done"
+    server.status.state = wire.ModelVersionStatus.AVAILABLE
+    wait_for_photos(opened, 1)
+    assert opened.text_content("#health") == "1 of 1 versions answer"
+    assert opened.text_content("#model-note") == ""
+
+
+def test_labels_and_since_when_are_shown(open_tab: Callable[..., Any], console: str, server: FakeServer) -> None:
+    opened = open_tab(console)
+    assert opened.locator("#versions td").nth(3).text_content().startswith("seen ")
+    server.status.since, server.status.labels[:] = 86400.0, ["canary", "stable"]
+    opened = open_tab(console, locale="en-GB", timezone_id="UTC")
+    cells = opened.locator("#versions td").all_text_contents()
+    assert cells == ["toy", "1 (canary, stable)", "AVAILABLE", "02/01/1970, 00:00:00"]
+
+
+def test_a_model_without_a_manifest(open_tab: Callable[..., Any], console: str, server: FakeServer) -> None:
+    server.signatures = signatures()
+    del server.signatures.signature_def["manifest"]
+    opened = open_tab(console)
+    assert "carries no manifest" in opened.text_content("#model-note")
+    opened.select_option("#layer", "early")
+    upload(opened, ("one.jpg", jpeg(0)))
+    assert opened.locator(".maps button").count() == 4 and opened.locator("#photos .top").count() == 0
+
+
+def test_a_model_that_takes_no_files(open_tab: Callable[..., Any], console: str, server: FakeServer) -> None:
+    server.signatures = signatures()
+    for name in [each for each in server.signatures.signature_def if not each.startswith("serving_default")]:
+        del server.signatures.signature_def[name]
+    opened = open_tab(console, ready=False)
+    opened.wait_for_selector("#cannot:not([hidden])")
+    assert "was not exported by featserve-export" in opened.text_content("#cannot")
+    assert not opened.is_visible("#drop") and "describe_signatures" in opened.text_content("#code")
+
+
+def test_the_code_is_copied(tab: Any) -> None:
+    tab.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    tab.wait_for_selector("#languages button")
+    tab.click("#languages button >> text=Node")
+    tab.click("#copy")
+    wait_for_text(tab, "copy", "Copied")
+    assert tab.evaluate("navigator.clipboard.readText()") == tab.text_content("#code")
+    assert "@grpc/grpc-js" in tab.text_content("#code")

@@ -7,6 +7,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
+from featserve_client.wire import serving_pb2 as wire
 from starlette.testclient import TestClient
 
 from ..client.fake_server import FakeServer, Refusal, features, jpeg, signatures
@@ -22,8 +23,8 @@ def look(page: TestClient, photo: bytes, **parameters: Any) -> Any:
 
 def test_the_page_loads_nothing_from_elsewhere_and_is_small(page: Page) -> None:
     opened = page()
-    files = [opened.get(path) for path in ("/", "/console/console.css", "/console/console.js", "/console/icon.svg")]
-    assert [file.status_code for file in files] == [200] * 4
+    files = [opened.get(path) for path in ("/", "/console/console.js", "/console/icon.svg")]
+    assert [file.status_code for file in files] == [200] * 3
     assert sum(len(file.content) for file in files) < 100_000
     for file in files:
         assert "https://" not in file.text
@@ -92,7 +93,7 @@ def test_what_is_served(page: Page, server: FakeServer) -> None:
     assert absent == {"name": "absent", "versions": []}
     (version,) = toy["versions"]
     assert (version["version"], version["state"], version["error"]) == (1, "AVAILABLE", "")
-    assert version["since"] > 0
+    assert version["since"] is None and version["labels"] is None and version["seen"] > 0
     assert (now["server"], now["error"], now["figures"]) == (server.target, None, None)
 
 
@@ -185,6 +186,25 @@ def test_any_saved_model(page: Page, server: FakeServer) -> None:
     (snippet,) = opened.get("/console/api/snippets", params={"name": "toy"}).json()
     assert "describe_signatures" in snippet["code"]
     assert look(opened, jpeg(0)).status_code == 400
+
+
+def test_a_model_that_is_loading(page: Page, server: FakeServer) -> None:
+    server.status.state = wire.ModelVersionStatus.LOADING
+    opened = page()
+    assert opened.get("/console/api/now").json()["models"][0]["versions"][0]["state"] == "LOADING"
+    answer = opened.get("/console/api/model", params={"name": "toy", "version": 1})
+    assert (answer.status_code, answer.json()) == (
+        503,
+        {"error": "version 1 of 'toy' does not answer: it is LOADING"},
+    )
+    server.status.state = wire.ModelVersionStatus.AVAILABLE
+    assert opened.get("/console/api/model", params={"name": "toy", "version": 1}).status_code == 200
+
+
+def test_labels_and_since_when_are_the_servers(page: Page, server: FakeServer) -> None:
+    server.status.since, server.status.labels[:] = 86400.0, ["stable"]
+    (version,) = page().get("/console/api/now").json()["models"][0]["versions"]
+    assert (version["since"], version["seen"], version["labels"]) == (86400.0, None, ["stable"])
 
 
 def test_no_such_model(page: Page) -> None:

@@ -101,6 +101,10 @@ class VersionStatus:
     version: int
     state: str
     error: str
+    #: When the version came into this state, in seconds since 1970; None from TensorFlow Serving, which does not tell.
+    since: float | None = None
+    #: The labels that name this version; None from TensorFlow Serving, which does not tell.
+    labels: tuple[str, ...] | None = None
 
     @property
     def available(self) -> bool:
@@ -146,6 +150,8 @@ def parse_status(raw: bytes) -> list[VersionStatus]:
             version=item.version,
             state=known.Name(item.state) if item.state in known.values() else str(item.state),
             error=item.status.error_message,
+            since=item.since or None,
+            labels=tuple(item.labels) if item.since else None,
         )
         for item in answer.model_version_status
     ]

@@ -27,7 +27,7 @@ async function ask(path, parameters = {}, body = undefined) {
     response = await fetch(`/console/api/${path}?${new URLSearchParams(given)}`,
       body === undefined ? {} : { method: "POST", body, headers: { "content-type": "application/octet-stream" } });
   } catch {
-    throw new Error("the console does not answer: is featserve console still running?");
+    throw new Error("the console does not answer: is the program behind this page still running?");
   }
   const answer = await response.json().catch(() => ({ error: `the console answered ${response.status}` }));
   if (!response.ok) throw new Error(answer.error);
@@ -95,8 +95,8 @@ function fillModels(models) {
 function rowsOfModel({ name, versions }) {
   if (!versions.length) return [row([name, "–", "the server has no such model", ""])];
   return versions.map((each) => {
-    const labels = each.labels.length ? ` (${each.labels.join(", ")})` : "";
-    const line = row([name, `${each.version}${labels}`, `${each.state} ${each.error}`.trim(), age(each.since)]);
+    const labels = each.labels?.length ? ` (${each.labels.join(", ")})` : "";
+    const line = row([name, `${each.version}${labels}`, `${each.state} ${each.error}`.trim(), age(each)]);
     line.children[2].className = each.state === "AVAILABLE" ? "good" : "bad";
     return line;
   });
@@ -106,11 +106,11 @@ function row(cells) {
   return make("tr", {}, ...cells.map((text) => make("td", { textContent: text })));
 }
 
-function age(since) {
-  if (since === null) return "";
-  const time = new Date(since * 1000);
+function age({ since, seen }) {
+  const time = new Date((since ?? seen) * 1000);
   const today = time.toDateString() === new Date().toDateString();
-  return `seen ${today ? time.toLocaleTimeString() : time.toLocaleString()}`;
+  const text = today ? time.toLocaleTimeString() : time.toLocaleString();
+  return since === null ? `seen ${text}` : text;
 }
 
 const FIGURES = [
@@ -119,8 +119,10 @@ const FIGURES = [
   ["p50, ms", (model) => model?.p50_ms ?? null],
   ["p99, ms", (model) => model?.p99_ms ?? null],
   ["images a batch", (model) => model?.batch ?? null],
-  ["waiting", (model, point) => point.waiting ?? model?.queue_ms ?? null],
 ];
+// Who waits: the embedded server counts requests, TensorFlow Serving times batches.
+const WAITING = ["requests waiting", (model, point) => point.waiting];
+const QUEUED = ["in the queue, ms", (model) => model?.queue_ms ?? null];
 
 function showFigures() {
   const { now, points, name } = state;
@@ -128,7 +130,8 @@ function showFigures() {
     ? "The metrics are on the REST port, which is not known here: start the console with --rest HOST:PORT."
     : points.length ? "" : "The first figures come in some seconds.");
   const known = points.map((point) => [point.models[name], point]);
-  get("figures").replaceChildren(...(points.length ? FIGURES : []).map(([title, value]) =>
+  const figures = [...FIGURES, (points.at(-1)?.waiting ?? null) === null ? QUEUED : WAITING];
+  get("figures").replaceChildren(...(points.length ? figures : []).map(([title, value]) =>
     sparkline(title, known.map((each) => value(...each)))));
   const codes = Object.entries(points.at(-1)?.models[name]?.errors ?? {});
   if (codes.length) {
@@ -441,7 +444,7 @@ for (const button of document.querySelectorAll("[data-sample]")) {
     try {
       add([new File([await (await fetch(`/console/samples/${name}`)).blob()], name)]);
     } catch {
-      showHealth("the console does not answer: is featserve console still running?");
+      showHealth("the console does not answer: is the program behind this page still running?");
     }
   });
 }

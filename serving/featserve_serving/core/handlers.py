@@ -77,6 +77,10 @@ class Handlers:
         _note(model=name)
         return self._manager.statuses(name, version)
 
+    def every_status(self) -> dict[str, list[VersionStatus]]:
+        """Returns the states of every model's versions, newest first."""
+        return self._manager.every_status()
+
     def refuse_examples(self, ref: ModelRef, signature_name: str, method: str) -> NoReturn:
         """Refuses Classify or Regress with the code of the real server: the kit's signatures are made for Predict.
 

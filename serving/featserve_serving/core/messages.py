@@ -8,6 +8,7 @@ from typing import Any
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
 from ..models.state import VersionStatus
+from ..protos.config_pb2 import MoreOfVersion
 from .handlers import Signatures
 
 
@@ -33,4 +34,6 @@ def status_response(statuses: Iterable[VersionStatus]) -> Any:
         line = response.model_version_status.add(version=status.version, state=int(status.state))
         line.status.error_code = status.error_code
         line.status.error_message = status.error_message
+        more = MoreOfVersion(since=status.since, labels=status.labels)
+        line.MergeFromString(more.SerializeToString())  # unknown fields, which other clients pass over
     return response

@@ -75,6 +75,8 @@ def options(flags: Flags) -> ServerOptions:
         grpc_arguments=tuple(arguments.items()),
         rest_timeout_s=flags.rest_api_timeout_in_ms / 1e3,
         rest_cors=flags.rest_api_enable_cors_support,
+        enable_console=flags.enable_console,
+        console_hosts=tuple(filter(None, flags.console_hosts.split(","))),
         enable_reload_rpc=flags.enable_reload_rpc,
         tensor_content_responses=flags.enable_serialization_as_tensor_content,
         config_poll_interval_s=polled_s,

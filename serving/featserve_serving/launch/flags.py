@@ -161,6 +161,10 @@ class Flags:
     )
     rest_api_enable_cors_support: bool = _option("rest_cors")
     host: str = _flag("127.0.0.1", "address to listen on; 0.0.0.0 for every interface", For.EMBEDDED)
+    enable_console: bool = _option("enable_console", For.EMBEDDED)
+    console_hosts: str = _flag(
+        ",".join(ServerOptions.console_hosts), f"comma-separated {describe('console_hosts')}", For.EMBEDDED
+    )
     enable_reload_rpc: bool = _option("enable_reload_rpc", For.EMBEDDED)
     max_message_mb: int = _flag(ServerOptions.max_message_bytes >> 20, "largest request in MiB", For.EMBEDDED)
     max_queued_requests: int = _option("max_queued_requests", For.EMBEDDED)

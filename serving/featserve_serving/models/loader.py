@@ -102,7 +102,7 @@ class Loader:
 
     def _enter(self, version: Version, state: State) -> None:
         with self._changed:
-            version.state = state
+            version.enter(state)
         self._on_change()
 
 

@@ -134,8 +134,12 @@ class ModelManager:
                 raise NotFound(f"Could not find version {version} of model {name}")
             if not versions:
                 raise NotFound(f"Could not find any versions of model {name}")
-            chosen = sorted(versions, reverse=True) if version is None else [version]
-            return [versions[number].status() for number in chosen]
+            return [each for each in self._models[name].statuses() if version in (None, each.version)]
+
+    def every_status(self) -> dict[str, list[VersionStatus]]:
+        """Returns the state of each version of each model, newest first."""
+        with self._changed:
+            return {name: model.statuses() for name, model in self._models.items() if model.config or model.versions}
 
     def available(self) -> dict[str, list[int]]:
         """Returns the available versions of each model, newest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ class VersionStatus:
     state: State
     error_code: int = 0
     error_message: str = ""
+    #: When the version came into this state: seconds since 1970.
+    since: float = 0.0
+    labels: tuple[str, ...] = ()
 
 
 @dataclass
@@ -53,12 +57,11 @@ class Version:
     fingerprint: Fingerprint = ()
     servable: Servable | None = None
     users: int = 0
+    since: float = field(default_factory=time.time)
 
-    def status(self) -> VersionStatus:
-        """Returns the version's line of a status."""
-        return VersionStatus(
-            version=self.number, state=self.state, error_code=self.error_code, error_message=self.error_message
-        )
+    def enter(self, state: State) -> None:
+        """Changes the state, and notes when."""
+        self.state, self.since = state, time.time()
 
 
 @dataclass
@@ -73,6 +76,20 @@ class Model:
     def available(self) -> list[int]:
         """Returns the numbers of the versions that can be called, newest first."""
         return sorted((n for n, v in self.versions.items() if v.state is State.AVAILABLE), reverse=True)
+
+    def statuses(self) -> list[VersionStatus]:
+        """Returns each version's line of a status, newest first."""
+        return [
+            VersionStatus(
+                version=number,
+                state=version.state,
+                error_code=version.error_code,
+                error_message=version.error_message,
+                since=version.since,
+                labels=tuple(sorted(label for label, named in self.labels.items() if named == number)),
+            )
+            for number, version in sorted(self.versions.items(), reverse=True)
+        ]
 
     def is_loading(self) -> bool:
         """Whether the model is configured and each of its versions is still on its way."""

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%featserve_serving/protos/config.proto\x12\x11\x66\x65\x61tserve.serving\"^\n\tSSLConfig\x12\x12\n\nserver_key\x18\x01 \x01(\t\x12\x13\n\x0bserver_cert\x18\x02 \x01(\t\x12\x11\n\tcustom_ca\x18\x03 \x01(\t\x12\x15\n\rclient_verify\x18\x04 \x01(\x08\"0\n\x10PrometheusConfig\x12\x0e\n\x06\x65nable\x18\x01 \x01(\x08\x12\x0c\n\x04path\x18\x02 \x01(\t\"R\n\x10MonitoringConfig\x12>\n\x11prometheus_config\x18\x01 \x01(\x0b\x32#.featserve.serving.PrometheusConfigb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%featserve_serving/protos/config.proto\x12\x11\x66\x65\x61tserve.serving\"^\n\tSSLConfig\x12\x12\n\nserver_key\x18\x01 \x01(\t\x12\x13\n\x0bserver_cert\x18\x02 \x01(\t\x12\x11\n\tcustom_ca\x18\x03 \x01(\t\x12\x15\n\rclient_verify\x18\x04 \x01(\x08\"0\n\x10PrometheusConfig\x12\x0e\n\x06\x65nable\x18\x01 \x01(\x08\x12\x0c\n\x04path\x18\x02 \x01(\t\"R\n\x10MonitoringConfig\x12>\n\x11prometheus_config\x18\x01 \x01(\x0b\x32#.featserve.serving.PrometheusConfig\"0\n\rMoreOfVersion\x12\x0e\n\x05since\x18\xe9\x07 \x01(\x01\x12\x0f\n\x06labels\x18\xea\x07 \x03(\tb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,4 +37,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROMETHEUSCONFIG']._serialized_end=204
   _globals['_MONITORINGCONFIG']._serialized_start=206
   _globals['_MONITORINGCONFIG']._serialized_end=288
+  _globals['_MOREOFVERSION']._serialized_start=290
+  _globals['_MOREOFVERSION']._serialized_end=338
 # @@protoc_insertion_point(module_scope)

@@ -23,6 +23,7 @@ from ..telemetry.call import REQUEST_ID, Call, request_id_of
 from ..telemetry.metrics import Metrics
 from ..telemetry.recorder import Recorder
 from . import compression, paths, responses
+from .console import Console
 from .endpoints import Endpoints
 
 _ENTRYPOINT = "REST"
@@ -45,6 +46,7 @@ class RestApi:
         pools: the threads of the requests.
         options: how requests are taken.
         metrics_path: where the metrics are shown; `None` means nowhere.
+        console: the page at `/`; `None` means none.
     """
 
     def __init__(
@@ -55,6 +57,7 @@ class RestApi:
         pools: Pools,
         options: ServerOptions,
         metrics_path: str | None,
+        console: Console | None,
     ) -> None:
         self._endpoints = Endpoints(handlers)
         self._recorder = recorder
@@ -62,15 +65,20 @@ class RestApi:
         self._pools = pools
         self._options = options
         self._metrics_path = metrics_path
+        self._console = console
         self._draining = False
 
     def drain(self) -> None:
         """Refuses work from now on, in a way that makes clients try another server."""
         self._draining = True
+        if self._console is not None:
+            self._console.drain()
 
     def app(self) -> Starlette:
         """Returns the ASGI application."""
         routes = [Route("/{path:path}", self._answer, methods=_METHODS)]
+        if self._console is not None:
+            routes[:0] = [Route("/", self._console), Route("/console/{path:path}", self._console)]
         if self._metrics_path is not None:
             routes.insert(0, Route(self._metrics_path, self._show_metrics, methods=_METHODS))
         return Starlette(routes=routes)

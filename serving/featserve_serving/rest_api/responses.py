@@ -33,7 +33,12 @@ def json_response(body: bytes, status: int = 200) -> Response:
 def failure(exc: RequestError) -> Response:
     """Returns the response that tells of a refusal; one without a text has an empty body."""
     body = json_output.error(str(exc)) if str(exc) else b""
-    return json_response(body, _HTTP_CODES.get(exc.status, 500))
+    return json_response(body, http_code(exc))
+
+
+def http_code(exc: RequestError) -> int:
+    """Returns HTTP's code for a refusal."""
+    return _HTTP_CODES.get(exc.status, 500)
 
 
 def later(exc: RequestError, seconds: int) -> Response:

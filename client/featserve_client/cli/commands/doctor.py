@@ -6,6 +6,7 @@ import argparse
 import platform
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import grpc
@@ -15,6 +16,7 @@ from ... import __version__
 from ...client import FeatureClient
 from ...exceptions import FeatserveError
 from ...model.manifest import Manifest
+from ...model.metadata import VersionStatus
 from ...transport.address import proxy_variable, split
 from ...transport.probe import probe
 from ..options import Commands, add_server_options, make_client
@@ -64,11 +66,21 @@ def _findings(client: FeatureClient) -> Iterator[Finding]:
             yield _address(client, host.strip("[]"), int(port))
     try:
         versions = client.status()
-        states = ", ".join(f"version {each.version} {each.state} {each.error}".rstrip() for each in versions)
+        states = ", ".join(_state(each) for each in versions)
         yield any(each.available for each in versions), f"model {client.model}: {states or 'no versions'}"
+        if any(each.since is None for each in versions):
+            yield None, "since when, and under which labels: unknown, for TensorFlow Serving does not tell"
         yield from _model(client)
     except FeatserveError as exc:
         yield False, f"{type(exc).__name__}: {exc}"
+
+
+def _state(status: VersionStatus) -> str:
+    labels = f" ({', '.join(status.labels)})" if status.labels else ""
+    since = ""
+    if status.since is not None:
+        since = f" since {datetime.fromtimestamp(status.since).astimezone().isoformat(' ', 'seconds')}"
+    return f"version {status.version}{labels} {status.state}{since} {status.error}".rstrip()
 
 
 def _address(client: FeatureClient, host: str, port: int) -> Finding:

@@ -4,6 +4,7 @@ import http.server
 import pathlib
 import threading
 from collections.abc import Callable
+from datetime import datetime
 
 import grpc
 import pytest
@@ -19,7 +20,18 @@ def test_a_service_that_is_well(server: FakeServer, capsys: pytest.CaptureFixtur
     out = capsys.readouterr().out
     assert f"ok      address localhost:{server.port}: gRPC in plain text\n" in out
     assert "ok      model toy: version 1 AVAILABLE\n" in out
+    assert "since when, and under which labels: unknown, for TensorFlow Serving does not tell\n" in out
     assert "layers of version 1: early, late" in out and "round trip" in out and "FAILED" not in out
+
+
+def test_a_server_that_tells_labels_and_since_when(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
+    server.status.since = 86400.0
+    server.status.labels.append("stable")
+    assert featserve(server, "doctor") == 0
+    out = capsys.readouterr().out
+    when = datetime.fromtimestamp(86400).astimezone().isoformat(" ", "seconds")
+    assert f"ok      model toy: version 1 (stable) AVAILABLE since {when}\n" in out
+    assert "unknown" not in out
 
 
 def test_another_model(server: FakeServer, capsys: pytest.CaptureFixture[str]) -> None:
