@@ -10,11 +10,39 @@ from collections.abc import Sequence
 from .. import __version__
 from ..exceptions import FeatserveError, MissingExtraError
 from ..extras import require
-from .commands import classify, compare, console, doctor, embed, extract, index, metadata, show, similar, status, verify
+from .commands import (
+    classify,
+    compare,
+    console,
+    doctor,
+    embed,
+    extract,
+    index,
+    metadata,
+    show,
+    similar,
+    status,
+    verify,
+    watch,
+)
 from .output import ends_quietly
 
 #: The subcommands, in the order of the help.
-_SUBCOMMANDS = (extract, embed, classify, status, show, index, similar, verify, compare, metadata, doctor, console)
+_SUBCOMMANDS = (
+    extract,
+    embed,
+    classify,
+    status,
+    show,
+    index,
+    similar,
+    verify,
+    compare,
+    watch,
+    metadata,
+    doctor,
+    console,
+)
 
 
 @ends_quietly()
