@@ -52,6 +52,8 @@ _NO_TLS = re.compile(r"WRONG_VERSION_NUMBER")
 _NO_HTTP2 = re.compile(r"Failed parsing HTTP/2")
 _WRONG_NAME = re.compile(r"Hostname Verification Check failed|is not in peer certificate", re.IGNORECASE)
 _CLOSED = re.compile(r"failed to connect.*(Socket closed|Connection reset|recvmsg)")
+# Of a name with several addresses gRPC tells of the last one alone: another may have answered, and been misunderstood.
+_REFUSED = re.compile(r"failed to connect to all addresses.*Connection refused")
 _LOADING = re.compile(r"is being loaded")
 _TOKEN = re.compile(r"Getting metadata from plugin failed with error: (?P<reason>.*)", re.DOTALL)
 
@@ -160,7 +162,8 @@ def _not_found(where: str, details: str, context: CallContext) -> str:
 
 def is_unclear(code: grpc.StatusCode, details: str | None) -> bool:
     """Whether the words for a connection that did not come about leave open why: the address tells more."""
-    return code is grpc.StatusCode.UNAVAILABLE and _CLOSED.search(details or "") is not None
+    words = details or ""
+    return code is grpc.StatusCode.UNAVAILABLE and bool(_CLOSED.search(words) or _REFUSED.search(words))
 
 
 def _no_connection(details: str, context: CallContext) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,24 +99,25 @@ def _replay(
     identity: Mapping[str, str],
     facts: Mapping[str, str],
 ) -> Result:
-    faults = [_differs(reference, identity)]
+    differs = _differs(reference, identity)
+    faults: list[tuple[float, str]] = []
     cosines: dict[str, float] = {}
     for probe in (probe for probe in reference.probes if probe.name != CANARY):
-        faults.append(_compare(probe, reference, _ask(client, probe.image), cosines))
+        faults += _faults(probe, reference.precision, _ask(client, probe.image), cosines)
     started = time.monotonic()
     answer = _ask(client, photo)
     latency_s = time.monotonic() - started
     canary = reference.canary(photo)
     if canary is not None:
-        faults.append(_compare(canary, reference, answer, cosines))
-    elif not any(faults):
+        faults += _faults(canary, reference.precision, answer, cosines)
+    elif not differs and not faults:
         expected = {layer: sample_of(values) for layer, values in answer.items()}
         reference = reference.with_canary(Probe(name=CANARY, image=photo, expected=expected))
         references.keep(client.model, version, reference)
     return Result(
         model=client.model,
         version=version,
-        fault="; ".join(filter(None, faults)),
+        fault="; ".join(filter(None, (differs, _worst(faults)))),
         cosines=cosines,
         latency_s=latency_s,
         facts=facts,
@@ -142,23 +143,21 @@ def _facts(known: ModelMetadata) -> dict[str, str]:
 
 def _differs(reference: Reference, identity: Mapping[str, str]) -> str:
     differences = [
-        f"its {key} is {identity[key]}, not {value}"
+        f"{key} {identity[key]} instead of {value}"
         for key, value in reference.identity.items()
         if identity[key] != value
     ]
     if not differences:
         return ""
-    return f"this is another model of the same name and version: {', '.join(differences)}, as when {reference.source}"
+    return f"this is another model of the same name and version: {', '.join(differences)} as when {reference.source}"
 
 
-def _compare(probe: Probe, reference: Reference, answer: Answer, cosines: dict[str, float]) -> str:
-    """Note the cosines of one answer; return what is wrong with the worst of its layers, empty if nothing is."""
-    faults = list(_faults(probe, reference.precision, answer, cosines))
+def _worst(faults: Sequence[tuple[float, str]]) -> str:
+    """Return the sentence about the worst of the layers that are wrong; empty if there is none."""
     if not faults:
         return ""
-    worst = min(faults, key=lambda fault: -2.0 if math.isnan(fault[0]) else fault[0])
-    more = f", and {len(faults) - 1} other layers" if len(faults) > 1 else ""
-    return f"{probe.name}: {worst[1]}{more}"
+    _, sentence = min(faults, key=lambda fault: -2.0 if math.isnan(fault[0]) else fault[0])
+    return f"{sentence} (the worst of {len(faults)})" if len(faults) > 1 else sentence
 
 
 def _faults(probe: Probe, precision: str, answer: Answer, cosines: dict[str, float]) -> Iterator[tuple[float, str]]:
@@ -169,11 +168,12 @@ def _faults(probe: Probe, precision: str, answer: Answer, cosines: dict[str, flo
         if math.isnan(cosine):
             shape = answer[layer].shape if layer in answer else None
             what = f"has the shape {shape}, or holds NaN" if shape else "is missing"
-            yield cosine, f"layer {layer} {what}"
+            yield cosine, f"{probe.name}: layer {layer} {what}"
         elif cosine < limit:
-            yield cosine, f"layer {layer} has cosine {cosine:.5f} with what is expected (at least {limit:g})"
-        elif norm > sample.norm_limit:
             yield (
                 cosine,
-                f"layer {layer} is {norm:.0%} longer or shorter than expected (at most {sample.norm_limit:.0%})",
+                f"{probe.name}: layer {layer} has cosine {cosine:.5f} with what is expected (at least {limit:g})",
             )
+        elif norm > sample.norm_limit:
+            off = f"{norm:.0%} longer or shorter than expected (at most {sample.norm_limit:.0%})"
+            yield cosine, f"{probe.name}: layer {layer} is {off}"
