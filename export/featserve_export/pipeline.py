@@ -203,7 +203,16 @@ def _write(
         progress("writing and proving the SavedModel", 0, 0)
         manifest["version"] = int(directory.name)
         prefix = f"{manifest['model']}/{manifest['version']}"
-        write_saved_model(staging, graphs, pixels, batching, dump_manifest(manifest), prefix, manifest["device"])
+        write_saved_model(
+            staging,
+            graphs,
+            pixels,
+            batching,
+            dump_manifest(manifest),
+            golden.carried(),
+            prefix,
+            manifest["device"],
+        )
         closeness = verify(staging, golden, manifest["precision"])
         manifest["closeness"] = closeness_report(closeness)
         rewrite(staging, dump_manifest(manifest), batching, prefix)

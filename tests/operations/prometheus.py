@@ -33,7 +33,7 @@ class Prometheus:
         config = yaml.safe_load(CONFIG.read_text(encoding="utf-8"))
         config["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
         config["rule_files"] = [str(CONFIG.parent / name) for name in config["rule_files"]]
-        (job,) = config["scrape_configs"]
+        (job,) = (job for job in config["scrape_configs"] if job["job_name"] == "featserve")
         job["static_configs"] = [{"targets": [server]}]
         config["scrape_configs"].append({"job_name": "caller", "static_configs": [{"targets": [caller]}]})
         file = folder / "prometheus.yml"

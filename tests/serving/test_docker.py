@@ -486,8 +486,9 @@ def lint(tool: str, *arguments: str | Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_dockerfile_passes_hadolint() -> None:
-    lint("hadolint", DOCKER / "Dockerfile")
+@pytest.mark.parametrize("name", ["Dockerfile", "client.Dockerfile"])
+def test_dockerfile_passes_hadolint(name: str) -> None:
+    lint("hadolint", DOCKER / name)
 
 
 def test_scripts_pass_shellcheck() -> None:
@@ -498,17 +499,18 @@ def test_compose_file_fits_the_compose_specification() -> None:
     lint("check-jsonschema", "--builtin-schema", "vendor.compose-spec", DOCKER / "compose.yaml")
 
 
-def dockerfile() -> list[str]:
-    text = re.sub(r"\\\n\s*", "", (DOCKER / "Dockerfile").read_text())
+def dockerfile(name: str = "Dockerfile") -> list[str]:
+    text = re.sub(r"\\\n\s*", "", (DOCKER / name).read_text())
     return [line for line in text.splitlines() if line and not line.startswith("#")]
 
 
-def test_dockerfile_pins_its_images() -> None:
-    tags = [line.split("=")[1] for line in dockerfile() if re.match(r"ARG \w+_TAG=", line)]
+@pytest.mark.parametrize("name", ["Dockerfile", "client.Dockerfile"])
+def test_dockerfile_pins_its_images(name: str) -> None:
+    tags = [line.split("=")[1] for line in dockerfile(name) if re.match(r"ARG \w+_TAG=", line)]
     assert tags
-    assert all(re.fullmatch(r"\d+\.\d+\.\d+", tag) for tag in tags)
-    stages = {line.split(" AS ")[1] for line in dockerfile() if " AS " in line}
-    for line in dockerfile():
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+(-slim)?", tag) for tag in tags)
+    stages = {line.split(" AS ")[1] for line in dockerfile(name) if " AS " in line}
+    for line in dockerfile(name):
         if line.startswith("FROM "):
             image = line.split()[1]
             assert image in stages or re.fullmatch(r"\$\{(\w+)_IMAGE\}:\$\{\1_TAG\}", image)
@@ -569,7 +571,12 @@ def test_older_engines_read_the_files() -> None:
 
 def test_dockerfile_runs_as_a_numbered_user() -> None:
     # A number, so that Kubernetes can tell that it isn't root.
-    users = [line.split()[1] for line in dockerfile() if line.startswith("USER")]
+    users = [
+        line.split()[1]
+        for name in ("Dockerfile", "client.Dockerfile")
+        for line in dockerfile(name)
+        if line.startswith("USER")
+    ]
     assert users
     assert all(re.fullmatch(r"[1-9]\d*:[1-9]\d*", user) for user in users)
 
@@ -587,19 +594,58 @@ def test_compose_mounts_what_exists() -> None:
                 assert (DOCKER / source).exists(), source
 
 
-def test_compose_server_is_locked_down_and_on_loopback() -> None:
-    server = compose()["services"]["server"]
-    assert server["read_only"] is True
-    assert server["cap_drop"] == ["ALL"]
+@pytest.mark.parametrize("name", ["server", "watch"])
+def test_compose_services_are_locked_down_and_on_loopback(name: str) -> None:
+    ours = compose()["services"][name]
+    assert ours["read_only"] is True
+    assert ours["cap_drop"] == ["ALL"]
     for service in compose()["services"].values():
         assert all(port.startswith(("127.0.0.1:", "${BIND:-127.0.0.1}:")) for port in service["ports"])
 
 
 def test_prometheus_scrapes_the_path_that_the_server_serves() -> None:
-    (job,) = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    job, _ = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
     assert f'path: "{job["metrics_path"]}"' in (CONFIGS / "monitoring.config").read_text()
     assert job["static_configs"] == [{"targets": ["server:8501"]}]
     assert "server" in compose()["services"]
+
+
+def watch_options(command: list[str]) -> dict[str, str]:
+    """Return the options of a `featserve watch` that the command itself takes."""
+    main = pytest.importorskip("featserve_client.cli.main")
+    parsed: dict[str, str] = vars(main._parser().parse_args(command))
+    return parsed
+
+
+def test_the_watch_of_compose_is_scraped_where_it_runs() -> None:
+    service = compose()["services"]["watch"]
+    assert service["profiles"] == ["watch"]  # nobody else runs it, nor builds its image
+    options = watch_options(service["command"])
+    assert options["server"] == ["server:8500"] and options["host"] == "0.0.0.0"
+    _, job = yaml.safe_load((DOCKER / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
+    (names,) = job["dns_sd_configs"]
+    assert names["names"] == ["watch"] and names["port"] == options["port"]
+    assert service["ports"][0].endswith(f":{options['port']}")
+    (volume,) = service["volumes"]
+    assert Path(options["remember"]).parent == Path(volume.split(":")[1])
+
+
+def test_the_client_image_is_built_from_what_the_package_is_made_of() -> None:
+    text = (DOCKER / "client.Dockerfile.dockerignore").read_text()
+    let_through = {line[1:] for line in text.splitlines() if line.startswith("!")}
+    for name in let_through:
+        assert (ROOT / name).exists(), name
+    project = (ROOT / "pyproject.toml").read_text()
+    (packages,) = re.findall(r"^packages = \[(.*)\]", project, re.MULTILINE)
+    assert {path.split("/")[0] for path in re.findall(r'"([^"]+)"', packages)} <= let_through
+    assert {"README.md", "LICENSE", "pyproject.toml", "constraints.txt"} <= let_through
+    lines = "\n".join(dockerfile("client.Dockerfile"))
+    service = compose()["services"]["watch"]
+    assert service["build"]["dockerfile"] == "serving/docker/client.Dockerfile"
+    (folder,) = re.findall(r"^RUN install -d -o 10001 -g 10001 (\S+)$", lines, re.MULTILINE)
+    assert service["volumes"] == [f"watch:{folder}"]
+    assert re.search(rf"^EXPOSE {watch_options(service['command'])['port']}$", lines, re.MULTILINE)
+    assert 'ENTRYPOINT ["featserve"]' in lines and "[prometheus]" in lines
 
 
 def test_grafana_is_provisioned_with_the_dashboard() -> None:

@@ -18,9 +18,18 @@ from google.protobuf import text_format
 
 SERVING = Path(__file__).parents[2] / "serving"
 KUBERNETES = SERVING / "kubernetes"
+WATCH = "featserve-watch"
 OVERLAYS = ("overlays/cpu", "overlays/gpu", "overlays/canary")
 # Objects of other projects: their schemas are not in the Kubernetes API.
-CUSTOM_KINDS = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "InferenceService", "Gateway", "GRPCRoute"}
+CUSTOM_KINDS = {
+    "ServiceMonitor",
+    "PodMonitor",
+    "PrometheusRule",
+    "ScaledObject",
+    "InferenceService",
+    "Gateway",
+    "GRPCRoute",
+}
 
 pytestmark = pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not on PATH")
 
@@ -52,8 +61,15 @@ def with_components(tmp_path: Path) -> list[Object]:
 
 
 def one(objects: list[Object], kind: str) -> Object:
-    (found,) = [item for item in objects if item["kind"] == kind]
+    """The only object of a kind; the watch, which comes with servers, apart."""
+    (found,) = [item for item in objects if item["kind"] == kind and item["metadata"]["name"] != WATCH]
     return found
+
+
+@pytest.fixture
+def watch(with_components: list[Object]) -> dict[str, Object]:
+    """The objects of `components/watch`, by their kind."""
+    return {item["kind"]: item for item in with_components if item["metadata"]["name"] == WATCH}
 
 
 def pod(name: str) -> Object:
@@ -334,3 +350,58 @@ def test_kserve_takes_the_same_flags_and_cores() -> None:
     tag = re.search(r"^ARG SERVING_TAG=(\S+)", (SERVING / "docker" / "Dockerfile").read_text(), re.MULTILINE)
     assert tag is not None
     assert model["runtimeVersion"] == tag[1]
+
+
+def test_the_watch_asks_every_pod_and_is_let_in(watch: dict[str, Object], with_components: list[Object]) -> None:
+    template = watch["Deployment"]["spec"]["template"]
+    labels, (container,) = template["metadata"]["labels"], template["spec"]["containers"]
+    main = pytest.importorskip("featserve_client.cli.main")
+    options = main._parser().parse_args(container["args"])
+    service = one(with_components, "Service")
+    ports = {port["name"]: port["port"] for port in service["spec"]["ports"]}
+    assert options.server == [f"{service['metadata']['name']}:{ports['grpc']}"]
+    assert options.host == "0.0.0.0"
+    assert {port["name"]: port["containerPort"] for port in container["ports"]} == {"metrics": options.port}
+    (mount,) = container["volumeMounts"]
+    assert Path(options.remember).parent == Path(mount["mountPath"])
+    clients = one(with_components, "NetworkPolicy")["spec"]["ingress"][0]["from"][0]["podSelector"]["matchLabels"]
+    assert clients.items() <= labels.items()
+    servers = one(with_components, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    to_servers, to_dns = watch["NetworkPolicy"]["spec"]["egress"]
+    assert to_servers["to"][0]["podSelector"]["matchLabels"].items() <= servers.items()
+    assert to_servers["ports"] == [{"port": ports["grpc"]}]
+    assert {port["port"] for port in to_dns["ports"]} == {53}
+
+
+def test_the_watch_is_no_server(watch: dict[str, Object], with_components: list[Object]) -> None:
+    labels = watch["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        one(with_components, "Service")["spec"]["selector"],
+        one(with_components, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"],
+        one(with_components, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"],
+    ):
+        assert not selector.items() <= labels.items()
+    assert watch["Deployment"]["spec"]["template"]["spec"]["volumes"][0]["name"] == "seen"  # no model of components/pvc
+    assert watch["Deployment"]["spec"]["strategy"]["type"] == "Recreate"
+
+
+def test_the_watch_runs_locked_down_and_is_scraped(watch: dict[str, Object]) -> None:
+    spec = watch["Deployment"]["spec"]["template"]["spec"]
+    (container,) = spec["containers"]
+    assert spec["securityContext"]["runAsNonRoot"] is True and spec["automountServiceAccountToken"] is False
+    image = (SERVING / "docker" / "client.Dockerfile").read_text()
+    context = spec["securityContext"]
+    assert f"USER {context['runAsUser']}:{context['runAsGroup']}" in image
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"]["limits"].keys() >= {"cpu", "memory"} <= container["resources"]["requests"].keys()
+    assert re.search(r"/featserve-client:\d+\.\d+\.\d+$", container["image"])
+    for probe in ("readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"]["port"] == "metrics"
+    monitor = watch["PodMonitor"]["spec"]
+    labels = watch["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert monitor["selector"]["matchLabels"].items() <= labels.items()
+    assert [endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]] == ["metrics"]

@@ -48,7 +48,8 @@ def compare_with_golden(client: FeatureClient, model_dir: Path) -> Iterator[Laye
         ConfigError: The server has another version or model.
         FeatserveError: A call fails as `FeatureClient.predict` lists.
     """
-    manifest, golden = _read(model_dir)
+    raw, golden = read_golden(model_dir)
+    manifest = Manifest.parse(raw)
     known = client.metadata()
     served = Manifest.parse(known.manifest or {})
     for key in ("model", "version", "weights"):
@@ -83,10 +84,15 @@ def compare_with_golden(client: FeatureClient, model_dir: Path) -> Iterator[Laye
                 yield _compare(name, layer, outputs.get(layer), expected[layer], threshold)
 
 
-def _read(model_dir: Path) -> tuple[Manifest, Mapping[str, npt.NDArray[Any]]]:
+def read_golden(model_dir: Path) -> tuple[dict[str, Any], Mapping[str, npt.NDArray[Any]]]:
+    """Return the manifest of an exported version, which `Manifest.parse` takes, and the arrays of its golden file.
+
+    Raises:
+        OutputError: The directory lacks these files, or they cannot be read.
+    """
     extra = model_dir / "assets.extra"
     try:
-        manifest = Manifest.parse(parse_json((extra / "manifest.json").read_text()))
+        manifest = parse_json((extra / "manifest.json").read_text())
         with np.load(extra / "golden.npz", allow_pickle=False) as archive:
             return manifest, dict(archive)
     except (OSError, ValueError) as exc:

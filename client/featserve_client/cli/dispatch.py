@@ -10,10 +10,38 @@ from collections.abc import Sequence
 from .. import __version__
 from ..exceptions import FeatserveError, MissingExtraError
 from ..extras import require
-from .commands import classify, compare, console, doctor, embed, extract, index, metadata, show, similar, status, verify
+from .commands import (
+    classify,
+    compare,
+    console,
+    doctor,
+    embed,
+    extract,
+    index,
+    metadata,
+    show,
+    similar,
+    status,
+    verify,
+    watch,
+)
 
 #: The subcommands, in the order of the help.
-_SUBCOMMANDS = (extract, embed, classify, status, show, index, similar, verify, compare, metadata, doctor, console)
+_SUBCOMMANDS = (
+    extract,
+    embed,
+    classify,
+    status,
+    show,
+    index,
+    similar,
+    verify,
+    compare,
+    watch,
+    metadata,
+    doctor,
+    console,
+)
 
 
 def dispatch(argv: Sequence[str] | None) -> int:

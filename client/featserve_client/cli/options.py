@@ -44,15 +44,15 @@ def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "",
     parser.add_argument("--verbose", action="store_true", help="show the trace of an error")
 
 
-def add_connection_options(parser: argparse.ArgumentParser) -> None:
+def add_connection_options(parser: argparse.ArgumentParser, *, timeout_s: float = 60.0) -> None:
     """Add the options that say how servers are asked, where the models are named otherwise."""
-    _add_connection(parser.add_argument_group("server"))
+    _add_connection(parser.add_argument_group("server"), timeout_s)
     parser.add_argument("--verbose", action="store_true", help="show the trace of an error")
 
 
-def _add_connection(group: argparse._ArgumentGroup) -> None:
+def _add_connection(group: argparse._ArgumentGroup, timeout_s: float = 60.0) -> None:
     group.add_argument(
-        "--timeout", type=float, default=60.0, metavar="SECONDS", help="per request (default: %(default)s)"
+        "--timeout", type=float, default=timeout_s, metavar="SECONDS", help="per request (default: %(default)s)"
     )
     group.add_argument("--max-message-bytes", type=int, default=Limits().max_message_bytes, metavar="BYTES")
     group.add_argument("--decode", choices=("server", "client"), default="server")
@@ -75,16 +75,16 @@ def make_client(arguments: argparse.Namespace) -> Iterator[FeatureClient]:
         ConnectError: The server of --export does not start.
     """
     if arguments.export is None:
-        client = FeatureClient(arguments.server, model=arguments.model, **_options(arguments))
+        client = FeatureClient(arguments.server, model=arguments.model, **client_options(arguments))
     elif arguments.server or arguments.ca or arguments.token_file:
         raise ConfigError("--export asks its own server, in plain text: leave --server, --ca and --token-file out")
     else:
-        client = FeatureClient.local(arguments.export, **_options(arguments))
+        client = FeatureClient.local(arguments.export, **client_options(arguments))
     with client:
         yield client
 
 
-def _options(arguments: argparse.Namespace) -> dict[str, Any]:
+def client_options(arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the client's options, but for whom it asks.
 
     Raises:

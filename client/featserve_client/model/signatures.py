@@ -30,3 +30,6 @@ IMAGE_SIGNATURES: dict[InputKind, ImageSignature] = {
 
 #: The signature without inputs whose one output, of the same name, is the manifest as JSON text.
 MANIFEST = "manifest"
+
+#: The signature without inputs that answers pictures, and a sample of the live model's activations of them.
+GOLDEN = "golden"

@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import socket
+from collections.abc import Sequence
 
 from ..exceptions import ConfigError, ConnectError
 
@@ -46,6 +47,34 @@ def resolve(target: str) -> str:
     addresses = split(target)
     if len(addresses) == 1 or target.startswith(("ipv4:", "ipv6:")):
         return target
+    found, failures = _look_up(addresses)
+    for family, scheme in ((socket.AF_INET, "ipv4"), (socket.AF_INET6, "ipv6")):
+        if found.get(family):
+            return f"{scheme}:{','.join(found[family])}"
+    raise ConnectError(f"no server at {target}: {'; '.join(failures)}", target=target)
+
+
+def servers_of(target: str) -> list[str]:
+    """Return the address of each server that one HOST:PORT stands for, as `10.0.0.7:8500`.
+
+    This machine's own names, sockets, and targets whose meaning gRPC alone knows are one server each. Of a name with
+    addresses of both families those of IPv4 count: they are the same servers.
+
+    Raises:
+        ConnectError: The host name is not known.
+    """
+    address = target.removeprefix("dns:///")
+    if is_loopback(address) or not is_host_port(address):
+        return [target]
+    found, failures = _look_up([address])
+    servers = found.get(socket.AF_INET) or found.get(socket.AF_INET6)
+    if not servers:
+        raise ConnectError(f"no server at {target}: {'; '.join(failures)}", target=target)
+    return sorted(servers)
+
+
+def _look_up(addresses: Sequence[str]) -> tuple[dict[socket.AddressFamily, list[str]], list[str]]:
+    """Return addresses by family as `IP:PORT`, and why host names are not known."""
     found: dict[socket.AddressFamily, list[str]] = {}
     failures = []
     for address in addresses:
@@ -59,10 +88,7 @@ def resolve(target: str) -> str:
             text = f"[{place[0]!s}]:{port}" if family == socket.AF_INET6 else f"{place[0]!s}:{port}"
             if text not in found.setdefault(family, []):
                 found[family].append(text)
-    for family, scheme in ((socket.AF_INET, "ipv4"), (socket.AF_INET6, "ipv6")):
-        if found.get(family):
-            return f"{scheme}:{','.join(found[family])}"
-    raise ConnectError(f"no server at {target}: {'; '.join(failures)}", target=target)
+    return found, failures
 
 
 def is_loopback(target: str) -> bool:

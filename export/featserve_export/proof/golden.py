@@ -22,6 +22,8 @@ from .closeness import Closeness, check, compare
 GOLDEN_FILE = "assets.extra/golden.npz"
 _PHOTOS = ("chelsea.png", "coffee.png")
 _MOST_IMAGES = 4
+# A layer's values that the served model carries of each image.
+_MOST_CARRIED = 1024
 _LYING = Image.Exif()
 _LYING[0x0112] = 6
 _Array = npt.NDArray[Any]
@@ -48,6 +50,24 @@ class Golden:
         if base == "encoded":
             return np.array(self.encoded, object)
         return self.images if base == "serving_default" else self.float_images
+
+    def carried(self) -> dict[str, _Array]:
+        """What the model answers of it by the signature `golden`: the smallest file of each format, and a sample.
+
+        Returns:
+            `image_bytes`, `(N,)` bytes; for each layer `positions/LAYER`, `(K,)` int32 ascending, places in the layer's
+            flattened activations, and `expected/LAYER`, `(N, K)` float32, the live model's values there.
+        """
+        smallest = {data[:4]: data for data in sorted(self.encoded, key=len, reverse=True)}.values()
+        rows = [row for row, data in enumerate(self.encoded) if data in smallest]
+        arrays: dict[str, _Array] = {"image_bytes": np.array([self.encoded[row] for row in rows], object)}
+        for layer, values in self.expected["encoded"].items():
+            flat = values[rows].reshape(len(rows), -1)
+            count = min(flat.shape[1], _MOST_CARRIED)
+            drawn = np.random.default_rng(0).choice(flat.shape[1], count, replace=False)
+            positions = np.sort(drawn).astype(np.int32)
+            arrays |= {f"positions/{layer}": positions, f"expected/{layer}": flat[:, positions].astype(np.float32)}
+        return arrays
 
     def save(self, directory: Path) -> None:
         """Writes `golden.npz` into a version's directory."""

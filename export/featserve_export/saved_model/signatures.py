@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import tensorflow as tf
 
 from ..batching import MAX_REQUEST_IMAGES, Batching
@@ -28,6 +30,7 @@ def write_saved_model(
     pixels: Pixels,
     batching: Batching,
     manifest: str,
+    golden: Mapping[str, npt.NDArray[Any]],
     queue_prefix: str,
     device: str,
 ) -> None:
@@ -39,6 +42,7 @@ def write_saved_model(
         pixels: how images become the network's input.
         batching: the queues' parameters.
         manifest: JSON text that the signature `manifest` answers.
+        golden: what the signature `golden` answers, by output.
         queue_prefix: the model's name and version.
         device: where the backbone may run: `cpu` or `any`.
     """
@@ -53,6 +57,7 @@ def write_saved_model(
                 if _cheapest(graphs, wanted) is graph:
                     served |= _base_signatures(suffix, wanted, features, pixels, limit)
         served["manifest"] = ({}, {"manifest": tf.constant(manifest, name=MANIFEST_NODE)})
+        served["golden"] = ({}, {name: tf.constant(value) for name, value in golden.items()})
         variables.load(session)
         saved_model.write(directory, session, served)
     saved_model.rewrite(directory, manifest, batching, queue_prefix)

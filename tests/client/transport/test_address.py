@@ -1,14 +1,13 @@
 """Several servers behind one target."""
 
+import socket
 import time
 from collections.abc import Callable
 
 import numpy as np
 import pytest
-from featserve_client import (
-    FeatureClient,
-)
-from featserve_client.transport.address import is_loopback, proxy_variable
+from featserve_client import ConnectError, FeatureClient
+from featserve_client.transport.address import is_loopback, proxy_variable, servers_of
 
 from ..fake_server import FakeServer, features, jpeg
 
@@ -53,3 +52,32 @@ def test_a_proxy_is_for_other_machines_alone(monkeypatch: pytest.MonkeyPatch, ta
     assert proxy_variable(target) == (None if loopback else "http_proxy")
     monkeypatch.setenv("no_proxy", "example, 10.0.0.1,localhost")
     assert proxy_variable(target) is None
+
+
+@pytest.mark.parametrize(
+    ("target", "servers"),
+    [
+        ("pods.example:8500", ["10.0.0.2:8500", "10.0.0.9:8500"]),
+        ("dns:///pods.example:8500", ["10.0.0.2:8500", "10.0.0.9:8500"]),
+        ("six.example:8500", ["[fd00::7]:8500"]),
+        ("localhost:8500", ["localhost:8500"]),
+        ("127.0.0.1:8500", ["127.0.0.1:8500"]),
+        ("unix:/run/featserve.sock", ["unix:/run/featserve.sock"]),
+    ],
+)
+def test_the_servers_behind_a_name(monkeypatch: pytest.MonkeyPatch, target: str, servers: list[str]) -> None:
+    v4, v6 = socket.AF_INET, socket.AF_INET6
+    known = {
+        "pods.example": [(v6, "fd00::1"), (v4, "10.0.0.9"), (v4, "10.0.0.2"), (v4, "10.0.0.9")],
+        "six.example": [(v6, "fd00::7")],
+    }
+
+    def look_up(host: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        if host not in known:
+            raise socket.gaierror("Name or service not known")
+        return [(family, None, None, "", (address, port)) for family, address in known[host]]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert servers_of(target) == servers
+    with pytest.raises(ConnectError, match=r"no server at nobody.example:1: nobody.example: Name or service not known"):
+        servers_of("nobody.example:1")

@@ -90,6 +90,18 @@ def test_the_server_tells_the_manifest(exported, client):
     }
 
 
+def test_the_server_carries_golden_answers(exported, golden, client):
+    carried = client.predict({}, signature="golden")
+    rows = [golden.encoded.index(picture) for picture in carried["image_bytes"]]
+    assert sorted(golden.encoded[row][:4] for row in rows) == [b"\x89PNG", b"\xff\xd8\xff\xe0"]
+    for layer in LAYERS:
+        values, positions = carried[f"expected/{layer}"], carried[f"positions/{layer}"]
+        flat = golden.expected["encoded"][layer][rows].reshape(2, -1)
+        assert positions.size == 1024 and (np.diff(positions) > 0).all()
+        np.testing.assert_array_equal(values, flat[:, positions])
+    assert sum(map(len, carried["image_bytes"])) < 100_000
+
+
 def test_callers_of_all_signatures_at_once_get_their_own_answers(golden, client):
     calls = [
         (base, layer, slice(row, row + 1 + index % 2))

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,16 +16,27 @@ from ..test_docker import BATCHING_METRICS, CLIENT_METRICS, EMBEDDED_METRICS, SE
 from .prometheus_rule import OBJECT, RULES, SERVING, written
 
 CASES = Path(__file__).with_name("cases.yml")
-# Of cAdvisor, kube-state-metrics, Prometheus itself and `featserve watch`, as far as the alarms ask for them.
+# Of cAdvisor, kube-state-metrics and Prometheus itself, as far as the alarms ask for them.
 OTHER_METRICS = {
     "up": {"job", "instance"},
     "process_start_time_seconds": {"job", "instance"},
     "container_memory_working_set_bytes": {"container", "pod"},
     "container_spec_memory_limit_bytes": {"container", "pod"},
     "kube_pod_container_status_restarts_total": {"container", "pod"},
-    "featserve_watch_last_result": {"server", "model", "version"},
-    "featserve_watch_last_success_timestamp_seconds": {"server", "model", "version"},
 }
+
+
+def watch_metrics() -> dict[str, set[str]]:
+    """What `featserve watch` exports, with its labels."""
+    check = pytest.importorskip("featserve_client.watch.check")
+    server = pytest.importorskip("featserve_client.watch.server")
+    metrics = pytest.importorskip("featserve_client.watch.metrics")
+    result = check.Result(model="m", version=1, cosines={"late": 1.0}, latency_s=0.1, facts={"weights": "0"})
+    finding = server.Finding(server="s", result=result, last_success=1.0)
+    cost = server.Cost(asked_s=1.0, interval_s=60.0)
+    watch = SimpleNamespace(findings=lambda: [finding], costs=lambda: {"s": cost})
+    samples = [sample for family in metrics.Collector(watch).collect() for sample in family.samples]
+    return {sample.name: set(sample.labels) for sample in samples}
 
 
 def alarms() -> list[dict[str, Any]]:
@@ -85,16 +97,23 @@ def test_the_page_on_call_has_every_alarm_and_no_other() -> None:
 
 
 def test_alarms_ask_for_metrics_and_labels_that_are_there() -> None:
-    known = SERVING_METRICS | BATCHING_METRICS | EMBEDDED_METRICS | CLIENT_METRICS | OTHER_METRICS
+    known = SERVING_METRICS | BATCHING_METRICS | EMBEDDED_METRICS | CLIENT_METRICS | OTHER_METRICS | watch_metrics()
     for alarm in alarms():
         found = re.findall(r"([a-z:_]*:[a-z_:0-9]+|\b\w+_\w+|\bup)\b(?:\{([^}]*)\})?", alarm["expr"])
-        functions = {"histogram_quantile", "label_replace", "avg_over_time", "model_name"}
+        functions = {"histogram_quantile", "label_replace", "avg_over_time", "last_over_time", "model_name"}
         series = [(name, selector) for name, selector in found if name not in functions]
         assert series, alarm["alert"]
         for name, selector in series:
             metric = name if name in known else re.sub(r"_(bucket|sum|count)$", "", name)
             assert metric in known, name
             assert set(re.findall(r"(\w+)\s*(?:=~|!=|=)", selector)) <= known[metric] | {"job", "instance"}, alarm
+
+
+def test_the_summary_of_a_wrong_answer_names_labels_that_are_there() -> None:
+    (alarm,) = [alarm for alarm in alarms() if alarm["alert"] == "FeatserveVerificationFailed"]
+    named = set(re.findall(r"\$labels\.(\w+)", alarm["annotations"]["summary"]))
+    series = set(re.findall(r"featserve_watch_\w+", alarm["expr"]))
+    assert named and series and all(named <= watch_metrics()[name] for name in series)
 
 
 def test_the_limit_of_tensorflow_serving_is_that_of_its_flags() -> None:
