@@ -241,7 +241,7 @@ class FeatureClient(BaseClient):
 
         Example:
             >>> client.status()
-            [VersionStatus(version=1, state='AVAILABLE', error='')]
+            [VersionStatus(version=1, state='AVAILABLE', error='', since=None, labels=None)]
         """
         return self._runner.run(status(self._requests, timeout_s))
 

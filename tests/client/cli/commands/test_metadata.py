@@ -13,7 +13,9 @@ def test_status_and_metadata(server: FakeServer, capsys: pytest.CaptureFixture[s
     assert featserve(server, "status") == 0
     assert capsys.readouterr().out == "toy version 1: AVAILABLE\n"
     assert featserve(server, "status", "--json") == 0
-    assert json.loads(capsys.readouterr().out) == [{"version": 1, "state": "AVAILABLE", "error": ""}]
+    assert json.loads(capsys.readouterr().out) == [
+        {"version": 1, "state": "AVAILABLE", "error": "", "since": None, "labels": None}
+    ]
     assert featserve(server, "metadata", "--json") == 0
     assert json.loads(capsys.readouterr().out)["manifest"] == MANIFEST
     assert featserve(server, "metadata") == 0
