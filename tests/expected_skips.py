@@ -13,6 +13,7 @@ EXPECTED = (
     r"no \S+\.h5",
     r"(pyspark|apache_beam) is not installed",
     r"(kubectl|curl|promtool|prometheus|tensorflow_model_server) is not on PATH",
+    r"(node|npm|wrk|ab|h2load) is not on PATH.*|\S+ cannot be installed: (.|\n)*",
     r"no chromium on PATH: apt-get install chromium",
 )
 
