@@ -15,6 +15,7 @@ EXPECTED = (
     r"(kubectl|curl|promtool|prometheus|tensorflow_model_server) is not on PATH",
     r"(node|npm|wrk|ab|h2load) is not on PATH.*|\S+ cannot be installed: (.|\n)*",
     r"ip is not on PATH.*|no network namespaces.*|no bridge between network namespaces.*",
+    r"no container engine: .*",
     r"no chromium on PATH: apt-get install chromium",
 )
 
