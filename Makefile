@@ -34,7 +34,7 @@ LOAD_SERVER = $(if $(TARGET),--target $(TARGET),--runtime $(RUNTIME))
 MEASURED := $(if $(or $(TARGET),$(wildcard $(MODEL_ROOT)/$(MODEL)/*/saved_model.pb),$(filter-out $(basename $(notdir $(BACKBONE))),$(MODEL))),,export)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export serve demo test test-fast test-browser test-all-backbones test-monitoring lint format lock proto alarms readme verify backbones bench loadtest capacity referee tune soak clean
+.PHONY: help setup export serve demo test test-fast test-browser test-all-backbones test-monitoring test-interop test-hosts test-containers lint format lock proto alarms readme verify backbones bench loadtest capacity referee tune soak clean
 
 help: ## list targets and knobs
 	@echo 'Targets:'
@@ -82,6 +82,15 @@ readme: $(READY) ## renew the help blocks of the READMEs, and check the READMEs
 
 test-monitoring: $(READY) ## dashboard and alarms under a real Prometheus, where there is one
 	$(BIN)/python -m pytest tests/operations/test_monitoring.py -n 0 -m slow
+
+test-interop: $(READY) ## clients of other people and other languages, where they can be had
+	$(BIN)/python -m pytest tests/operations/test_interop.py -n 0 -m slow
+
+test-hosts: $(READY) ## the client across three hosts, in network namespaces (needs root)
+	$(BIN)/python -m pytest tests/operations/test_hosts.py -n 0 -m slow
+
+test-containers: $(READY) ## the images and containers as they are shipped, where there is an engine
+	$(BIN)/python -m pytest tests/operations/test_containers.py -n 0 -m slow
 
 alarms: $(READY) ## write the alarms of Kubernetes from serving/docker/prometheus/alarms.yml
 	$(BIN)/python tests/serving/alarms/prometheus_rule.py

@@ -12,8 +12,11 @@ EXPECTED = (
     r"no MobileNet weights in KERAS_HOME",
     r"no \S+\.h5",
     r"(pyspark|apache_beam) is not installed",
-    r"(kubectl|curl|grpcurl|node|npm|promtool|prometheus|tensorflow_model_server) is not on PATH",
+    r"(kubectl|curl|grpcurl|promtool|prometheus|tensorflow_model_server) is not on PATH",
+    r"(node|npm|wrk|ab|h2load) is not on PATH.*|\S+ cannot be installed: (.|\n)*",
     r"npm cannot install @grpc/grpc-js protobufjs",
+    r"ip is not on PATH.*|no network namespaces.*|no bridge between network namespaces.*",
+    r"no container engine: .*",
     r"no chromium on PATH: apt-get install chromium",
 )
 

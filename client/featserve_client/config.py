@@ -76,7 +76,11 @@ class Limits:
 
 @dataclass(frozen=True, kw_only=True)
 class Keepalive:
-    """Pings that notice a dead connection while calls wait.
+    """Pings that notice a server which vanished while calls wait.
+
+    By default a connection is given up after two thirds of a call's time at most, so that the last third is left to
+    try the call elsewhere. A server ends a connection at the fourth ping in a row that comes within 300 s of the one
+    before, unless it is told otherwise or has sent something in between: a call makes no more than three.
 
     Raises:
         ConfigError: A time is not above 0.
@@ -85,14 +89,21 @@ class Keepalive:
         >>> client = FeatureClient("localhost:8500", model="efficientnet_lite0", keepalive=Keepalive(interval_s=600))
     """
 
-    #: Servers answer pings that come more often than every 300 s with GOAWAY, unless they are told otherwise.
-    interval_s: float = 330.0
-    timeout_s: float = 20.0
+    #: Seconds without a word from the server until a ping; None for a third of the client's `timeout_s`, 2 to 330.
+    interval_s: float | None = None
+    #: Seconds until a ping must be answered; None for the same third, 2 to 20.
+    timeout_s: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse times that are not times."""
-        _require(self.interval_s > 0, "interval_s", "above 0", self.interval_s)
-        _require(self.timeout_s > 0, "timeout_s", "above 0", self.timeout_s)
+        for name in ("interval_s", "timeout_s"):
+            value = getattr(self, name)
+            _require(value is None or value > 0, name, "above 0", value)
+
+    def within(self, call_s: float) -> tuple[float, float]:
+        """Return interval and timeout in seconds, for calls that may take `call_s` seconds."""
+        third = max(call_s / 3, 2.0)
+        return self.interval_s or min(third, 330.0), self.timeout_s or min(third, 20.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,3 +44,11 @@ from featserve_client import (
 def test_options_that_cannot_work(make: Callable[[], object], text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         make()
+
+
+@pytest.mark.parametrize(
+    ("call_s", "expected"), [(60, (20, 20)), (30, (10, 10)), (1, (2, 2)), (600, (200, 20)), (2**31 - 1, (330, 20))]
+)
+def test_a_vanished_server_is_noticed_within_two_thirds_of_a_call(call_s: float, expected: tuple[float, float]) -> None:
+    assert Keepalive().within(call_s) == expected
+    assert Keepalive(interval_s=5, timeout_s=1).within(call_s) == (5, 1)

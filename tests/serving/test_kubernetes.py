@@ -47,11 +47,20 @@ def overlay(name: str) -> list[Object]:
     return render(KUBERNETES / name)
 
 
+#: Each takes the place of what another component, or the overlay, has.
+ALTERNATIVES = {"image-volume", "keda"}
+
+
 @pytest.fixture
 def with_components(tmp_path: Path) -> list[Object]:
-    """The CPU overlay with every component, as a user's own kustomization would take them."""
+    """The CPU overlay with every component but the alternatives, as a user's own kustomization would take them."""
+    names = {path.name for path in (KUBERNETES / "components").iterdir()}
+    assert names >= ALTERNATIVES
+    return combined(tmp_path, *sorted(names - ALTERNATIVES))
+
+
+def combined(tmp_path: Path, *components: str) -> list[Object]:
     relative = os.path.relpath(KUBERNETES, tmp_path.resolve())
-    components = sorted(path.name for path in (KUBERNETES / "components").iterdir())
     kustomization = {
         "resources": [f"{relative}/overlays/cpu"],
         "components": [f"{relative}/components/{name}" for name in components],
@@ -326,6 +335,104 @@ def test_the_volume_replaces_the_init_container(with_components: list[Object]) -
     (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "models"]
     claim = one(with_components, "PersistentVolumeClaim")["metadata"]["name"]
     assert volume == {"name": "models", "persistentVolumeClaim": {"claimName": claim, "readOnly": True}}
+
+
+def test_the_image_volume_replaces_the_init_container(tmp_path: Path) -> None:
+    objects = combined(tmp_path, "image-volume")
+    assert "Deployment" in set(validate(objects))
+    spec = one(objects, "Deployment")["spec"]["template"]["spec"]
+    assert not spec.get("initContainers")
+    (volume,) = [volume for volume in spec["volumes"] if volume["name"] == "models"]
+    (init,) = pod("overlays/cpu")["initContainers"]
+    assert volume == {"name": "models", "image": {"reference": init["image"], "pullPolicy": "IfNotPresent"}}
+    (mount,) = [mount for mount in spec["containers"][0]["volumeMounts"] if mount["name"] == "models"]
+    # Where the Dockerfile's target `models` has them, and models.config looks.
+    assert mount == {"name": "models", "mountPath": "/models", "subPath": "models", "readOnly": True}
+
+
+def _object(required: dict[str, Any], optional: dict[str, Any] | None = None) -> dict[str, Any]:
+    properties = required | (optional or {})
+    return {"type": "object", "required": [*required], "properties": properties, "additionalProperties": False}
+
+
+_TEXT, _COUNT = {"type": "string"}, {"type": "integer", "minimum": 0}
+#: What of keda.sh/v1alpha1 is used here, as KEDA's resource definition has it; nothing else is let in.
+SCALED_OBJECT = _object(
+    {
+        "scaleTargetRef": _object({"name": _TEXT}),
+        "triggers": {
+            "type": "array",
+            "items": _object(
+                {
+                    "type": {"const": "prometheus"},
+                    # Every value is text.
+                    "metadata": _object(
+                        {"serverAddress": _TEXT, "query": _TEXT, "threshold": _TEXT}, {"ignoreNullValues": _TEXT}
+                    ),
+                },
+                {"metricType": {"enum": ["AverageValue", "Value"]}},
+            ),
+        },
+    },
+    {
+        "minReplicaCount": _COUNT,
+        "maxReplicaCount": _COUNT,
+        "pollingInterval": _COUNT,
+        "fallback": _object(
+            {"failureThreshold": _COUNT, "replicas": _COUNT},
+            {"behavior": {"enum": ["static", "currentReplicas", "currentReplicasIfHigher", "currentReplicasIfLower"]}},
+        ),
+        "advanced": _object({"horizontalPodAutoscalerConfig": _object({"behavior": {"type": "object"}})}),
+    },
+)
+
+
+def test_keda_takes_the_place_of_the_autoscaler(tmp_path: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    objects = combined(tmp_path, "keda")
+    assert "HorizontalPodAutoscaler" not in {item["kind"] for item in objects}
+    spec = one(objects, "ScaledObject")["spec"]
+    jsonschema.validate(spec, SCALED_OBJECT)
+    autoscaler = one(overlay("overlays/cpu"), "HorizontalPodAutoscaler")["spec"]
+    assert spec["scaleTargetRef"]["name"] == one(objects, "Deployment")["metadata"]["name"]
+    assert (spec["minReplicaCount"], spec["maxReplicaCount"]) == (autoscaler["minReplicas"], autoscaler["maxReplicas"])
+    assert spec["minReplicaCount"] <= spec["fallback"]["replicas"] <= spec["maxReplicaCount"]
+    assert spec["advanced"]["horizontalPodAutoscalerConfig"]["behavior"] == autoscaler["behavior"]
+    (trigger,) = spec["triggers"]
+    query = trigger["metadata"]["query"]
+    pytest.importorskip("promql_parser").parse(query)
+    series = re.findall(r":tensorflow:serving:[a-z_]+", query)
+    assert series == [":tensorflow:serving:request_latency_sum"]
+    assert all(name in (SERVING / "docker" / "prometheus" / "alarms.yml").read_text() for name in series)
+
+
+def memory_table() -> dict[str, int]:
+    """MiB that three versions of each model use, with the allocator of the container."""
+    results = (SERVING.parent / "tests" / "load" / "RESULTS.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\w+) \| MALLOC_ARENA_MAX=2 \| [\d,]+ \| [\d,]+ \| ([\d,]+) \|", results, re.MULTILINE)
+    return {model: int(used.replace(",", "")) for model, used in rows}
+
+
+def mebibytes(quantity: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)(Gi|Mi|g|m)", quantity).groups()  # type: ignore[union-attr]
+    return int(number) * (1024 if unit in ("Gi", "g") else 1)
+
+
+def test_memory_limits_hold_three_versions_as_measured_beside_the_server() -> None:
+    readme = (SERVING / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"TensorFlow Serving without a model takes (\d+) MiB", readme)
+    assert found is not None
+    needed = {model: int(found[1]) + used for model, used in memory_table().items()}
+    compose = yaml.safe_load((SERVING / "docker" / "compose.yaml").read_text())["services"]["server"]["mem_limit"]
+    default = re.fullmatch(r"\$\{MEMORY:-(.+)\}", compose)
+    assert default is not None
+    kserve = one(overlay("kserve"), "InferenceService")["spec"]["predictor"]["model"]["resources"]["limits"]["memory"]
+    limits = [default[1], kserve, *(server(name)["resources"]["limits"]["memory"] for name in OVERLAYS)]
+    # The default model, and the largest that the comment of the Deployment promises.
+    for limit in limits:
+        assert max(needed["efficientnet_lite0"], needed["vgg16"]) <= mebibytes(limit)
+    # A model for which the limit must be raised: the rule tells it from the others.
+    assert needed["convnext_base"] > mebibytes(default[1])
 
 
 def test_the_gateway_lets_no_reload_through(with_components: list[Object]) -> None:

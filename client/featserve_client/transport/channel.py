@@ -20,13 +20,14 @@ COMPRESSION: dict[Compression, grpc.Compression] = {
 
 def channel_options(settings: ClientSettings) -> list[tuple[str, Any]]:
     """Return gRPC's options of the channel."""
-    limits, retry, keepalive = settings.limits, settings.retry, settings.keepalive
+    limits, retry = settings.limits, settings.retry
+    interval_s, ping_s = settings.keepalive.within(settings.timeout_s)
     tls, addresses = settings.tls, split(settings.target)
     arguments: list[tuple[str, Any]] = [
         ("grpc.max_receive_message_length", limits.max_message_bytes),
         ("grpc.max_send_message_length", limits.max_message_bytes),
-        ("grpc.keepalive_time_ms", round(keepalive.interval_s * 1000)),
-        ("grpc.keepalive_timeout_ms", round(keepalive.timeout_s * 1000)),
+        ("grpc.keepalive_time_ms", round(interval_s * 1000)),
+        ("grpc.keepalive_timeout_ms", round(ping_s * 1000)),
         ("grpc.keepalive_permit_without_calls", 0),
         # gRPC's own pauses between two connections grow to two minutes: longer than anybody waits for a restart.
         ("grpc.initial_reconnect_backoff_ms", round(retry.initial_backoff_s * 1000)),

@@ -86,6 +86,8 @@ class GrpcServer:
             maximum_concurrent_rpcs=options.max_threads + options.max_queued_requests + _SPARE_CALLS,
             options=(
                 ("grpc.max_receive_message_length", options.max_message_bytes),
+                # As in configs/server.flags: the client pings while it waits, and gRPC's own limit is 300 s.
+                ("grpc.http2.min_ping_interval_without_data_ms", 30_000),
                 ("grpc.max_send_message_length", -1),
                 # By itself gRPC cancels calls at random once 1,000 wait to be accepted; no client retries CANCELLED.
                 ("grpc.server.max_pending_requests", _MAX_UNACCEPTED),
