@@ -18,12 +18,16 @@ MODEL_ROOT ?= build/models#           directory of all models
 PORT ?= 8500#                 gRPC port of `make serve`; 0 takes a free one
 REST_PORT ?= 8501#            REST port of `make serve`; 0 takes a free one, -1 none
 RUNTIME ?= auto#              docker, native (tensorflow_model_server), embedded or auto
+QPS ?=#                         requests per second at the peak, for plan
+PRICE ?=#                       of a replica for an hour, for plan: gives the cost of a million images
+ZONES ?=#                       zones that plan spreads over, one of which may be lost: 3
+REPORT ?=#                      capacity report for plan; empty takes the newest in build/load
 TARGET ?=#                   running server host:port for loadtest; empty starts one
-SLO_MS ?=#                      p99 budget of loadtest, capacity, referee and tune in milliseconds
+SLO_MS ?=#                      p99 budget of loadtest, capacity, plan, referee and tune in milliseconds
 COMPARE ?=#                     an earlier result (.json) for loadtest to compare with
 MINUTES ?=#                     length of soak
 NATIVE ?=#                      tensorflow_model_server for bench: a file or host:port; empty takes PATH's
-LOAD_FLAGS ?=#                  anything else for loadtest, capacity, referee, tune, soak or bench
+LOAD_FLAGS ?=#                  anything else for loadtest, capacity, plan, referee, tune, soak or bench
 EXPORT_FLAGS ?=#             anything else for featserve-export
 SERVE_FLAGS ?=#              anything else for featserve-serve
 
@@ -34,7 +38,7 @@ LOAD_SERVER = $(if $(TARGET),--target $(TARGET),--runtime $(RUNTIME))
 MEASURED := $(if $(or $(TARGET),$(wildcard $(MODEL_ROOT)/$(MODEL)/*/saved_model.pb),$(filter-out $(basename $(notdir $(BACKBONE))),$(MODEL))),,export)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup export serve demo test test-fast test-browser test-all-backbones test-monitoring test-interop test-hosts test-containers lint format lock proto alarms readme verify backbones bench loadtest capacity referee tune soak clean
+.PHONY: help setup export serve demo test test-fast test-browser test-all-backbones test-monitoring test-interop test-hosts test-containers lint format lock proto alarms readme verify backbones bench loadtest capacity plan referee tune soak clean
 
 help: ## list targets and knobs
 	@echo 'Targets:'
@@ -108,6 +112,10 @@ loadtest: $(MEASURED) $(READY) ## throughput and latency at several loads, with 
 
 capacity: $(MEASURED) $(READY) ## the highest rate whose p99 stays within SLO_MS
 	$(LOAD) capacity $(LOAD_MODEL) $(LOAD_SERVER) $(if $(SLO_MS),--slo-ms $(SLO_MS)) $(LOAD_FLAGS)
+
+plan: $(READY) ## replicas, headroom and cost for QPS within SLO_MS, from a capacity report; a patch for Kubernetes
+	$(LOAD) plan $(if $(QPS),--qps "$(QPS)") $(if $(SLO_MS),--slo-ms "$(SLO_MS)") $(if $(PRICE),--price "$(PRICE)") $(if $(ZONES),--zones "$(ZONES)") \
+	  $(if $(REPORT),--report "$(REPORT)") $(LOAD_FLAGS)
 
 referee: $(MEASURED) $(READY) ## the same server under MLCommons LoadGen
 	$(LOAD) referee $(LOAD_MODEL) $(LOAD_SERVER) $(if $(SLO_MS),--slo-ms $(SLO_MS)) $(LOAD_FLAGS)

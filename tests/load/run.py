@@ -9,6 +9,7 @@ import sys
 COMMANDS = {
     "loadtest": "throughput and latency at several loads, with a report",
     "capacity": "the highest rate whose p99 stays within a budget",
+    "plan": "replicas, headroom and cost for a load, from a capacity report, by simulation",
     "referee": "the same server under MLCommons LoadGen",
     "tune": "search the batching for the highest capacity",
     "soak": "hours of mixed traffic: nothing may fail or grow",

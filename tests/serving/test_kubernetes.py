@@ -463,7 +463,7 @@ def test_the_watch_asks_every_pod_and_is_let_in(watch: dict[str, Object], with_c
     template = watch["Deployment"]["spec"]["template"]
     labels, (container,) = template["metadata"]["labels"], template["spec"]["containers"]
     main = pytest.importorskip("featserve_client.cli.main")
-    options = main._parser().parse_args(container["args"])
+    options = dispatch._parser().parse_args(container["args"])
     service = one(with_components, "Service")
     ports = {port["name"]: port["port"] for port in service["spec"]["ports"]}
     assert options.server == [f"{service['metadata']['name']}:{ports['grpc']}"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from . import deployment
 from .errors import LoadError
 from .networks import MODELS
-from .sections import bulk, client, cold, export, growth, layers, memory, native, pixels, served, wire
+from .sections import bulk, client, cold, export, fleet, growth, layers, memory, native, pixels, plan, served, wire
 from .server import ROOT
 from .turns import Unavailable
 
@@ -31,6 +31,8 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "cold": ("Cold start", cold.cold),
     "growth": ("How cost grows", growth.growth),
     "pixels": ("Decoding and resizing against Pillow", pixels.pixels),
+    "plan": ("Simulation beside measurement", plan.plan),
+    "fleet": ("What breaks a budget", fleet.fleet),
 }
 #: What a section is measured with, beside rounds and seconds.
 OPTIONS: dict[str, tuple[str, ...]] = {

@@ -16,6 +16,7 @@ from .deployment import say
 from .errors import LoadError
 from .generator import Generator, Stage
 from .measurement import Measurement
+from .plan import capacity_report
 
 MAX_ERROR_SHARE = 0.001
 #: A bisection ends when the rates that hold and that do not are this close.
@@ -55,12 +56,22 @@ def main(argv: Sequence[str]) -> int:
         deployment.check_answers(server, payload)
         with Generator(server.targets, payload, processes=options.processes, live=sys.stderr.isatty()) as generator:
             single = deployment.single_latency_ms(generator)
+            needs = capacity_report.needs(server, payload)
             budget = deployment.budget_ms(options.slo_ms, single)
             found = search(
                 generator.run, budget, payload.images_per_request, duration_s=options.duration, repeats=options.repeats
             )
     options.out.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {**server.description, "single_ms": single, "budget_ms": budget, **found.__dict__}
+    result: dict[str, Any] = {
+        "format": capacity_report.FORMAT,
+        **server.description,
+        "input": payload.input,
+        "images_per_request": payload.images_per_request,
+        "single_ms": single,
+        "budget_ms": budget,
+        **found.__dict__,
+        **needs,
+    }
     (options.out / "capacity.json").write_text(json.dumps(result, indent=1))
     if not found.images_per_s:
         print(f"capacity of {options.model}, {payload.input}: no rate keeps p99 within {budget:.0f} ms")
@@ -83,6 +94,7 @@ def search(
     repeats: int = 3,
     callers: int = 16,
     worth: float = 0.0,
+    quiet: bool = False,
 ) -> Capacity:
     """Return the capacity.
 
@@ -94,6 +106,7 @@ def search(
         repeats: bisections, each with arrivals of its own.
         callers: of the closed loop that gives the first bound.
         worth: images per second; a repeat in which twice this rate does not hold ends, with a capacity of 0.
+        quiet: whether nothing is said of the repeats.
     """
     tried: list[tuple[float, float, float, bool]] = []
 
@@ -139,7 +152,8 @@ def search(
         # What stopped the search is the lowest rate that failed, not the last one tried.
         limited.append(bool(failed.limits()))
         reached = f"{found[-1]:.1f} images/s" if low else f"no rate keeps the budget, down to {high:.2f} requests/s"
-        say(f"repeat {repeat + 1}: {reached}")
+        if not quiet:
+            say(f"repeat {repeat + 1}: {reached}")
     return Capacity(
         images_per_s=statistics.median(found),
         lowest=min(found),

@@ -81,10 +81,14 @@ def opened(options: argparse.Namespace) -> Iterator[Deployment]:
         return
     base_path = ensure_model(options.model_root, options.model)
     say(f"starting featserve-serve with {base_path}")
+    began = time.monotonic()
     with ServerProcess(base_path, options.model, runtime=options.runtime) as server:
+        start_s = round(time.monotonic() - began, 3)
         metadata = describe(server.target, options.model)
         watch = Watch([server.target], options.model, [server.rest])
-        yield _deployment([server.target], options.model, metadata, watch)
+        found = _deployment([server.target], options.model, metadata, watch)
+        found.description["start_s"] = start_s
+        yield found
 
 
 def ensure_model(root: Path, model: str) -> Path:

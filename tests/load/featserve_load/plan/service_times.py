@@ -1,0 +1,160 @@
+"""What a server's work takes, by kind: the request's own part, and a batch of each size."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+import psutil
+from featserve_client import ModelMetadata
+from featserve_client.wire import serving_pb2 as wire
+from featserve_client.wire.tensors import encode_predict_request, encode_strings, encode_tensor
+
+from ..errors import LoadError
+from ..payload import PREDICT, SIGNATURES, Payload, network_size
+
+#: Rounds in which all kinds take turns; the first warms up.
+ROUNDS = 4
+#: Calls of a round.
+_SMALL, _BATCHES = 40, 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceTimes:
+    """Core-milliseconds of a server, measured by one caller alone.
+
+    Attributes:
+        cores: that the server may use.
+        request_ms: of each request of the payload, without its batch: parsing, decoding, resizing.
+        batch_ms: of a batch by its size in images, padding included.
+        parallel: cores that one batch keeps busy.
+        outside_ms: that a call takes beside the server's work: network and caller.
+    """
+
+    cores: int
+    request_ms: tuple[float, ...]
+    batch_ms: dict[int, float]
+    parallel: float
+    outside_ms: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def of(cls, value: dict[str, Any]) -> ServiceTimes:
+        """Return what `as_dict` gave."""
+        batches = {int(size): float(ms) for size, ms in value["batch_ms"].items()}
+        return cls(**{**value, "request_ms": tuple(value["request_ms"]), "batch_ms": batches})
+
+    def beside_callers(self, caller_ms: float) -> ServiceTimes:
+        """Return the times of a server whose cores do `caller_ms` of work for the callers too, for each request."""
+        return ServiceTimes(**{**asdict(self), "request_ms": tuple(ms + caller_ms for ms in self.request_ms)})
+
+    def image_ms(self, images_per_request: int) -> float:
+        """Core-milliseconds of an image under full load, in the largest batches."""
+        size = max(self.batch_ms)
+        return float(np.mean(self.request_ms)) / images_per_request + self.batch_ms[size] / size
+
+
+def measure(
+    target: str, metadata: ModelMetadata, payload: Payload, *, pid: int | None, cores: int, rounds: int = ROUNDS
+) -> ServiceTimes:
+    """Return the service times of a server that nobody else asks.
+
+    A batch's time is that of a request of as many pictures that need neither decoding nor resizing. What a request
+    costs beside it is the payload's time less that of such a request of the same size. The cost of a call as such is
+    that of a file that is no image.
+
+    Args:
+        target: `HOST:PORT`.
+        metadata: of the model, written by featserve-export.
+        payload: whose requests are timed one by one.
+        pid: the server's process; None where it is on another machine: then a call keeps one core busy.
+        cores: that the server may use.
+        rounds: medians are taken over.
+
+    Raises:
+        LoadError: the model has no such signatures, or does not batch in the graph.
+    """
+    manifest = metadata.manifest or {}
+    needed = {SIGNATURES["encoded"], SIGNATURES["uint8"]}
+    if not manifest.get("batching") or not needed <= set(metadata.signatures):
+        raise LoadError(f"expected a model of featserve-export, received one without {sorted(needed)} or batching")
+    sizes = sorted({*manifest["batching"]["allowed_batch_sizes"], payload.images_per_request})
+    calls = {"bad": (_bad(payload.model, metadata), _SMALL)}
+    calls |= {f"batch {size}": (_plain(payload.model, metadata, size), _BATCHES) for size in sizes}
+    calls |= {f"request {place}": (request, 2) for place, request in enumerate(payload.requests)}
+    process = psutil.Process(pid) if pid else None
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    with grpc.insecure_channel(target, [("grpc.max_receive_message_length", -1)]) as channel:
+        call = channel.unary_unary(PREDICT)
+        for turn in range(rounds + 1):
+            for name, (request, count) in calls.items():
+                taken = _taken(call, request, count, process)
+                if turn:
+                    found[name].append(taken)
+    took = {name: float(np.median([each[0] for each in rows])) for name, rows in found.items()}
+    spent = {name: float(np.mean([each[1] for each in rows])) for name, rows in found.items()}
+    return _solved(took, spent, payload, sizes, cores, known=process is not None)
+
+
+def _solved(
+    took: dict[str, float], spent: dict[str, float], payload: Payload, sizes: Sequence[int], cores: int, *, known: bool
+) -> ServiceTimes:
+    outside = min(took["bad"] / 2, max(took["bad"] - spent["bad"], 0.0)) if known else 0.0
+    largest = f"batch {max(sizes)}"
+    # The process's clock ticks in 10 ms: long calls tell how many cores they use, short ones do not.
+    parallel = min(float(cores), max(1.0, spent[largest] / max(took[largest] - outside, 1e-6))) if known else 1.0
+
+    def work(name: str) -> float:
+        return (took[name] - outside) * (parallel if name != "bad" else 1.0)
+
+    overhead = work("bad")
+    own = work(f"batch {payload.images_per_request}")
+    requests = [max(overhead, overhead + work(f"request {place}") - own) for place in range(len(payload.requests))]
+    return ServiceTimes(
+        cores=cores,
+        request_ms=tuple(round(ms, 4) for ms in requests),
+        batch_ms={size: round(max(work(f"batch {size}") - overhead, 1e-3), 4) for size in sizes},
+        parallel=round(parallel, 3),
+        outside_ms=round(outside, 4),
+    )
+
+
+def _taken(call: Any, request: bytes, count: int, process: Any) -> tuple[float, float]:
+    """Return the median latency and the mean CPU time of the server, in ms."""
+    before = process.cpu_times() if process else None
+    times = []
+    for _ in range(count):
+        began = time.perf_counter()
+        try:
+            call(request, timeout=60)
+        except grpc.RpcError as exc:
+            if exc.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+                raise LoadError(f"the server failed while it was timed: {exc.code().name}: {exc.details()}") from exc
+        times.append(time.perf_counter() - began)
+    spent = 0.0
+    if before is not None:
+        after = process.cpu_times()
+        spent = after.user + after.system - before.user - before.system
+    return 1e3 * float(np.median(times)), 1e3 * spent / count
+
+
+def _bad(model: str, metadata: ModelMetadata) -> bytes:
+    return _request(model, metadata, SIGNATURES["encoded"], encode_strings([b"no image"], (1,)))
+
+
+def _plain(model: str, metadata: ModelMetadata, count: int) -> bytes:
+    height, width = network_size(metadata)
+    pixels = np.random.default_rng(0).integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+    return _request(model, metadata, SIGNATURES["uint8"], encode_tensor(pixels))
+
+
+def _request(model: str, metadata: ModelMetadata, signature: str, tensor: Any) -> bytes:
+    [name] = metadata.signatures[signature].inputs
+    return encode_predict_request(wire.ModelSpec(name=model, signature_name=signature), {name: tensor}, [])

@@ -1,0 +1,165 @@
+"""The simulation of `plan` beside measurement, at one server and at two, of a core each."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..deployment import say
+from ..errors import LoadError
+from ..generator import Generator, Stage
+from ..measurement import Measurement
+from ..networks import DEFAULT, exported
+from ..payload import Payload, describe, make
+from ..plan.fleet import Fleet
+from ..plan.service_times import ServiceTimes, measure
+from ..plan.simulated_server import Settings
+from ..server import ServerProcess, on_cores
+from ..turns import Unavailable
+
+#: Of what 16 callers reach.
+FRACTIONS = (0.5, 0.75)
+#: Requests of a figure: less say nothing of a 99th percentile.
+REQUESTS = 500
+PROCESSES = 2
+BATCHING = """\
+num_batch_threads { value: 1 }
+max_batch_size { value: 8 }
+batch_timeout_micros { value: 0 }
+max_enqueued_batches { value: 256 }
+"""
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """Servers of a core each, the generator, and what is needed to time them."""
+
+    servers: list[ServerProcess]
+    generator: Generator
+    payload: Payload
+    settings: Settings
+    #: CPU of the callers for a request, where they share the servers' cores.
+    caller_ms: float = 0.0
+
+    def times(self, rounds: int = 2) -> ServiceTimes:
+        """The service times now: this machine's speed drifts."""
+        found = []
+        for server in self.servers:
+            metadata = describe(server.target, server.model)
+            found.append(measure(server.target, metadata, self.payload, pid=server.pid, cores=1, rounds=rounds))
+        return _mean(found)
+
+    def fleet(self, times: ServiceTimes) -> Fleet:
+        """The same, simulated."""
+        return Fleet(
+            times=times.beside_callers(self.caller_ms),
+            settings=self.settings,
+            servers=len(self.servers),
+            clients=PROCESSES,
+        )
+
+
+def plan(options: argparse.Namespace) -> list[str]:
+    """Measure and simulate the same arrivals in turns."""
+    if len(os.sched_getaffinity(0)) < 2:
+        raise Unavailable("a server and its callers need a core each, and there is only one")
+    lines = [
+        f"{DEFAULT}, pooled to vectors, float32; each server has one core and one batch thread, 8 images a batch. One "
+        "server: the callers have the other core. Two: the callers share both cores, and their CPU time a request is "
+        "added to the servers' work. Simulated are the arrivals that were measured (Poisson, one image each), with "
+        "service times taken by one caller just before and just after. ms of p99 and images/s are medians of the "
+        "rounds, in brackets their range; ÷ is simulated by measured, the median of the rounds' ratios.",
+        "",
+        "| servers | load, requests/s | measured | simulated | ÷ | rounds |",
+        "|--:|--:|--:|--:|--:|--:|",
+    ]
+    for count in (1, 2):
+        with _bench(options, count) as bench:
+            lines += _rows(bench, options)
+    return lines
+
+
+@contextmanager
+def _bench(options: argparse.Namespace, count: int) -> Iterator[Bench]:
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        config = folder / "batching.config"
+        config.write_text(BATCHING)
+        name = f"{DEFAULT}_vector"
+        extra = ["--model-name", name, "--pooling", "avg", "--batching", str(config)]
+        base_path = exported(options, DEFAULT, name, extra)
+        cores = sorted(os.sched_getaffinity(0))[:2]
+        servers = [stack.enter_context(ServerProcess(base_path, name, cores=[cores[place]])) for place in range(count)]
+        metadata = describe(servers[0].target, name)
+        payload = make(metadata, name)
+        manifest = metadata.manifest or {}
+        callers = cores[count:] or cores
+        stack.enter_context(on_cores(callers))
+        generator = stack.enter_context(Generator([server.target for server in servers], payload, processes=PROCESSES))
+        bench = Bench(servers=servers, generator=generator, payload=payload, settings=Settings.of(manifest["batching"]))
+        closed = generator.run(Stage(callers=16, duration_s=6, warmup_s=2))
+        if closed.errors or not len(closed.samples):
+            raise LoadError(f"requests failed: {closed.errors or 'none was sent'}")
+        if count == len(cores):
+            bench.caller_ms = 1e3 * closed.client_cpu_s / len(closed.samples)
+        yield bench
+
+
+def _rows(bench: Bench, options: argparse.Namespace) -> list[str]:
+    count = len(bench.servers)
+    closed = bench.generator.run(Stage(callers=16, duration_s=6, warmup_s=2)).images_per_s
+    p99: dict[float, list[tuple[float, float]]] = {}
+    capacities: list[tuple[float, float]] = []
+    for turn in range(options.rounds):
+        for fraction in FRACTIONS:
+            rate = round(fraction * closed, 1)
+            stage = Stage(rate=rate, duration_s=max(options.seconds, REQUESTS / rate), warmup_s=2, seed=turn)
+            before = bench.times()
+            measured = _checked(bench.generator.run(stage))
+            times = _mean([before, bench.times()])
+            simulated = bench.fleet(times).run(stage)
+            p99.setdefault(rate, []).append((measured.percentile_ms(99), simulated.percentile_ms(99)))
+            say(
+                f"  {count}, {rate}/s: p50 {measured.percentile_ms(50):.1f} {simulated.percentile_ms(50):.1f}  "
+                f"p99 {p99[rate][-1][0]:.1f} {p99[rate][-1][1]:.1f}  "
+                f"refused {measured.error_share:.3f} {simulated.error_share:.3f}  late {measured.lag_p99_s:.3f} s"
+            )
+        # Full load is what a capacity comes down to: a bisection's rates are seconds apart, and the speed drifts.
+        stage = Stage(callers=16 * count, duration_s=max(options.seconds, 10.0), warmup_s=2)
+        before = bench.times()
+        measured = _checked(bench.generator.run(stage))
+        simulated = bench.fleet(_mean([before, bench.times()])).run(stage)
+        capacities.append((measured.steady_images_per_s, simulated.steady_images_per_s))
+        say(f"  {count}, full: {capacities[-1][0]:.1f} {capacities[-1][1]:.1f}")
+    rows = [f"| {count} | {rate:g}: p99, ms | {_cells(pairs)} |" for rate, pairs in p99.items()]
+    return [*rows, f"| {count} | {16 * count} callers: images/s | {_cells(capacities)} |"]
+
+
+def _checked(measured: Measurement) -> Measurement:
+    if not len(measured.ok):
+        raise LoadError(f"requests failed: {measured.errors or 'none was sent'}")
+    return measured
+
+
+def _cells(pairs: list[tuple[float, float]]) -> str:
+    ratios = [simulated / measured for measured, simulated in pairs]
+    columns = [
+        f"{statistics.median(column):.1f} ({min(column):.1f}–{max(column):.1f})" for column in zip(*pairs, strict=True)
+    ]
+    return f"{columns[0]} | {columns[1]} | {statistics.median(ratios):.2f} | {min(ratios):.2f}–{max(ratios):.2f}"
+
+
+def _mean(found: list[ServiceTimes]) -> ServiceTimes:
+    return ServiceTimes(
+        cores=found[0].cores,
+        request_ms=tuple(statistics.mean(column) for column in zip(*(each.request_ms for each in found), strict=True)),
+        batch_ms={size: statistics.mean(each.batch_ms[size] for each in found) for size in found[0].batch_ms},
+        parallel=1.0,
+        outside_ms=statistics.mean(each.outside_ms for each in found),
+    )

@@ -1,0 +1,37 @@
+"""What is made of timed calls, and of what is timed."""
+
+import json
+
+import pytest
+from featserve_load.payload import Payload
+from featserve_load.plan import service_times
+from featserve_load.plan.service_times import ServiceTimes
+
+#: Milliseconds: a call as such, two images decoded, batches of 1, 2 and 4.
+OVERHEAD, DECODING, BATCHES, OUTSIDE = 1.0, (4.0, 10.0), {1: 20.0, 2: 36.0, 4: 64.0}, 0.25
+PAYLOAD = Payload(model="m", signature="s", input="encoded", images_per_request=1, requests=[b"a", b"b"])
+
+
+def solved(cores=1, speedup=1.0):
+    work = {"bad": OVERHEAD} | {f"batch {size}": OVERHEAD + ms for size, ms in BATCHES.items()}
+    work |= {f"request {place}": OVERHEAD + ms + BATCHES[1] for place, ms in enumerate(DECODING)}
+    took = {name: ms / (1.0 if name == "bad" else speedup) + OUTSIDE for name, ms in work.items()}
+    return service_times._solved(took, work, PAYLOAD, list(BATCHES), cores, known=True)
+
+
+@pytest.mark.parametrize(("cores", "speedup"), [(1, 1.0), (2, 1.6)])
+def test_what_a_request_costs_is_told_from_what_its_batch_costs(cores, speedup):
+    found = solved(cores, speedup)
+    assert found.request_ms == pytest.approx([OVERHEAD + ms for ms in DECODING])
+    assert found.batch_ms == pytest.approx(BATCHES)
+    assert (found.cores, found.parallel, found.outside_ms) == (cores, pytest.approx(speedup), OUTSIDE)
+
+
+def test_full_load_takes_the_largest_batches():
+    assert solved().image_ms(1) == pytest.approx(OVERHEAD + 7.0 + 64.0 / 4)
+
+
+def test_times_survive_json_and_callers_beside_the_server():
+    found = solved()
+    assert ServiceTimes.of(json.loads(json.dumps(found.as_dict()))) == found
+    assert found.beside_callers(3.0).image_ms(1) == pytest.approx(found.image_ms(1) + 3.0)
