@@ -612,7 +612,7 @@ def test_prometheus_scrapes_the_path_that_the_server_serves() -> None:
 
 def watch_options(command: list[str]) -> dict[str, str]:
     """Return the options of a `featserve watch` that the command itself takes."""
-    main = pytest.importorskip("featserve_client.cli.main")
+    dispatch = pytest.importorskip("featserve_client.cli.dispatch")
     parsed: dict[str, str] = vars(dispatch._parser().parse_args(command))
     return parsed
 

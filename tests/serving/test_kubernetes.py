@@ -462,7 +462,7 @@ def test_kserve_takes_the_same_flags_and_cores() -> None:
 def test_the_watch_asks_every_pod_and_is_let_in(watch: dict[str, Object], with_components: list[Object]) -> None:
     template = watch["Deployment"]["spec"]["template"]
     labels, (container,) = template["metadata"]["labels"], template["spec"]["containers"]
-    main = pytest.importorskip("featserve_client.cli.main")
+    dispatch = pytest.importorskip("featserve_client.cli.dispatch")
     options = dispatch._parser().parse_args(container["args"])
     service = one(with_components, "Service")
     ports = {port["name"]: port["port"] for port in service["spec"]["ports"]}
