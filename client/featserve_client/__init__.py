@@ -4,6 +4,7 @@ What `api` names, `interceptors` and `integrations` are public; the other module
 """
 
 import importlib as _importlib
+import importlib.util as _importlib_util
 import typing as _typing
 
 if _typing.TYPE_CHECKING:
@@ -14,6 +15,11 @@ else:
 
     def __getattr__(name: str) -> object:
         """Import the client when it is first used: the command starts without it, and sets what gRPC reads once."""
+        # `from . import environment` asks here first, before the module is there: `api` must not be imported in between.
+        if name not in ("__all__", "__version__") and (
+            name.startswith("__") or _importlib_util.find_spec(f"{__name__}.{name}")
+        ):
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         api = _importlib.import_module(".api", __name__)
         globals().update({each: getattr(api, each) for each in (*api.__all__, "__all__", "__version__")})
         if name in globals():

@@ -68,3 +68,18 @@ def test_all_is_what_there_is() -> None:
     assert not {name for name in modules if not name.startswith("_")} - PARTS
     for name in featserve_client.__all__:
         assert getattr(featserve_client, name).__doc__, name
+
+
+def test_each_module_can_be_the_first_that_is_imported() -> None:
+    code = """
+import importlib, pkgutil, sys
+import featserve_client
+for name in sorted(each.name for each in pkgutil.walk_packages(featserve_client.__path__, "featserve_client.")):
+    if name.startswith("featserve_client.integrations.") or name.endswith("__main__"):
+        continue  # need their engine, or run
+    for loaded in [each for each in sys.modules if each.startswith("featserve_client")]:
+        del sys.modules[loaded]
+    importlib.import_module(name)
+    print(name)
+"""
+    assert "featserve_client.base_client" in fresh(code).splitlines()

@@ -17,7 +17,7 @@ from .process import ServerCommand
 
 #: Where the compose file mounts the models, and the files that flags name.
 _MODELS, _ETC = "/models", "/etc/featserve"
-_SERVICES = ("server", "prometheus", "grafana")
+_SERVICES = ("server", "watch", "prometheus", "grafana")
 _COMPOSE = Path("serving", "docker", "compose.yaml")
 #: The user of the image. Root may read everything, and so needs no container of its own number.
 _IMAGE_USER = 10001
