@@ -15,7 +15,7 @@ else:
 
     def __getattr__(name: str) -> object:
         """Import the client when it is first used: the command starts without it, and sets what gRPC reads once."""
-        # `from . import environment` asks here first, before the module is there: `api` must not be imported in between.
+        # `from . import environment` asks here before the module is there; `api` must not be imported in between.
         if name not in ("__all__", "__version__") and (
             name.startswith("__") or _importlib_util.find_spec(f"{__name__}.{name}")
         ):
