@@ -86,7 +86,7 @@ class Hour:
             self.lines.append(line.strip())
         # What make itself prints comes before.
         self.address = next(line for line in self.lines if line.startswith("serving ")).rpartition(" ")[2]
-        self.rest = self.lines[-2].rpartition(" ")[2]
+        self.rest = self.lines[-3].rpartition(" ")[2]
         self.checkout.environment["FEATSERVE_SERVER"] = self.address
 
     def stop(self) -> None:
@@ -137,7 +137,7 @@ def test_the_server_says_what_it_serves_one_line_each(hour: Hour) -> None:
     pattern = r"serving (\w+) \(version 1, loaded in \d+\.\d s\) at 127\.0\.0\.1:\d+"
     served = [found[1] for line in hour.lines if (found := re.fullmatch(pattern, line))]
     assert sorted(served) == ["classes", "efficientnet_lite0", "vgg16"]
-    assert hour.lines[-2].startswith("REST at ") and hour.lines[-1] == "ready"
+    assert hour.lines[-3:] == [f"REST at {hour.rest}", f"console at http://{hour.rest}/", "ready"]
 
 
 def test_recipe_from_the_notebook_to_a_service(hour: Hour) -> None:

@@ -44,6 +44,8 @@ def serve(flags: Flags) -> int:
     try:
         if server.rest_port is not None:
             print(f"REST at {_address(flags.host, server.rest_port)}")
+            if flags.enable_console:
+                print(f"console at {_console(flags, server.rest_port)}")
         print("ready", flush=True)
         asked.wait()
     finally:
@@ -113,6 +115,12 @@ def _grpc_arguments(text: str) -> dict[str, str | int]:
             raise SetupError(f"--grpc_channel_arguments expects KEY=VALUE,...; received {item!r}")
         arguments[key] = int(value) if value.lstrip("-").isdigit() else value
     return arguments
+
+
+def _console(flags: Flags, port: int) -> str:
+    """Returns where a browser on this machine finds the console."""
+    host = "localhost" if flags.host in ("0.0.0.0", "::") else flags.host
+    return f"{'https' if flags.ssl_config_file else 'http'}://{_address(host, port)}/"
 
 
 def _address(host: str, port: int) -> str:
