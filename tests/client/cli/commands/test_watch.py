@@ -114,6 +114,7 @@ def running() -> Iterator[Callable[..., Running]]:
         each.process.communicate()
 
 
+@pytest.mark.long
 def test_the_metrics_page(server: FakeServer, running: Callable[..., Running]) -> None:
     page = running("--server", server.target, "--model", "toy", "--every", "1")
     who = {"server": server.target, "model": "toy", "version": "1"}
