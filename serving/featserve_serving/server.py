@@ -65,7 +65,7 @@ class Server:
         self._grpc = GrpcServer(handlers, recorder, metrics, self._pools, self._health, options, self._ssl_config)
         metrics_path = _read_metrics_path(options.monitoring_config_file)
         console = None
-        if options.enable_console:
+        if options.enable_console and options.rest_address is not None:
             console = Console(
                 handlers,
                 recorder,

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
+from ..errors import ResourceExhausted, Unavailable
+
 #: Bounds of the hint, in ms: an idle moment is near, but nobody should be sent away for long.
 _MIN_RETRY_MS, _MAX_RETRY_MS = 20, 5_000
 #: Weight of the newest call in the running mean of call times.
@@ -30,6 +32,8 @@ class BoundedPool(futures.ThreadPoolExecutor):
         super().__init__(threads, thread_name_prefix=name)
         self.threads = threads
         self.queue = queue
+        #: Whether callers over REST are sent elsewhere from now on; gRPC tells its callers by itself.
+        self.draining = False
         self._lock = threading.Lock()
         self._pending = 0
         self._mean_s = 0.0
@@ -45,6 +49,18 @@ class BoundedPool(futures.ThreadPoolExecutor):
             raise
         future.add_done_callback(self._leave)
         return future
+
+    def admit(self) -> None:
+        """Refuses a call over REST that should not be submitted now.
+
+        Raises:
+            Unavailable: the server is stopping.
+            ResourceExhausted: the pool is full.
+        """
+        if self.draining:
+            raise Unavailable("The server is stopping.")
+        if self.full:
+            raise ResourceExhausted("The server is at its limit of requests.")
 
     @property
     def full(self) -> bool:

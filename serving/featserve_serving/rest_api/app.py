@@ -66,13 +66,10 @@ class RestApi:
         self._options = options
         self._metrics_path = metrics_path
         self._console = console
-        self._draining = False
 
     def drain(self) -> None:
         """Refuses work from now on, in a way that makes clients try another server."""
-        self._draining = True
-        if self._console is not None:
-            self._console.drain()
+        self._pools.compute.draining = True
 
     def app(self) -> Starlette:
         """Returns the ASGI application."""
@@ -109,12 +106,13 @@ class RestApi:
     async def _answer_api(self, request: Request, path: str, headers: dict[str, str], request_id: str) -> Response:
         found = paths.MODEL_CALL.fullmatch(path) if request.method == "POST" else None
         pool = self._pools.compute if found else self._pools.control
-        if found and self._draining:
-            return responses.later(Unavailable("The server is stopping."), responses.SHORTEST_RETRY_S)
-        if pool.full:
+        try:
+            pool.admit()
+        except Unavailable as exc:
+            return responses.later(exc, responses.SHORTEST_RETRY_S)
+        except ResourceExhausted as exc:
             self._metrics.refused(_ENTRYPOINT)
-            seconds = -(-pool.retry_after_ms() // 1000)
-            return responses.later(ResourceExhausted("The server is at its limit of requests."), seconds)
+            return responses.later(exc, -(-pool.retry_after_ms() // 1000))
         try:
             body = await asyncio.wait_for(self._body(request), self._options.rest_timeout_s)
         except ClientDisconnect:

@@ -26,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 
 from ..core.admission import Pools
 from ..core.handlers import Handlers, Prediction, Signatures
-from ..errors import RequestError, ResourceExhausted, Unavailable
+from ..errors import RequestError, ResourceExhausted
 from ..models.state import ModelRef
 from ..options import ServerOptions
 from ..telemetry.call import Call, request_id_of
@@ -77,7 +77,6 @@ class Console:
         self._metrics_on = metrics_on
         self._ports = ports
         self._mutual_tls = mutual_tls
-        self._draining = False
         self._kept: dict[tuple[str, int], tuple[Signatures, Description]] = {}
         own = (options.rest_address or "").rpartition(":")[0]
         self._app = console_app(self, (own, socket.gethostname(), *options.console_hosts))
@@ -85,10 +84,6 @@ class Console:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request."""
         await self._app(scope, receive, send)
-
-    def drain(self) -> None:
-        """Refuses work from now on."""
-        self._draining = True
 
     # What the page asks of a source.
 
@@ -168,11 +163,11 @@ class Console:
         return self._metrics.page().decode()
 
     def _admit(self) -> None:
-        if self._draining:
-            raise Unavailable("The server is stopping.")
-        if self._pools.compute.full:
+        try:
+            self._pools.compute.admit()
+        except ResourceExhausted:
             self._metrics.refused(_ENTRYPOINT)
-            raise ResourceExhausted("The server is at its limit of requests.")
+            raise
 
     def _description(self, found: Signatures) -> Description:
         manifest = None

@@ -134,7 +134,7 @@ def test_a_server_that_stops_sends_rest_callers_elsewhere(small_server, gate, oc
         accepted.append(threads.submit(post, small_server))
         eventually(lambda: small_server._pools.compute.running == 2)
         stopped = threads.submit(small_server.stop, 120)
-        eventually(lambda: small_server._rest._draining)
+        eventually(lambda: small_server._pools.compute.draining)
         status, headers = post(small_server)
         assert status == 503 and headers["retry-after"] == "1"
         assert not stopped.done()
