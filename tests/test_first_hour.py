@@ -177,7 +177,7 @@ def test_every_task_of_the_table_is_run_somewhere() -> None:
 def call(hour: Hour, code: str, **options: str) -> object:
     """What a Python call of the table gives, with the server's address in the place of the usual one."""
     with FeatureClient(hour.address, **{"model": "efficientnet_lite0", **options}) as client:
-        namespace = {**vars(featserve_client), "client": client}
+        namespace = {**{name: getattr(featserve_client, name) for name in featserve_client.__all__}, "client": client}
         for name in ("cat.jpg", "dog.png"):
             code = code.replace(f'"{name}"', f'"{hour.folder / name}"')
         return eval(code.replace("localhost:8500", hour.address), namespace)
