@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import gc
@@ -36,6 +37,9 @@ DEFAULT_SIGNATURE = "serving_default"
 
 #: Sets of outputs that are kept ready: callers choose them, so there may be very many.
 _MAX_CALLABLES = 128
+
+#: Times that a step is run until it tells its own error.
+_MAX_RUNS = 5
 
 #: Kernels' errors that say what is wrong with the request. Any other is the server's own trouble.
 _KERNEL_ERRORS: dict[type[tf.errors.OpError], type[RequestError]] = {
@@ -95,7 +99,7 @@ class Servable:
         try:
             with self._making:  # or callers who come at once would each make their own
                 run = self._callable(tuple(name for name, _, _ in feeds), fetches)
-            results = run(*(array for _, _, array in feeds))
+            results = _run_to_its_error(run, [array for _, _, array in feeds])
         except tf.errors.OpError as exc:
             raise _request_error(exc) from exc
         return dict(zip(aliases, map(_as_array, results), strict=True))
@@ -126,6 +130,17 @@ class Servable:
         options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
         run: Callable[..., list[Any]] = self._session._make_callable_from_options(options)
         return run
+
+
+def _run_to_its_error(run: Callable[..., list[Any]], arrays: Sequence[np.ndarray[Any, Any]]) -> list[Any]:
+    """Runs a step again where it was cancelled, which nobody here asks for.
+
+    Where an operation in a loop fails, TensorFlow cancels the loop, and now and then tells of that alone.
+    """
+    for _ in range(_MAX_RUNS - 1):
+        with contextlib.suppress(tf.errors.CancelledError):
+            return run(*arrays)
+    return run(*arrays)
 
 
 def _session_config(options: ModelOptions) -> Any:
