@@ -29,8 +29,9 @@ _MAX_STREAMS = 512
 _MAX_UNACCEPTED = 8192
 #: Time that a connection may take to speak HTTP/2, TLS included.
 _HANDSHAKE_TIMEOUT_MS = 10_000
-#: A moment without a new call, and how long to wait for one before stopping regardless.
-_QUIET_S, _MAX_QUIET_WAIT_S = 0.02, 2.0
+#: A moment without a new call, and how long to wait for one before stopping regardless: callers on a busy machine take
+#: seconds to learn that the server drains.
+_QUIET_S, _MAX_QUIET_WAIT_S = 0.02, 10.0
 
 
 class GrpcServer:
