@@ -49,6 +49,7 @@ async function poll() {
       state.points = state.points.slice(-150);
       showNow();
       if (!now.error && (away || !state.model)) await loadModel();
+      showHealthNow(); // A server that returned reads as healthy once the page shows its model, not the one before.
     } catch (error) {
       if (state.now) state.now.error = error.message;
       showHealth(error.message);
@@ -64,10 +65,14 @@ function showNow() {
     fillModels(now.models);
     get("versions").replaceChildren(...now.models.flatMap(rowsOfModel));
   }
+  showFigures();
+}
+
+function showHealthNow() {
+  const { now } = state;
   const known = (now.models ?? []).flatMap((model) => model.versions);
   const ready = known.filter((each) => each.state === "AVAILABLE").length;
   showHealth(now.error ?? (ready ? "" : "no model version answers requests yet"), `${ready} of ${known.length} versions answer`);
-  showFigures();
 }
 
 function showHealth(error, good = "") {
