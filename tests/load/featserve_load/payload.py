@@ -36,6 +36,12 @@ class Payload:
         """Bytes of a request."""
         return float(np.mean([len(request) for request in self.requests]))
 
+    def together(self, count: int) -> list[bytes]:
+        """Return all requests with the files of `count` in one; none unless they are files, and divide evenly."""
+        if self.input != "encoded" or count < 2 or len(self.requests) % count:
+            return []
+        return [_joined(self.requests[start : start + count]) for start in range(0, len(self.requests), count)]
+
 
 def describe(target: str, model: str, timeout_s: float = 10.0) -> ModelMetadata:
     """Return the model's metadata, or say why it cannot be measured."""
@@ -75,6 +81,13 @@ def make(
     return Payload(
         model=model, signature=signature, input=input, images_per_request=images_per_request, requests=requests
     )
+
+
+def _joined(requests: Sequence[bytes]) -> bytes:
+    first, *others = [wire.PredictRequest.FromString(request) for request in requests]
+    [name] = first.inputs
+    files = [file for request in (first, *others) for file in request.inputs[name].string_val]
+    return encode_predict_request(first.model_spec, {name: _tensor(files, "encoded")}, list(first.output_filter))
 
 
 def network_size(metadata: ModelMetadata) -> tuple[int, int]:

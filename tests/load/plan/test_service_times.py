@@ -12,9 +12,10 @@ OVERHEAD, DECODING, BATCHES, OUTSIDE = 1.0, (4.0, 10.0), {1: 20.0, 2: 36.0, 4: 6
 PAYLOAD = Payload(model="m", signature="s", input="encoded", images_per_request=1, requests=[b"a", b"b"])
 
 
-def solved(cores=1, speedup=1.0):
+def solved(cores=1, speedup=1.0, company=1.0):
     work = {"bad": OVERHEAD} | {f"batch {size}": OVERHEAD + ms for size, ms in BATCHES.items()}
     work |= {f"request {place}": OVERHEAD + ms + BATCHES[1] for place, ms in enumerate(DECODING)}
+    work["together 0"] = OVERHEAD + company * sum(DECODING) + BATCHES[4]
     took = {name: ms / (1.0 if name == "bad" else speedup) + OUTSIDE for name, ms in work.items()}
     return service_times._solved(took, work, PAYLOAD, list(BATCHES), cores, known=True)
 
@@ -25,6 +26,18 @@ def test_what_a_request_costs_is_told_from_what_its_batch_costs(cores, speedup):
     assert found.request_ms == pytest.approx([OVERHEAD + ms for ms in DECODING])
     assert found.batch_ms == pytest.approx(BATCHES)
     assert (found.cores, found.parallel, found.outside_ms) == (cores, pytest.approx(speedup), OUTSIDE)
+
+
+def test_decoding_among_others_is_told_from_decoding_alone():
+    found = solved(company=0.75)
+    assert found.request_ms == pytest.approx([OVERHEAD + 0.75 * ms for ms in DECODING])
+    assert found.alone_request_ms == pytest.approx([OVERHEAD + ms for ms in DECODING])
+    assert solved(company=1.1).alone_ms == (0.0, 0.0)
+
+
+def test_times_of_an_earlier_report_are_read():
+    value = {name: part for name, part in solved().as_dict().items() if name != "alone_ms"}
+    assert ServiceTimes.of(value).alone_request_ms == ServiceTimes.of(value).request_ms
 
 
 def test_full_load_takes_the_largest_batches():

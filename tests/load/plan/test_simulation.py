@@ -15,10 +15,14 @@ OPEN = {"running": 10**6, "waiting": 0}
 LONG = {"duration_s": 400, "warmup_s": 20}
 
 
-def times(cores=1, request_ms=(0.0,), batch_ms=None, parallel=1.0, outside_ms=0.0):
-    batch_ms = batch_ms or {1: SERVICE_MS}
+def times(cores=1, request_ms=(0.0,), batch_ms=None, parallel=1.0, outside_ms=0.0, alone_ms=()):
     return ServiceTimes(
-        cores=cores, request_ms=tuple(request_ms), batch_ms=batch_ms, parallel=parallel, outside_ms=outside_ms
+        cores=cores,
+        request_ms=tuple(request_ms),
+        batch_ms=batch_ms or {1: SERVICE_MS},
+        parallel=parallel,
+        outside_ms=outside_ms,
+        alone_ms=tuple(alone_ms),
     )
 
 
@@ -54,6 +58,14 @@ def test_exponential_service_waits_as_an_m_m_c_queue():
     env.process(arrivals())
     env.run()
     assert np.mean(took) == pytest.approx(2.4 + erlang_c(3, 2.4) * 2.4 / (3 - 2.4), rel=0.05)
+
+
+def test_a_request_alone_meets_cold_caches():
+    fleet = Fleet(times=times(request_ms=(2.0,), alone_ms=(3.0,)), settings=alone())
+    light = fleet.run(Stage(rate=1.0, **LONG))
+    assert light.percentile_ms(50) == pytest.approx(SERVICE_MS + 5.0)
+    full = fleet.run(Stage(callers=4, **LONG))
+    assert full.steady_images_per_s == pytest.approx(1e3 / (SERVICE_MS + 2.0), rel=0.02)
 
 
 def test_two_servers_in_turn_do_better_than_pinned_clients():

@@ -33,6 +33,7 @@ class ServiceTimes:
         batch_ms: of a batch by its size in images, padding included.
         parallel: cores that one batch keeps busy.
         outside_ms: that a call takes beside the server's work: network and caller.
+        alone_ms: that each request takes more where a core has done nothing before it: its caches are cold.
     """
 
     cores: int
@@ -40,6 +41,14 @@ class ServiceTimes:
     batch_ms: dict[int, float]
     parallel: float
     outside_ms: float
+    alone_ms: tuple[float, ...] = ()
+
+    @property
+    def alone_request_ms(self) -> tuple[float, ...]:
+        """Of each request of the payload, where a core has done nothing before it."""
+        return tuple(
+            ms + more for ms, more in zip(self.request_ms, self.alone_ms or (0.0,) * len(self.request_ms), strict=True)
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -49,7 +58,8 @@ class ServiceTimes:
     def of(cls, value: dict[str, Any]) -> ServiceTimes:
         """Return what `as_dict` gave."""
         batches = {int(size): float(ms) for size, ms in value["batch_ms"].items()}
-        return cls(**{**value, "request_ms": tuple(value["request_ms"]), "batch_ms": batches})
+        tuples = {name: tuple(value.get(name, ())) for name in ("request_ms", "alone_ms")}
+        return cls(**{**value, **tuples, "batch_ms": batches})
 
     def beside_callers(self, caller_ms: float) -> ServiceTimes:
         """Return the times of a server whose cores do `caller_ms` of work for the callers too, for each request."""
@@ -67,8 +77,9 @@ def measure(
     """Return the service times of a server that nobody else asks.
 
     A batch's time is that of a request of as many pictures that need neither decoding nor resizing. What a request
-    costs beside it is the payload's time less that of such a request of the same size. The cost of a call as such is
-    that of a file that is no image.
+    costs beside it is the payload's time less that of such a request of the same size; what it costs among others,
+    where caches are warm, is told by a request of as many of the payload's images as the largest batch takes. The cost
+    of a call as such is that of a file that is no image.
 
     Args:
         target: `HOST:PORT`.
@@ -89,6 +100,8 @@ def measure(
     calls = {"bad": (_bad(payload.model, metadata), _SMALL)}
     calls |= {f"batch {size}": (_plain(payload.model, metadata, size), _BATCHES) for size in sizes}
     calls |= {f"request {place}": (request, 2) for place, request in enumerate(payload.requests)}
+    together = payload.together(max(sizes) // payload.images_per_request)
+    calls |= {f"together {place}": (request, 2) for place, request in enumerate(together)}
     process = psutil.Process(pid) if pid else None
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     with grpc.insecure_channel(target, [("grpc.max_receive_message_length", -1)]) as channel:
@@ -116,14 +129,23 @@ def _solved(
 
     overhead = work("bad")
     own = work(f"batch {payload.images_per_request}")
-    requests = [max(overhead, overhead + work(f"request {place}") - own) for place in range(len(payload.requests))]
+    decoding = [max(0.0, work(f"request {place}") - own) for place in range(len(payload.requests))]
+    company = _company(decoding, [work(name) - work(largest) for name in took if name.startswith("together ")])
     return ServiceTimes(
         cores=cores,
-        request_ms=tuple(round(ms, 4) for ms in requests),
+        request_ms=tuple(round(overhead + company * ms, 4) for ms in decoding),
         batch_ms={size: round(max(work(f"batch {size}") - overhead, 1e-3), 4) for size in sizes},
         parallel=round(parallel, 3),
         outside_ms=round(outside, 4),
+        alone_ms=tuple(round((1.0 - company) * ms, 4) for ms in decoding),
     )
+
+
+def _company(alone: Sequence[float], together: Sequence[float]) -> float:
+    """Return the share of its time that decoding takes among other requests; each request is in `together` once."""
+    if not together or not sum(alone):
+        return 1.0
+    return min(1.0, max(0.0, sum(together)) / sum(alone))
 
 
 def _taken(call: Any, request: bytes, count: int, process: Any) -> tuple[float, float]:

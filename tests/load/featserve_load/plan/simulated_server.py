@@ -65,6 +65,11 @@ class Cores:
             self._settle()
             self._next()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is done."""
+        return not self._running
+
     def _settle(self) -> None:
         passed, self._since = self._env.now - self._since, self._env.now
         for job in self._running:
@@ -112,6 +117,7 @@ class SimulatedServer:
         self._cores = Cores(env, times.cores)
         self._parallel = times.parallel
         self._request_s = [ms / 1e3 for ms in times.request_ms]
+        self._alone_s = [ms / 1e3 for ms in times.alone_request_ms]
         self._batch_s = {size: times.batch_ms[size] / 1e3 for size in settings.sizes}
         self._padded = [next(size for size in settings.sizes if size >= n) for n in range(settings.largest + 1)]
         self._calls: deque[tuple[int, int, Callable[[bool], None]]] = deque()
@@ -141,7 +147,8 @@ class SimulatedServer:
     def _start(self, which: int, images: int, answered: Callable[[bool], None]) -> None:
         self._inside += 1
         call = [images, answered]
-        self._cores.submit(self._request_s[which], 1.0, lambda: self._enqueue(call, images))
+        work_s = (self._alone_s if self._cores.idle else self._request_s)[which]
+        self._cores.submit(work_s, 1.0, lambda: self._enqueue(call, images))
 
     def _enqueue(self, call: list[Any], images: int) -> None:
         now = self._env.now

@@ -70,7 +70,7 @@ def per_server(report: CapacityReport, slo_ms: float) -> PerServer:
     Raises:
         LoadError: the budget is below one request's latency, or no rate keeps it.
     """
-    slowest = report.times.outside_ms + max(report.times.request_ms) + _alone_ms(report)
+    slowest = report.times.outside_ms + max(report.times.alone_request_ms) + _alone_ms(report)
     if slo_ms < max(report.single_ms, slowest):
         raise LoadError(
             f"the budget of {slo_ms:g} ms cannot be met: one request alone takes {report.single_ms:.1f} ms (median), "

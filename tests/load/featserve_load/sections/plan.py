@@ -26,7 +26,10 @@ from ..turns import Unavailable
 #: Of what 16 callers reach.
 FRACTIONS = (0.5, 0.75)
 #: Requests of a figure: less say nothing of a 99th percentile.
-REQUESTS = 500
+REQUESTS = 600
+SECONDS = 15.0
+#: Network and servers: where the callers share the servers' cores, their part of it is small beside a large network's.
+CASES = ((DEFAULT, 1), (DEFAULT, 2), ("resnet50", 2))
 PROCESSES = 2
 BATCHING = """\
 num_batch_threads { value: 1 }
@@ -70,32 +73,32 @@ def plan(options: argparse.Namespace) -> list[str]:
     if len(os.sched_getaffinity(0)) < 2:
         raise Unavailable("a server and its callers need a core each, and there is only one")
     lines = [
-        f"{DEFAULT}, pooled to vectors, float32; each server has one core and one batch thread, 8 images a batch. One "
-        "server: the callers have the other core. Two: the callers share both cores, and their CPU time a request is "
-        "added to the servers' work. Simulated are the arrivals that were measured (Poisson, one image each), with "
+        "Pooled to vectors, float32; each server has one core and one batch thread, 8 images a batch. One server: the "
+        "callers have the other core. Two: the callers share both cores, and their CPU time a request is added to the "
+        "servers' work. Simulated are the arrivals that were measured (Poisson, one image each), with "
         "service times taken by one caller just before and just after. ms of p99 and images/s are medians of the "
         "rounds, in brackets their range; ÷ is simulated by measured, the median of the rounds' ratios.",
         "",
-        "| servers | load, requests/s | measured | simulated | ÷ | rounds |",
-        "|--:|--:|--:|--:|--:|--:|",
+        "| network | servers | load, requests/s | measured | simulated | ÷ | rounds |",
+        "|---|--:|--:|--:|--:|--:|--:|",
     ]
-    for count in (1, 2):
-        with _bench(options, count) as bench:
-            lines += _rows(bench, options)
+    for network, count in CASES:
+        with _bench(options, network, count) as bench:
+            lines += [f"| {network} {row}" for row in _rows(bench, options)]
     return lines
 
 
 @contextmanager
-def _bench(options: argparse.Namespace, count: int) -> Iterator[Bench]:
+def _bench(options: argparse.Namespace, network: str, count: int) -> Iterator[Bench]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         config = folder / "batching.config"
         config.write_text(BATCHING)
-        name = f"{DEFAULT}_vector"
+        name = f"{network}_vector"
         extra = ["--model-name", name, "--pooling", "avg", "--batching", str(config)]
-        base_path = exported(options, DEFAULT, name, extra)
+        base_path = exported(options, network, name, extra)
         cores = sorted(os.sched_getaffinity(0))[:2]
-        servers = [stack.enter_context(ServerProcess(base_path, name, cores=[cores[place]])) for place in range(count)]
+        servers = [stack.enter_context(ServerProcess(base_path, name, cores=[core])) for core in cores[:count]]
         metadata = describe(servers[0].target, name)
         payload = make(metadata, name)
         manifest = metadata.manifest or {}
@@ -119,7 +122,7 @@ def _rows(bench: Bench, options: argparse.Namespace) -> list[str]:
     for turn in range(options.rounds):
         for fraction in FRACTIONS:
             rate = round(fraction * closed, 1)
-            stage = Stage(rate=rate, duration_s=max(options.seconds, REQUESTS / rate), warmup_s=2, seed=turn)
+            stage = Stage(rate=rate, duration_s=max(options.seconds, SECONDS, REQUESTS / rate), warmup_s=2, seed=turn)
             before = bench.times()
             measured = _checked(bench.generator.run(stage))
             times = _mean([before, bench.times()])
@@ -158,8 +161,13 @@ def _cells(pairs: list[tuple[float, float]]) -> str:
 def _mean(found: list[ServiceTimes]) -> ServiceTimes:
     return ServiceTimes(
         cores=found[0].cores,
-        request_ms=tuple(statistics.mean(column) for column in zip(*(each.request_ms for each in found), strict=True)),
+        request_ms=_means([each.request_ms for each in found]),
+        alone_ms=_means([each.alone_ms for each in found]),
         batch_ms={size: statistics.mean(each.batch_ms[size] for each in found) for size in found[0].batch_ms},
         parallel=1.0,
         outside_ms=statistics.mean(each.outside_ms for each in found),
     )
+
+
+def _means(rows: list[tuple[float, ...]]) -> tuple[float, ...]:
+    return tuple(statistics.mean(column) for column in zip(*rows, strict=True))
