@@ -91,6 +91,8 @@ class Manifest(Measured):
     pooling: str
     precision: str
     device: str
+    #: How convolutions are computed: `direct` or `winograd`.
+    convolutions: str
     batching: dict[str, Any]
     memory: dict[str, float]
     versions: dict[str, str]

@@ -17,6 +17,7 @@ POOLINGS = ("none", "avg", "max")
 INTERPOLATIONS = ("bicubic", "bilinear", "box", "hamming", "lanczos", "nearest")
 PRECISIONS = ("float32", "bfloat16", "int8", "auto")
 DEVICES = ("cpu", "any")
+CONVOLUTIONS = ("direct", "winograd")
 MODEL_SUFFIXES = (".keras", ".h5", ".hdf5")
 DEFAULT_MAX_PIXELS = 50_000_000
 DEFAULT_CALIBRATION_IMAGES = 64
@@ -38,6 +39,7 @@ class ExportOptions:
         crop_to_aspect_ratio: crop to the aspect ratio first, as `load_img(keep_aspect_ratio=True)`.
         apply_orientation: turn JPEGs as their EXIF orientation says, as `PIL.ImageOps.exif_transpose`; Keras does not.
         precision: `float32`, `bfloat16`, `int8` or `auto`, which measures.
+        convolutions: `direct`, or `winograd`, which is faster for VGG-like networks and takes more memory.
         batching: the queue's parameters; None for the default.
         model_name: the servable's name; None for the backbone's.
         model_root: the directory of all models.
@@ -79,6 +81,7 @@ class ExportOptions:
     calibration_images: int = DEFAULT_CALIBRATION_IMAGES
     device: str = "cpu"
     labels: str | Path | None = None
+    convolutions: str = "direct"
 
     def __post_init__(self) -> None:
         """Checks each value by itself, and those of them that contradict each other.
@@ -89,6 +92,12 @@ class ExportOptions:
         _one_of("pooling", self.pooling, POOLINGS)
         _one_of("precision", self.precision, PRECISIONS)
         _one_of("device", self.device, DEVICES)
+        _one_of("convolutions", self.convolutions, CONVOLUTIONS)
+        if self.convolutions == "winograd" and (self.precision, self.device) != ("float32", "cpu"):
+            raise InvalidOptionError(
+                "expected --precision float32 and --device cpu with --convolutions winograd, received "
+                f"{self.precision} and {self.device}: another precision or a GPU has faster convolutions of its own"
+            )
         if self.interpolation is not None:
             _one_of("interpolation", self.interpolation, INTERPOLATIONS)
         if self.layers is not None:

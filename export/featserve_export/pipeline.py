@@ -11,6 +11,7 @@ from .batching import Batching, default_batching
 from .errors import ExportError, InvalidOptionError
 from .graph.freeze import FrozenGraph, freeze
 from .graph.grouped_convolutions import plain_grouped_convolutions
+from .graph.winograd import with_winograd
 from .labels import name_outputs
 from .manifest import FORMAT, FORMATS, Manifest, describe_signatures, dump_manifest, package_versions, write_manifest
 from .memory import estimate
@@ -102,6 +103,8 @@ def export_backbone(options: ExportOptions, *, progress: Progress = silent) -> E
         options.alpha,
         live.image_size,
     )
+    if options.convolutions == "winograd":
+        frozen = with_winograd(frozen)
     chosen = choose_precision(options.precision, frozen, golden, photos, classifier, progress)
     manifest = _manifest(options, live, pixels, golden, first_layer, labels, chosen)
     if chosen.precision == "int8" and photos is not None:
@@ -181,6 +184,7 @@ def _manifest(
         "pooling": options.pooling,
         "precision": chosen.precision,
         "device": options.device,
+        "convolutions": options.convolutions,
         "batching": (options.batching or default_batching()).as_dict(),
         "memory": estimate(chosen.graphs, chosen.precision, len(signatures)),
         "versions": package_versions(),

@@ -59,6 +59,7 @@ def test_the_same_is_found_and_a_missing_one_is_missing(asked, tmp_path):
         ({"precision": "bfloat16"}, "precision is float32, asked for bfloat16"),
         ({"precision": "auto"}, "precision is float32, asked for auto"),
         ({"device": "any"}, "device is cpu, asked for any"),
+        ({"convolutions": "winograd"}, "convolutions is direct, asked for winograd"),
         ({"crop_to_aspect_ratio": True}, "crop to aspect ratio is False, asked for True"),
         ({"backbone": "mobilenet_v2", "model_name": "mobilenet"}, "backbone is mobilenet, asked for mobilenet_v2"),
     ],

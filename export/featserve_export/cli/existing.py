@@ -106,6 +106,7 @@ def _serving(options: ExportOptions, manifest: Manifest) -> Iterator[Difference]
     measured = "auto" if "precision_measured" in manifest else manifest["precision"]
     yield "precision", measured if options.precision == "auto" else manifest["precision"], options.precision
     yield "device", manifest["device"], options.device
+    yield "convolutions", manifest["convolutions"], options.convolutions
     if options.batching is not None:
         yield "batching", manifest["batching"], options.batching.as_dict()
     named = list(manifest["labels"].values())

@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--precisions",
-        default="float32,bfloat16,int8",
+        default="float32,winograd,bfloat16,int8",
         metavar="A,B",
         help="of `export` and `memory` (default: %(default)s)",
     )
@@ -104,7 +104,7 @@ def main(argv: Sequence[str]) -> int:
         (options.export_models, list(MODELS)),
         (options.memory_models, list(MODELS)),
         (options.bulk_models, ["mobilenet", "resnet50", "vgg16"]),
-        (options.precisions, ["float32", "bfloat16", "int8"]),
+        (options.precisions, ["float32", "winograd", "bfloat16", "int8"]),
     ):
         if unknown := set(asked.split(",")) - set(known):
             parser.error(f"expected some of {', '.join(known)}, received {', '.join(sorted(unknown))}")

@@ -35,7 +35,7 @@ def exported(options: argparse.Namespace, model: str, name: str | None = None, e
 
 
 def exported_in(options: argparse.Namespace, model: str, precision: str) -> tuple[str, Path]:
-    """Return the name and the versions' directory of a network in a precision.
+    """Return the name and the versions' directory of a network in a precision; `winograd` is float32 with such kernels.
 
     Raises:
         LoadError: the export refuses the precision.
@@ -43,7 +43,8 @@ def exported_in(options: argparse.Namespace, model: str, precision: str) -> tupl
     if precision == "float32":
         return model, exported(options, model)
     name = f"{model}_{precision}"
-    extra = ["--precision", precision, "--model-name", name]
+    kind = "--convolutions" if precision == "winograd" else "--precision"
+    extra = [kind, precision, "--model-name", name]
     if precision == "int8":
         extra += ["--calibrate", str(photos.folder())]
     return name, exported(options, model, name, extra)
