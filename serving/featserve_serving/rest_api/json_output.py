@@ -19,6 +19,13 @@ from ..core.texts import fit
 from ..errors import InvalidArgument
 from ..models.servable import dtype_name
 
+#: Powers of ten that float64 holds exactly: a whole number times or by one of them is rounded once, as a text's is.
+_TENS = 10.0 ** np.arange(23)
+#: The most significant digits that a float32 needs, and the fewest that are tried.
+_MOST_DIGITS, _FEWEST_DIGITS = 9, 6
+#: Magnitudes whose digits are found with `_TENS`.
+_LEAST, _LIMIT = 1e-13, 1e6
+
 
 def answer(outputs: Mapping[str, np.ndarray[Any, Any]], by_row: bool) -> bytes:
     """Returns the outputs as JSON text.
@@ -74,13 +81,30 @@ def _values(alias: str, array: np.ndarray[Any, Any]) -> Any:
                 "ends in _bytes, gRPC always"
             ) from exc
     if array.dtype == np.float32:
-        # By way of the shortest text that gives the float32 back: widened as it is, 0.1 reads 0.10000000149011612.
-        return array.astype("S16").astype(np.float64).tolist()
+        return _shortest(array).tolist()
     if array.dtype == np.float64 or kind == "b" or (kind in "iu" and array.dtype != np.uint16):
         return array.tolist()
     raise InvalidArgument(
         f"Failed to write JSON value for tensor type: {dtype_name(tf.dtypes.as_dtype(array.dtype).as_datatype_enum)}"
     )
+
+
+def _shortest(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Returns the float64 of the shortest text that gives each float32 back: widened, 0.1 reads 0.10000000149011612."""
+    wide = array.astype(np.float64)
+    size = np.abs(wide)
+    common = (size >= _LEAST) & (size < _LIMIT)
+    rare = ~common & (size != 0)
+    if rare.any():
+        wide[rare] = array[rare].astype("S16").astype(np.float64)
+    exact, exponents = wide[common], np.floor(np.log10(size[common])).astype(np.intp)
+    shortest = exact
+    for digits in range(_MOST_DIGITS, _FEWEST_DIGITS - 1, -1):
+        scale = _TENS[digits - 1 - exponents]
+        rounded = np.rint(exact * scale) / scale
+        shortest = np.where(rounded.astype(np.float32) == exact, rounded, shortest)
+    wide[common] = shortest
+    return wide
 
 
 def _base64(value: bytes) -> dict[str, str]:

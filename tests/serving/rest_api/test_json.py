@@ -72,6 +72,17 @@ def test_numbers_come_back_as_they_were(dtype):
     assert str(answered({"y": np.array([np.nan, np.inf, -np.inf], dtype)})["outputs"]) == "[nan, inf, -inf]"
 
 
+def test_a_float32_is_written_with_the_fewest_digits_that_give_it_back():
+    bits = np.random.default_rng(0).integers(0, 0x7F800000, 20_000, dtype=np.uint32).view(np.float32)
+    ordinary = np.random.default_rng(1).standard_normal(20_000).astype(np.float32)
+    powers = np.exp2(np.arange(-126, 128, dtype=np.float32))
+    array = np.concatenate([bits, -bits, ordinary, powers, np.float32([0.0, -0.0, 0.1])])
+    text = json_output.answer({"y": array}, False)
+    expected = array.astype("S16").astype(np.float64)
+    found = np.array(json.loads(text)["outputs"])
+    np.testing.assert_array_equal(found.view(np.int64), expected.view(np.int64))
+
+
 def test_rows_and_columns():
     outputs = {"a": np.array([[1, 2], [3, 4]], np.int64), "b": np.array([True, False])}
     rows = [{"a": [1, 2], "b": True}, {"a": [3, 4], "b": False}]
