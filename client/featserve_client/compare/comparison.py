@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ _FEWEST = NEIGHBORS + 2
 _CHANGED = 8
 _LISTED = 5
 _BINS = 40
+#: Distance of unit vectors within which sums in another order of float32 numbers lie.
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,16 @@ class LayerComparison:
         """The layer's name, or those of both sides."""
         return self.layer_a if self.layer_a == self.layer_b else f"{self.layer_a} ↔ {self.layer_b}"
 
+    @property
+    def same(self) -> bool:
+        """Whether the vectors, brought to length 1, are equal but for rounding."""
+        return self.largest_distance is not None and self.largest_distance < _ROUNDING
+
+    @property
+    def other_lengths(self) -> bool:
+        """Whether most vectors are known to have another length."""
+        return self.norm_ratio is not None and not 0.99 < self.norm_ratio.median < 1.01
+
 
 def compare_layer(
     layers: tuple[str, str],
@@ -107,7 +119,7 @@ def compare_layer(
     if len(photos) >= _FEWEST:
         found = _Found.of(a, b, search, identical=identical)
     shares = found.shares(a, found.after) if found else None
-    return LayerComparison(
+    comparison = LayerComparison(
         layer_a=layers[0],
         layer_b=layers[1],
         size_a=a.shape[1],
@@ -122,9 +134,11 @@ def compare_layer(
         separate=found.recall(a, found.separate) if found else None,
         mixed=found.recall(a, found.mixed) if found and found.mixed is not None else None,
         search=found.description if found else None,
-        changed=[] if identical else _changed(photos, cosines, shares, found),
+        changed=[],
         broken=broken,
     )
+    # Of what rounding does, nothing is to be seen.
+    return comparison if comparison.same else replace(comparison, changed=_changed(photos, cosines, shares, found))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ _STYLE = (
     "border-left:6px solid;font-size:17px;overflow-wrap:anywhere}.mix{background:#e9f6ec;border-color:#2b8a3e}"
     ".again{background:#fdecec;border-color:#c92a2a}.unknown{background:#fff7e0;border-color:#e0a100}"
     "table{border-collapse:collapse}td,th{padding:4px 18px 4px 0;text-align:left;vertical-align:top;"
-    "overflow-wrap:anywhere}th{color:#6b6b76;font-weight:500;white-space:nowrap}"
+    "overflow-wrap:anywhere;white-space:pre-wrap}th{color:#6b6b76;font-weight:500;white-space:nowrap}"
     ".row{display:flex;gap:18px;align-items:flex-start;margin:14px 0;flex-wrap:wrap}figure{margin:0}"
     "img{width:96px;height:96px;object-fit:cover;border-radius:6px;display:block}.photo img{width:210px;height:210px}"
     "figcaption,.quiet{color:#6b6b76;font-size:12px;overflow-wrap:anywhere}figcaption{max-width:210px}"
@@ -62,7 +62,7 @@ def _section(layer: LayerComparison, picture: Callable[[str, int], str]) -> str:
 
 
 def _histogram(layer: LayerComparison) -> str:
-    if layer.cosine is None or layer.identical:
+    if layer.cosine is None or layer.same:
         return ""
     width = _WIDTH / len(layer.cosine_bins)
     highest = max(layer.cosine_bins)

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-#: Resamples of the bootstrap, and what starts its random numbers.
-RESAMPLES = 2000
+#: Draws of an interval's ends, and what starts its random numbers.
+DRAWS = 100_000
 SEED = 0
+#: What the ends leave out, each: together they hold 95 of 100.
+TAIL = 0.025
 
 #: What reports say of the intervals.
 INTERVALS = (
-    f"± gives 95 % intervals: bootstrap over queries ({RESAMPLES:,} resamples, seed {SEED}), "
-    "never narrower than the rule of three (3 ÷ queries) at 0 and 1"
+    f"± gives 95 % intervals: Clopper-Pearson's for shares of photos, Gaffke's for means ({DRAWS:,} draws, seed {SEED})"
 )
 
 
@@ -59,19 +60,20 @@ class Estimate:
 def estimate(values: npt.NDArray[np.float64]) -> Estimate:
     """Return the mean of values `(N,)` in 0..1 with its interval.
 
+    Reference:
+        Gaffke, Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative variable,
+        2005; Learned-Miller and Thomas, A new confidence interval for the mean of a bounded random variable, 2019.
+
     Example:
         >>> str(estimate(np.ones(1000)))
-        '1.000 ± 0.003'
+        '1.000 ± 0.004'
     """
-    count = len(values)
-    # Few values occur, so that a resample is a draw of how often each does.
     kinds, times = np.unique(values, return_counts=True)
-    draws = np.random.default_rng(SEED).multinomial(count, times / count, RESAMPLES)
-    low, high = np.quantile(draws @ kinds / count, (0.025, 0.975))
-    # Where all values are equal, a bootstrap is sure of what it has not seen.
-    return Estimate(
-        value=float(values.mean()),
-        low=float(max(min(low, 1 - 3 / count), 0)),
-        high=float(min(max(high, 3 / count), 1)),
-        count=count,
-    )
+    weights = np.random.default_rng(SEED).standard_gamma([*times, 1], (DRAWS, len(times) + 1))
+    weights /= weights.sum(axis=1, keepdims=True)
+    # One more photo, as bad or as good as can be, stands for what has not been seen: where all values are 0 or 1, the
+    # ends are Clopper's and Pearson's.
+    low = np.quantile(weights @ [*kinds, 0.0], TAIL)
+    high = np.quantile(weights @ [*kinds, 1.0], 1 - TAIL)
+    value = float(values.mean())
+    return Estimate(value=value, low=min(float(low), value), high=max(min(float(high), 1.0), value), count=len(values))

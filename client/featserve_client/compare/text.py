@@ -62,7 +62,7 @@ def describe_layer(layer: LayerComparison) -> Iterator[tuple[str, str]]:
         yield "norm ratio B/A", _distribution(layer.norm_ratio)
     elif layer.size_a == layer.size_b:
         yield "norm ratio B/A", "unknown: a file's vectors were brought to length 1, or are all zero"
-    if layer.norm_ratio and not 0.99 < layer.norm_ratio.median < 1.01:
+    if layer.other_lengths:
         yield "", "the lengths differ: mix only vectors brought to length 1"
     if layer.same_class:
         yield "same top class", str(layer.same_class)
@@ -75,7 +75,11 @@ def describe_layer(layer: LayerComparison) -> Iterator[tuple[str, str]]:
 
 
 def _distribution(found: Distribution) -> str:
-    return f"min {found.minimum:.5f}  1 % {found.first_percent:.5f}  median {found.median:.5f}  mean {found.mean:.5f}"
+    form = ".2e" if 0 < abs(found.minimum) < 0.001 else ".5f"
+    return (
+        f"min {found.minimum:{form}}  1 % {found.first_percent:{form}}  median {found.median:{form}}  "
+        f"mean {found.mean:{form}}"
+    )
 
 
 def _recall(found: Recall) -> str:

@@ -9,14 +9,12 @@ from typing import Literal
 
 from ..exceptions import ConfigError
 from .comparison import NEIGHBORS, LayerComparison
-from .statistics import Estimate
+from .statistics import TAIL, Estimate
 
 Status = Literal["mix", "again", "unknown"]
 
 #: Photos among which a search at random finds a tenth of the nearest neighbors.
 _FEWEST = 10 * NEIGHBORS + 1
-#: Distance of unit vectors within which sums in another order of float32 numbers lie.
-_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +84,7 @@ def _judge_layer(layer: LayerComparison, thresholds: Thresholds) -> Verdict:
     for what, found, least in criteria:
         if found.high < least:
             return Verdict(status="again", sentence=f"{name}: {what} {found} is below {least}")
-    needed = max(math.ceil(3 / (1 - least) - 1e-9) for least in _least(layer, thresholds))
+    needed = max(math.ceil(math.log(TAIL) / math.log(least)) for least in _least(layer, thresholds))
     if layer.same_class is None:
         needed = max(needed, _FEWEST)
     if layer.photos < needed:
@@ -98,7 +96,9 @@ def _judge_layer(layer: LayerComparison, thresholds: Thresholds) -> Verdict:
                 status="unknown", sentence=f"{name}: {what} {found} is too near to {least}{_more(found, least)}"
             )
     text = f"{name}: {', '.join(f'{what} {found}' for what, found, _ in criteria)}"
-    if layer.largest_distance is not None and layer.largest_distance < _ROUNDING:
+    if layer.other_lengths:
+        text += " (brought to length 1: their lengths differ)"
+    elif layer.same:
         text += f" (the vectors differ by rounding alone, at most by {layer.largest_distance:.1e} of their length)"
     return Verdict(status="mix", sentence=text)
 
@@ -121,5 +121,6 @@ def _more(found: Estimate, least: float) -> str:
     distance = abs(found.value - least)
     if distance < 1e-4:
         return ": choose another threshold"
-    needed = math.ceil(found.count * (found.margin / distance) ** 2)
+    margin = found.value - found.low if found.value > least else found.high - found.value
+    needed = math.ceil(found.count * (margin / distance) ** 2)
     return f" with {found.count:,} photos: about {needed:,} are needed"

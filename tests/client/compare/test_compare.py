@@ -167,7 +167,7 @@ def test_classifiers_are_judged_by_their_top_class(
     other.features = lambda data: {name: value * 2 for name, value in features(data).items()}
     assert compare(*sides) == 0
     out = capsys.readouterr().out
-    assert "vectors may be mixed: late: the same top class 1.000 ± 0.025" in out
+    assert "vectors may be mixed: late: the same top class 1.000 ± 0.031 (brought to length 1: their lengths" in out
     assert "the lengths differ: mix only vectors brought to length 1" in out
     other.features = lambda data: {name: value[::-1] for name, value in features(data).items()}
     assert compare(*sides) == 1
@@ -194,7 +194,7 @@ def test_too_few_photos_are_no_statement(tmp_path: pathlib.Path, capsys: pytest.
     assert compare(a, b) == 2
     assert "no statement: top: 20 photos are too few, at least 101 are needed" in capsys.readouterr().out
     assert compare(a, b, "--min-recall-10", "0.999") == 2
-    assert "at least 3,000 are needed" in capsys.readouterr().out
+    assert "at least 3,688 are needed" in capsys.readouterr().out
     assert compare(write(tmp_path / "c.npz", vectors(photos=3)), write(tmp_path / "d.npz", vectors(1, 3))) == 2
     assert "neighbors         too few photos" in capsys.readouterr().out
 
@@ -324,7 +324,7 @@ def test_bad_input_is_told(
 
 @pytest.mark.parametrize(
     ("values", "text"),
-    [(np.ones(1000), "1.000 ± 0.003"), (np.zeros(100), "0.000 ± 0.030"), (np.ones(100_000), "1.00000 ± 0.00003")],
+    [(np.ones(1000), "1.000 ± 0.004"), (np.zeros(200), "0.000 ± 0.018"), (np.ones(100_000), "1.00000 ± 0.00004")],
 )
 def test_an_interval_is_never_surer_than_its_sample(values: np.ndarray, text: str) -> None:
     assert str(estimate(values)) == text
@@ -334,6 +334,28 @@ def test_an_interval_is_that_of_the_normal_distribution_where_it_holds() -> None
     found = estimate(np.repeat([0.0, 1.0], [4000, 6000]))
     expected = 1.96 * (0.6 * 0.4 / 10_000) ** 0.5
     assert found.value == 0.6 and found.margin == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize(("wrong", "ends"), [(2, (0.9303, 0.9976)), (5, (0.8882, 0.9837)), (50, (0.4040, 0.6056))])
+def test_an_interval_of_a_share_is_that_of_clopper_and_pearson(wrong: int, ends: tuple[float, float]) -> None:
+    found = estimate(np.repeat([0.0, 1.0], [wrong, 101 - wrong]))  # the ends: scipy's binomtest, method "exact"
+    assert (found.low, found.high) == pytest.approx(ends, abs=2e-3)
+
+
+def test_an_interval_holds_what_few_photos_do_not_show() -> None:
+    rng = np.random.default_rng(0)
+    for share in (0.95, 0.98):
+        found = [estimate((rng.random(101) < share).astype(float)) for _ in range(400)]
+        assert np.mean([each.low > share for each in found]) < 0.04
+        assert np.mean([each.high < share for each in found]) < 0.04
+
+
+def test_no_photo_is_shown_for_what_rounding_does(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    a = write(tmp_path / "a.npz", vectors())
+    b, page = write(tmp_path / "b.npz", vectors() * (1 + 1e-7 * vectors(1))), tmp_path / "page.html"
+    assert compare(a, b, "--output", page) == 0
+    out = capsys.readouterr().out
+    assert "differ by rounding alone" in out and "changed most" not in out and "<svg" not in page.read_text()
 
 
 @pytest.mark.long
