@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -49,7 +50,7 @@ class WatchedServer:
     ) -> None:
         """Take the address, the target that stands for it, and what makes a client from it and a model's name.
 
-        `report` hears of results that are new, or pass where they failed, or fail where they passed.
+        `report` hears of results that are new, pass where they failed, fail where they passed, or fail otherwise.
         """
         self.address = address
         self.target = target
@@ -118,10 +119,15 @@ class WatchedServer:
                 old = before.get(key)
                 last = time.time() if result.passed else old.last_success if old else None
                 self._findings[key] = Finding(server=self.address, result=result, last_success=last)
-                if old is None or old.result.passed != result.passed:
+                if old is None or _kind(old.result) != _kind(result):
                     changed.append(self._findings[key])
         for finding in changed:
             self._report(finding)
+
+
+def _kind(result: Result) -> str:
+    """Return what is wrong without its numbers, which differ from look to look."""
+    return re.sub(r"\d+", "", result.fault)
 
 
 def describe(finding: Finding) -> str:

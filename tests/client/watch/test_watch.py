@@ -167,6 +167,20 @@ def test_a_server_that_goes_away_and_comes_back(server: FakeServer) -> None:
     assert only(watch.once()).result.passed
 
 
+def test_a_server_that_comes_back_with_another_model_is_told(server: FakeServer) -> None:
+    heard: list[Finding] = []
+    watch = watching(server, report=heard.append)
+    watch.once()
+    server.stop()
+    watch.once()
+    watch.once()  # nothing new
+    swap(server)
+    server.start()
+    watch.once()
+    texts = ["", "no server at", "another model of the same name and version"]
+    assert len(heard) == 3 and all(text in finding.result.fault for text, finding in zip(texts, heard, strict=True))
+
+
 def test_versions_come_and_go(server: FakeServer) -> None:
     watch = watching(server)
     watch.once()
