@@ -108,12 +108,14 @@ def _replay(
     answer = _ask(client, photo)
     latency_s = time.monotonic() - started
     canary = reference.canary(photo)
+    if canary is None and not differs and not faults:
+        expected = {layer: sample_of(values) for layer, values in answer.items()}
+        own = reference.with_canary(Probe(name=CANARY, image=photo, expected=expected))
+        reference = references.keep(client.model, version, own)
+        if reference is not own:  # another server, looked at in the same moment, came first
+            differs, canary = _differs(reference, identity), reference.canary(photo)
     if canary is not None:
         faults += _faults(canary, reference.precision, answer, cosines)
-    elif not differs and not faults:
-        expected = {layer: sample_of(values) for layer, values in answer.items()}
-        reference = reference.with_canary(Probe(name=CANARY, image=photo, expected=expected))
-        references.keep(client.model, version, reference)
     return Result(
         model=client.model,
         version=version,

@@ -43,14 +43,18 @@ class References:
         with self._lock:
             return self._exported.get((model, version)) or self._seen.get((model, version))
 
-    def keep(self, model: str, version: int, reference: Reference) -> None:
-        """Take the reference of a version; the first that came stays, but for a canary's answer that it lacks."""
+    def keep(self, model: str, version: int, reference: Reference) -> Reference:
+        """Take the reference of a version, and return the one that holds from now on.
+
+        The first that came stays, but for a canary's answer that it lacks.
+        """
         with self._lock:
             place = self._exported if (model, version) in self._exported else self._seen
             known = place.get((model, version))
             if known is None or (known.source == reference.source and len(known.probes) <= len(reference.probes)):
                 place[model, version] = reference
                 self._changed = True
+            return place[model, version]
 
     def save(self) -> None:
         """Write the file, if there is one and something is new.

@@ -121,6 +121,28 @@ def test_servers_of_one_model_are_held_against_each_other(server: FakeServer, se
     }
 
 
+def test_servers_that_are_first_seen_in_the_same_moment_are_held_against_each_other(
+    server: FakeServer, second: FakeServer
+) -> None:
+    both = threading.Barrier(2)
+
+    def meet(own):
+        def before(request, count):
+            if request.inputs and request.inputs["image_bytes"].string_val[0] == PHOTO:
+                both.wait(60)
+            return own(request, count)
+
+        return before
+
+    swap(second)
+    for fake in (server, second):
+        del fake.signatures.signature_def["golden"]
+        fake.before = meet(fake.before)
+    findings = watching(server, second).once()
+    assert sorted(finding.result.passed for finding in findings) == [False, True]
+    assert "another model" in next(finding.result.fault for finding in findings if not finding.result.passed)
+
+
 def test_what_was_first_seen_is_remembered(server: FakeServer, tmp_path: pathlib.Path) -> None:
     file = tmp_path / "seen.json"
     assert only(watching(server, references=References(file=file)).once()).result.passed
