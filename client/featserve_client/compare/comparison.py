@@ -215,8 +215,8 @@ def _changed(
     shares: npt.NDArray[np.float64] | None,
     found: _Found | None,
 ) -> list[Changed]:
-    measure = shares if cosines is None else cosines
-    if measure is None:
+    measures = [values for values in (cosines, shares) if values is not None]
+    if not measures:
         return []
 
     def names(neighbors: Neighbors, row: int) -> list[str]:
@@ -230,5 +230,6 @@ def _changed(
             neighbors_before=names(found.truth, row) if found else [],
             neighbors_after=names(found.after, row) if found else [],
         )
-        for row in np.argsort(measure, kind="stable")[:_CHANGED].tolist()
+        # Who kept the fewest neighbors comes first, of these who turned most: the last key counts most.
+        for row in np.lexsort(measures)[:_CHANGED].tolist()
     ]

@@ -10,7 +10,7 @@ from ..analysis.pictures import plain, thumbnail
 from .comparison import Changed, LayerComparison
 from .sides import Comparison
 from .statistics import INTERVALS
-from .text import describe_layer, describe_photos, describe_side, describe_sizes
+from .text import describe_change, describe_layer, describe_photos, describe_side, describe_sizes
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;color:#1b1b1f;margin:32px auto;max-width:1100px;padding:0 20px}"
@@ -78,9 +78,6 @@ def _histogram(layer: LayerComparison) -> str:
 
 
 def _changed(item: Changed, layer: LayerComparison, picture: Callable[[str, int], str]) -> str:
-    notes = [] if item.cosine is None else [f"cosine {item.cosine:.4f}"]
-    if item.recall_at_10 is not None:
-        notes.append(f"{item.recall_at_10 * 10:.0f} of 10 neighbors kept")
     after = "B in B" if layer.mixed is None else "B in A"
     strips = ""
     if item.neighbors_before:
@@ -88,7 +85,7 @@ def _changed(item: Changed, layer: LayerComparison, picture: Callable[[str, int]
         strips += _strip(f"nearest, {after}", item.neighbors_after, picture)
     return (
         f'<div class="row"><figure class="photo">{_image(item.photo, _PHOTO, picture)}'
-        f"<figcaption><b>{', '.join(notes)}</b><br>{_text(item.photo)}</figcaption></figure><div>{strips}</div></div>"
+        f"<figcaption><b>{describe_change(item)}</b><br>{_text(item.photo)}</figcaption></figure><div>{strips}</div></div>"
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +13,6 @@ from .rows import Vectors, runs
 #: Rows of queries and of the index that are multiplied at once.
 _QUERIES = 512
 _COLUMNS = 8192
-#: Rows of the index that every query is held against first, so that most of the others can be passed over.
-_FIRST = 512
 #: Queries whose approximate neighbors are compared with the exact ones.
 _CHECKED = 500
 
@@ -70,23 +67,19 @@ class ExactIndex:
         return found
 
     def _nearest(self, queries: Vectors, count: int, own: npt.NDArray[np.intp]) -> Neighbors:
-        places = np.arange(len(queries))
         scores = np.full((len(queries), count), -np.inf, np.float32)
         rows = np.full((len(queries), count), -1, np.int64)
-        ends = [*range(_FIRST, len(self._vectors), _COLUMNS), len(self._vectors)]
-        for start, end in itertools.pairwise([0, *ends]):
-            block = queries @ self._vectors[start:end].T
-            inside = (own >= start) & (own < end)
+        places = np.arange(len(queries))
+        for start in range(0, len(self._vectors), _COLUMNS):
+            block = queries @ self._vectors[start : start + _COLUMNS].T
+            inside = (own >= start) & (own < start + block.shape[1])
             block[places[inside], own[inside] - start] = -np.inf
-            # After the first block few are near enough: to sort whole blocks would take longer than the products.
-            query, column = np.nonzero(block > scores[:, -1:])
-            asked = np.concatenate([np.repeat(places, count), query])
-            score = np.concatenate([scores.ravel(), block[query, column]])
-            row = np.concatenate([rows.ravel(), column + start])
-            order = np.lexsort((row, -score, asked))
-            best = order[np.searchsorted(asked, places, sorter=order)[:, np.newaxis] + np.arange(count)]
-            scores, rows = score[best], row[best]
-        return rows
+            best = np.argpartition(-block, min(count, block.shape[1] - 1), axis=1)[:, :count]
+            scores = np.concatenate([scores, np.take_along_axis(block, best, 1)], axis=1)
+            rows = np.concatenate([rows, best + start], axis=1)
+            order = np.lexsort((rows, -scores), axis=1)[:, :count]
+            scores, rows = np.take_along_axis(scores, order, 1), np.take_along_axis(rows, order, 1)
+        return np.where(np.isneginf(scores), -1, rows)
 
 
 class ApproximateIndex:

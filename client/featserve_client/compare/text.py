@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 
-from .comparison import LayerComparison, Recall
+from .comparison import NEIGHBORS, Changed, LayerComparison, Recall
 from .sides import Comparison
 from .statistics import INTERVALS, Distribution
 
@@ -29,8 +29,7 @@ def to_lines(comparison: Comparison) -> Iterator[str]:
         for name, text in describe_layer(layer):
             yield f"  {name:<16}  {text}"
         for changed in layer.changed[:3]:
-            cosine = "" if changed.cosine is None else f"cosine {changed.cosine:.4f}  "
-            yield f"  {'changed most':<16}  {cosine}{changed.photo}"
+            yield f"  {'changed most':<16}  {describe_change(changed)}  {changed.photo}"
     if any(layer.separate for layer in comparison.layers):
         yield INTERVALS
     yield comparison.verdict.sentence
@@ -53,6 +52,14 @@ def describe_photos(comparison: Comparison) -> str:
 def describe_sizes(layer: LayerComparison) -> str:
     """Return the sizes of a layer's vectors."""
     return str(layer.size_a) if layer.size_a == layer.size_b else f"{layer.size_a} ↔ {layer.size_b}"
+
+
+def describe_change(changed: Changed) -> str:
+    """Return how much the vector of a photo changed."""
+    notes = [] if changed.cosine is None else [f"cosine {changed.cosine:.4f}"]
+    if changed.recall_at_10 is not None:
+        notes.append(f"{changed.recall_at_10 * NEIGHBORS:.0f} of {NEIGHBORS} neighbors kept")
+    return ", ".join(notes)
 
 
 def describe_layer(layer: LayerComparison) -> Iterator[tuple[str, str]]:

@@ -50,7 +50,7 @@ def add_to(commands: Commands) -> None:
     parser.add_argument(
         "--exact-photos",
         type=int,
-        default=20_000,
+        default=100_000,
         metavar="N",
         help="search so many photos exactly, more with usearch (default: %(default)s)",
     )
