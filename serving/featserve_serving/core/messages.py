@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2
-
 from ..models.state import VersionStatus
 from ..protos.config_pb2 import MoreOfVersion
+from ..protos.generated import get_model_metadata_pb2, get_model_status_pb2, model_pb2
 from .handlers import Signatures
 
 

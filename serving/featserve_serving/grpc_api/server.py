@@ -6,7 +6,6 @@ import time
 from typing import Any
 
 import grpc
-from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401  (reflection describes them)
 
 from ..core.admission import Pools
 from ..core.handlers import Handlers
@@ -15,6 +14,7 @@ from ..net.sockets import check_socket, max_connections, twin
 from ..net.tls import credentials
 from ..options import ServerOptions
 from ..protos.config_pb2 import SSLConfig
+from ..protos.generated import model_service_pb2, prediction_service_pb2  # noqa: F401  (reflection describes them)
 from ..telemetry.metrics import Metrics
 from ..telemetry.recorder import Recorder
 from . import health, reflection

@@ -7,7 +7,12 @@ from typing import Any
 
 import grpc
 from google.protobuf import any_pb2, message
-from tensorflow_serving.apis import (
+
+from ..core import messages
+from ..core.handlers import CLASSIFY, REGRESS, Handlers, Signatures
+from ..errors import InvalidArgument
+from ..models.state import ModelRef
+from ..protos.generated import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
@@ -16,11 +21,6 @@ from tensorflow_serving.apis import (
     predict_pb2,
     regression_pb2,
 )
-
-from ..core import messages
-from ..core.handlers import CLASSIFY, REGRESS, Handlers, Signatures
-from ..errors import InvalidArgument
-from ..models.state import ModelRef
 from ..protos.tensors import TensorMap, predict_response_bytes
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"

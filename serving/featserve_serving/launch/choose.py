@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import SetupError
 from . import docker, embedded, native, process
 from .flags import Flags
-from .quiet_tensorflow import import_tensorflow
+from .quiet_library import load_library
 
 
 def serve(flags: Flags) -> int:
@@ -21,8 +21,8 @@ def serve(flags: Flags) -> int:
     _check_models(flags)
     runtime, why = choose(flags.runtime)
     print(f"featserve-serve: runtime {runtime}: {why}", file=sys.stderr)
-    import_tensorflow()
     if runtime == "embedded":
+        load_library()
         return embedded.serve(flags)
     server_command = {"docker": docker, "native": native}[runtime].server_command
     with tempfile.TemporaryDirectory(prefix="featserve-") as folder:

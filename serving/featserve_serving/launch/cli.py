@@ -13,7 +13,6 @@ from ..errors import SetupError
 from . import choose
 from .flags import Flags, add_flags, spelled, unknown_flag
 from .output import ends_quietly
-from .quiet_tensorflow import import_tensorflow
 
 _USAGE = """featserve-serve [--FLAG=VALUE | --FLAG VALUE]...
        featserve-serve --version
@@ -99,7 +98,6 @@ def _models_config(arguments: Sequence[str]) -> int:
     parser.add_argument("--model_root", type=Path, required=True, help="directory of MODEL/VERSION/ directories")
     parser.add_argument("--served_from", help="where the server sees the root, such as /models in a container")
     given = parser.parse_args(arguments)
-    import_tensorflow()
     from ..models import config_file
 
     print(config_file.to_text(config_file.from_model_root(given.model_root, given.served_from)), end="")

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tensorflow_serving.config import model_server_config_pb2
-
 from ..errors import InvalidArgument, SetupError
+from ..protos.generated import model_server_config_pb2
 from .paths import local_path
 
 PLATFORM = "tensorflow"

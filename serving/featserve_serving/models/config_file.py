@@ -6,10 +6,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from google.protobuf import text_format
-from tensorflow_serving.config import model_server_config_pb2
 
 from ..errors import SetupError
 from ..protos import text_files
+from ..protos.generated import model_server_config_pb2
 from .paths import meant
 from .versions import scan_versions
 

@@ -8,8 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 
-import tensorflow as tf
-
+from ..c_api.library import OpError
 from ..errors import RequestError
 from ..options import ModelOptions
 from . import warmup
@@ -18,6 +17,8 @@ from .state import Model, State, Version
 from .versions import fingerprint
 
 _LOGGER = logging.getLogger(__name__)
+
+_UNKNOWN = 2
 
 
 class Loader:
@@ -59,7 +60,7 @@ class Loader:
                 servable = self._warm(version)
             except Exception as exc:
                 version.error_code, version.error_message = _load_error(exc, version)
-                foreseen = isinstance(exc, (tf.errors.OpError, OSError, RequestError))
+                foreseen = isinstance(exc, (OpError, OSError, RequestError))
                 _LOGGER.error(
                     "model %s: version %d did not load: %s",
                     version.name,
@@ -108,6 +109,5 @@ class Loader:
 
 def _load_error(exc: Exception, version: Version) -> tuple[int, str]:
     """Returns the canonical code and a text without the server's paths."""
-    code = exc.error_code if isinstance(exc, tf.errors.OpError) else tf.errors.UNKNOWN
-    text = exc.message if isinstance(exc, tf.errors.OpError) else str(exc)
-    return code, text.replace(str(version.path), f"{version.name}/{version.number}")
+    code = exc.code if isinstance(exc, OpError) else _UNKNOWN
+    return code, str(exc).replace(str(version.path), f"{version.name}/{version.number}")

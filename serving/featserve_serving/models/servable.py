@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import functools
-import gc
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-from tensorflow.core.framework import types_pb2
-from tensorflow.core.protobuf import config_pb2
-from tensorflow.python.saved_model import loader_impl
 
+from ..c_api import saved_model
+from ..c_api.library import OpError
+from ..c_api.session import Session
 from ..errors import (
     Aborted,
     DeadlineExceeded,
@@ -31,27 +28,32 @@ from ..errors import (
     Unimplemented,
 )
 from ..options import ModelOptions
+from ..protos import dtypes
+from ..protos.generated import config_pb2
+from ..protos.tensors import to_array
 from . import batch_counter
 
 DEFAULT_SIGNATURE = "serving_default"
 
-#: Sets of outputs that are kept ready: callers choose them, so there may be very many.
-_MAX_CALLABLES = 128
+#: Steps, each of its own inputs and outputs, that TensorFlow may keep ready until the version is unloaded. Callers choose
+#: the outputs, so there may be very many.
+_MAX_STEPS = 128
 
 #: Times that a step is run until it tells its own error.
 _MAX_RUNS = 5
 
-#: Kernels' errors that say what is wrong with the request. Any other is the server's own trouble.
-_KERNEL_ERRORS: dict[type[tf.errors.OpError], type[RequestError]] = {
-    tf.errors.InvalidArgumentError: InvalidArgument,
-    tf.errors.FailedPreconditionError: FailedPrecondition,
-    tf.errors.NotFoundError: NotFound,
-    tf.errors.OutOfRangeError: OutOfRange,
-    tf.errors.ResourceExhaustedError: ResourceExhausted,
-    tf.errors.UnavailableError: Unavailable,
-    tf.errors.UnimplementedError: Unimplemented,
-    tf.errors.AbortedError: Aborted,
-    tf.errors.DeadlineExceededError: DeadlineExceeded,
+_CANCELLED = 1
+#: Kernels' errors that say what is wrong with the request, by TensorFlow's code. Any other is the server's own trouble.
+_KERNEL_ERRORS: dict[int, type[RequestError]] = {
+    3: InvalidArgument,
+    4: DeadlineExceeded,
+    5: NotFound,
+    8: ResourceExhausted,
+    9: FailedPrecondition,
+    10: Aborted,
+    11: OutOfRange,
+    12: Unimplemented,
+    14: Unavailable,
 }
 
 
@@ -62,22 +64,23 @@ class Servable:
     """
 
     def __init__(self, path: Path, options: ModelOptions) -> None:
-        self._graph = tf.Graph()
-        self._session = tf.compat.v1.Session(graph=self._graph, config=_session_config(options))
-        self._callable = functools.lru_cache(_MAX_CALLABLES)(self._make_callable)
-        self._making = threading.Lock()
+        self._prepared: set[tuple[tuple[str, ...], tuple[str, ...]]] = set()
+        self._preparing = threading.Lock()
         self._batches: batch_counter.Table | None = None
+        meta_graph = saved_model.read(path, options.tags)
+        #: The signatures, by name, as the SavedModel has them: copies, for a part of a message keeps all of its memory.
+        self.signatures: dict[str, Any] = {
+            name: type(signature).FromString(signature.SerializeToString())
+            for name, signature in meta_graph.signature_def.items()
+        }
+        batches = batch_counter.instrument(meta_graph.graph_def)
+        self._session = Session(_session_config(options))
         try:
-            loader = loader_impl.SavedModelLoader(str(path))
-            batches = batch_counter.instrument(loader.get_meta_graph_def_from_tags(list(options.tags)))
-            with self._graph.as_default():
-                meta_graph = loader.load(self._session, list(options.tags))
+            saved_model.load(meta_graph, path, self._session)
             self._batches = batch_counter.Table(self._session) if batches else None
         except BaseException:
             self.close()
             raise
-        #: The signatures, by name, as the SavedModel has them.
-        self.signatures: dict[str, Any] = dict(meta_graph.signature_def)
 
     def run(
         self, signature_name: str, inputs: Mapping[str, np.ndarray[Any, Any]], output_filter: Sequence[str] = ()
@@ -93,16 +96,12 @@ class Servable:
         feeds = _feeds(signature, inputs)
         aliases = _output_aliases(signature, output_filter)
         for position, (_, dtype, array) in enumerate(feeds):
-            if array.dtype != _numpy_dtype(dtype):
+            if array.dtype != dtypes.NUMPY.get(dtype):
                 raise _type_error(position, dtype, array)
-        fetches = tuple(signature.outputs[alias].name for alias in aliases)
         try:
-            with self._making:  # or callers who come at once would each make their own
-                run = self._callable(tuple(name for name, _, _ in feeds), fetches)
-            results = _run_to_its_error(run, [array for _, _, array in feeds])
-        except tf.errors.OpError as exc:
+            return self._run(signature, {name: array for name, _, array in feeds}, aliases)
+        except OpError as exc:
             raise _request_error(exc) from exc
-        return dict(zip(aliases, map(_as_array, results), strict=True))
 
     def signature(self, name: str) -> Any:
         """Returns the signature of this name; empty means the default one."""
@@ -117,30 +116,46 @@ class Servable:
 
     def close(self) -> None:
         """Gives the memory back. No call may be running."""
-        self._callable.cache_clear()
         self._batches = None
         self._session.close()
-        del self._session, self._graph
-        gc.collect()  # a graph and its operations refer to each other
         _trim()
 
-    def _make_callable(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> Callable[..., list[Any]]:
-        # `Session.run` costs 5 times as much before TensorFlow is reached, and refuses what only the kernels may judge:
-        # shapes that differ from the placeholder's.
-        options = config_pb2.CallableOptions(feed=feeds, fetch=fetches)
-        run: Callable[..., list[Any]] = self._session._make_callable_from_options(options)
-        return run
+    def _run(
+        self, signature: Any, feeds: Mapping[str, np.ndarray[Any, Any]], aliases: Sequence[str]
+    ) -> dict[str, np.ndarray[Any, Any]]:
+        with contextlib.ExitStack() as stack:
+            step = _step(signature, feeds, aliases)
+            if step not in self._prepared:
+                stack.enter_context(self._preparing)  # or callers who come at once would each prepare their own
+                if step not in self._prepared and len(self._prepared) >= _MAX_STEPS:
+                    # A step that is ready computes more than is asked for; the rest is dropped below.
+                    step = _step(signature, feeds, _output_aliases(signature, ()))
+                self._prepared.add(step)
+            results = _run_to_its_error(self._session, feeds, step[1])
+        computed = dict(zip(step[1], results, strict=True))
+        return {alias: computed[signature.outputs[alias].name] for alias in aliases}
 
 
-def _run_to_its_error(run: Callable[..., list[Any]], arrays: Sequence[np.ndarray[Any, Any]]) -> list[Any]:
+def _step(
+    signature: Any, feeds: Mapping[str, np.ndarray[Any, Any]], aliases: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return tuple(feeds), tuple(dict.fromkeys(signature.outputs[alias].name for alias in aliases))
+
+
+def _run_to_its_error(
+    session: Session, feeds: Mapping[str, np.ndarray[Any, Any]], fetches: Sequence[str]
+) -> list[np.ndarray[Any, Any]]:
     """Runs a step again where it was cancelled, which nobody here asks for.
 
     Where an operation in a loop fails, TensorFlow cancels the loop, and now and then tells of that alone.
     """
     for _ in range(_MAX_RUNS - 1):
-        with contextlib.suppress(tf.errors.CancelledError):
-            return run(*arrays)
-    return run(*arrays)
+        try:
+            return session.run(feeds, fetches)
+        except OpError as exc:
+            if exc.code != _CANCELLED:
+                raise
+    return session.run(feeds, fetches)
 
 
 def _session_config(options: ModelOptions) -> Any:
@@ -170,7 +185,7 @@ def _feeds(signature: Any, inputs: Mapping[str, np.ndarray[Any, Any]]) -> list[t
         if alias in inputs:
             array = inputs[alias]
         elif alias in signature.defaults:
-            array = tf.make_ndarray(signature.defaults[alias])
+            array = to_array(signature.defaults[alias])
         else:
             raise InvalidArgument(
                 f"Signature input alias: {alias}(feed name: {info.name}) not found in request and no default value "
@@ -195,33 +210,17 @@ def _output_aliases(signature: Any, output_filter: Sequence[str]) -> list[str]:
     return sorted(seen or signature.outputs)
 
 
-@functools.cache
-def _numpy_dtype(dtype: int) -> np.dtype[Any]:
-    numpy_dtype: np.dtype[Any] = np.dtype(tf.dtypes.as_dtype(dtype).as_numpy_dtype)
-    return numpy_dtype
-
-
 def _type_error(position: int, expected: int, array: np.ndarray[Any, Any]) -> InvalidArgument:
-    given = tf.dtypes.as_dtype(array.dtype).as_datatype_enum
-    return InvalidArgument(f"Expects arg[{position}] to be {dtype_name(expected)} but {dtype_name(given)} is provided")
-
-
-def dtype_name(dtype: int) -> str:
-    """Returns the name that TensorFlow's C++ messages use, such as `float` for `DT_FLOAT`."""
-    return str(types_pb2.DataType.Name(dtype)).removeprefix("DT_").lower()
+    return InvalidArgument(
+        f"Expects arg[{position}] to be {dtypes.cpp_name(expected)} but {dtypes.cpp_name(dtypes.of(array))} is provided"
+    )
 
 
 def _set(names: Any) -> str:
     return "{" + ",".join(sorted(names)) + "}"
 
 
-def _as_array(result: Any) -> np.ndarray[Any, Any]:
-    # TensorFlow hands a scalar string over as `bytes`, which numpy would cut at trailing zeros.
-    return np.asarray(result, dtype=object) if isinstance(result, bytes) else np.asarray(result)
-
-
-def _request_error(exc: tf.errors.OpError) -> RequestError:
-    for kind, error in _KERNEL_ERRORS.items():
-        if isinstance(exc, kind):
-            return error(exc.message)
+def _request_error(exc: OpError) -> RequestError:
+    if kind := _KERNEL_ERRORS.get(exc.code):
+        return kind(exc.message)
     return Internal("The model failed; the server's log says why.")

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-import tensorflow as tf
-from tensorflow_serving.apis import prediction_log_pb2
+import numpy as np
 
+from ..c_api import graph
+from ..c_api.library import OpError
+from ..c_api.session import Session
 from ..errors import InvalidArgument, Unimplemented
+from ..protos.generated import config_pb2, graph_pb2, prediction_log_pb2, types_pb2
 from ..protos.tensors import TensorMap
 from .servable import Servable
 
 FILE = Path("assets.extra", "tf_serving_warmup_requests")
 #: TensorFlow Serving refuses a model with more.
 MAX_RECORDS = 1000
+
+_OUT_OF_RANGE = 11
+_BUFFER_BYTES = 256 << 10
 
 
 def replay(servable: Servable, path: Path, iterations: int) -> None:
@@ -25,7 +32,7 @@ def replay(servable: Servable, path: Path, iterations: int) -> None:
     file = path / FILE
     if not file.exists():
         return
-    for count, record in enumerate(tf.data.TFRecordDataset(str(file)).as_numpy_iterator()):
+    for count, record in enumerate(_records(file)):
         if count == MAX_RECORDS:
             raise InvalidArgument(f"Number of warmup records exceeeds the maximum ({MAX_RECORDS})")
         log = prediction_log_pb2.PredictionLog.FromString(record)
@@ -34,3 +41,31 @@ def replay(servable: Servable, path: Path, iterations: int) -> None:
         request = log.predict_log.request
         for _ in range(iterations):
             servable.run(request.model_spec.signature_name, TensorMap(request.inputs), tuple(request.output_filter))
+
+
+def _records(file: Path) -> Iterator[bytes]:
+    """Reads a TFRecord file by TensorFlow's own reader, which checks every record's sum."""
+    strings = {"types": {"output_types": [types_pb2.DT_STRING]}, "output_shapes": [()]}
+    session = Session(config_pb2.ConfigProto())
+    try:
+        session.extend(
+            graph_pb2.GraphDef(
+                node=[
+                    graph.constant("file", np.array(str(file).encode(), dtype=object)),
+                    graph.constant("compression", np.array(b"", dtype=object)),
+                    graph.constant("buffer_bytes", np.array(_BUFFER_BYTES, np.int64)),
+                    graph.node("dataset", "TFRecordDataset", ["file", "compression", "buffer_bytes"]),
+                    graph.node("iterator", "IteratorV2", shared_name=b"", container=b"", **strings),
+                    graph.node("start", "MakeIterator", ["dataset", "iterator"]),
+                    graph.node("record", "IteratorGetNext", ["iterator"], **strings),
+                ]
+            )
+        )
+        session.run({}, (), ("start",))
+        while True:
+            yield session.run({}, ("record:0",))[0].item()
+    except OpError as exc:
+        if exc.code != _OUT_OF_RANGE:
+            raise
+    finally:
+        session.close()

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2, types_pb2
 
 from ..errors import InvalidArgument
+from . import dtypes
+from .generated import tensor_pb2, types_pb2
 
 #: The typed field of each data type, as `Tensor::FromProto` reads it.
 _VALUE_FIELDS = {
@@ -99,7 +99,7 @@ def to_array(proto: tensor_pb2.TensorProto) -> np.ndarray[Any, Any]:
         raise ValueError(f"no tensor of data type {proto.dtype}")
     shape = _shape(proto)
     count = math.prod(shape)
-    dtype = np.dtype(tf.dtypes.as_dtype(proto.dtype).as_numpy_dtype)
+    dtype = dtypes.NUMPY[proto.dtype]
     content = proto.tensor_content
     if content and count:
         if field == "string_val":
@@ -188,6 +188,11 @@ def predict_response_bytes(
     return b"".join(parts)
 
 
+def to_bytes(array: np.ndarray[Any, Any]) -> bytes:
+    """Returns an array as a serialized `TensorProto`."""
+    return b"".join(_tensor_parts(array, as_content=False))
+
+
 def _varint(value: int) -> bytes:
     encoded = bytearray()
     while value > 0x7F:
@@ -203,7 +208,7 @@ def _delimited(field: int, data: bytes) -> bytes:
 
 def _tensor_parts(array: np.ndarray[Any, Any], as_content: bool) -> list[Any]:
     """Returns the serialized `TensorProto` in pieces, the values a view of the array where its layout is the wire's."""
-    dtype = tf.dtypes.as_dtype(array.dtype).as_datatype_enum
+    dtype = dtypes.of(array)
     head = tensor_pb2.TensorProto(dtype=dtype)
     head.tensor_shape.SetInParent()
     for size in array.shape:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 from featserve_console import (
     Address,
     Answer,
@@ -29,6 +28,7 @@ from ..core.handlers import Handlers, Prediction, Signatures
 from ..errors import RequestError, ResourceExhausted
 from ..models.state import ModelRef
 from ..options import ServerOptions
+from ..protos import dtypes
 from ..telemetry.call import Call, request_id_of
 from ..telemetry.metrics import Metrics
 from ..telemetry.recorder import Recorder
@@ -200,4 +200,4 @@ def _tensors(infos: Mapping[str, Any]) -> dict[str, Tensor]:
 
 def _tensor(info: Any) -> Tensor:
     shape = tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim)
-    return Tensor(dtype=tf.dtypes.as_dtype(info.dtype).name, shape=None if info.tensor_shape.unknown_rank else shape)
+    return Tensor(dtype=dtypes.python_name(info.dtype), shape=None if info.tensor_shape.unknown_rank else shape)

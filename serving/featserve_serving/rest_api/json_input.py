@@ -14,11 +14,10 @@ from typing import Any
 
 import numpy as np
 import rapidjson
-import tensorflow as tf
-from tensorflow.core.framework import types_pb2
 
 from ..errors import InvalidArgument, RequestError, Unimplemented
-from ..models.servable import dtype_name
+from ..protos import dtypes
+from ..protos.generated import types_pb2
 from .document import JsonRequest, type_name
 
 _MAX_SHOWN_CHARS = 256
@@ -182,7 +181,7 @@ def _as_array(leaves: list[Any], dtype: int, shape: tuple[int, ...]) -> np.ndarr
         strings = np.empty(len(leaves), dtype=object)
         strings[:] = leaves
         return strings.reshape(shape)
-    target = tf.dtypes.as_dtype(dtype).as_numpy_dtype
+    target = dtypes.NUMPY[dtype]
     wide = np.int64 if dtype in _INT32 else target
     with np.errstate(over="ignore"):
         return np.array(leaves, dtype=np.float64 if dtype in _FLOATS else wide).astype(target).reshape(shape)
@@ -226,10 +225,10 @@ def _leaf(value: Any, dtype: int) -> Any:
         if isinstance(value, bool):
             return value
     else:
-        raise Unimplemented(f"Conversion of JSON Value: {_shown(value)} to type: {dtype_name(dtype)}")
+        raise Unimplemented(f"Conversion of JSON Value: {_shown(value)} to type: {dtypes.cpp_name(dtype)}")
     hint = _STRINGS_HINT if _is_base64(value) else ""
     raise InvalidArgument(
-        f"JSON Value: {_shown(value)} Type: {type_name(value)} is not of expected type: {dtype_name(dtype)}{hint}"
+        f"JSON Value: {_shown(value)} Type: {type_name(value)} is not of expected type: {dtypes.cpp_name(dtype)}{hint}"
     )
 
 

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 import rapidjson
-import tensorflow as tf
 
 from ..core.texts import fit
 from ..errors import InvalidArgument
-from ..models.servable import dtype_name
+from ..protos import dtypes
 
 #: Powers of ten that float64 holds exactly: a whole number times or by one of them is rounded once, as a text's is.
 _TENS = 10.0 ** np.arange(23)
@@ -84,9 +83,7 @@ def _values(alias: str, array: np.ndarray[Any, Any]) -> Any:
         return _shortest(array).tolist()
     if array.dtype == np.float64 or kind == "b" or (kind in "iu" and array.dtype != np.uint16):
         return array.tolist()
-    raise InvalidArgument(
-        f"Failed to write JSON value for tensor type: {dtype_name(tf.dtypes.as_dtype(array.dtype).as_datatype_enum)}"
-    )
+    raise InvalidArgument(f"Failed to write JSON value for tensor type: {dtypes.cpp_name(dtypes.of(array))}")
 
 
 def _shortest(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
