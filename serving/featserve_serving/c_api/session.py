@@ -71,7 +71,7 @@ class Session:
                 None,
                 status,
             )
-        outputs = [Tensor(handle) for handle in received]
+        outputs = [Tensor(handle) for handle in received if handle is not None]
         return [output.array() for output in outputs]
 
     def close(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import threading
 from collections.abc import Mapping, Sequence
@@ -35,8 +34,8 @@ from . import batch_counter
 
 DEFAULT_SIGNATURE = "serving_default"
 
-#: Steps, each of its own inputs and outputs, that TensorFlow may keep ready until the version is unloaded. Callers choose
-#: the outputs, so there may be very many.
+#: Steps, each of its own inputs and outputs, that TensorFlow may keep ready until the version is unloaded. Callers
+#: choose the outputs, so there may be very many.
 _MAX_STEPS = 128
 
 #: Times that a step is run until it tells its own error.
@@ -123,17 +122,24 @@ class Servable:
     def _run(
         self, signature: Any, feeds: Mapping[str, np.ndarray[Any, Any]], aliases: Sequence[str]
     ) -> dict[str, np.ndarray[Any, Any]]:
-        with contextlib.ExitStack() as stack:
-            step = _step(signature, feeds, aliases)
-            if step not in self._prepared:
-                stack.enter_context(self._preparing)  # or callers who come at once would each prepare their own
-                if step not in self._prepared and len(self._prepared) >= _MAX_STEPS:
-                    # A step that is ready computes more than is asked for; the rest is dropped below.
-                    step = _step(signature, feeds, _output_aliases(signature, ()))
-                self._prepared.add(step)
-            results = _run_to_its_error(self._session, feeds, step[1])
-        computed = dict(zip(step[1], results, strict=True))
-        return {alias: computed[signature.outputs[alias].name] for alias in aliases}
+        step = _step(signature, feeds, aliases)
+        if step not in self._prepared and len(self._prepared) >= _MAX_STEPS:
+            # All outputs make a step that others share; those that nobody asked for are dropped.
+            step = _step(signature, feeds, _output_aliases(signature, ()))
+        results = dict(zip(step[1], self._results(step, feeds), strict=True))
+        return {alias: results[signature.outputs[alias].name] for alias in aliases}
+
+    def _results(
+        self, step: tuple[tuple[str, ...], tuple[str, ...]], feeds: Mapping[str, np.ndarray[Any, Any]]
+    ) -> list[np.ndarray[Any, Any]]:
+        if step not in self._prepared:
+            with self._preparing:  # or callers who come at once would each prepare their own
+                if step not in self._prepared:
+                    try:
+                        return _run_to_its_error(self._session, feeds, step[1])
+                    finally:
+                        self._prepared.add(step)
+        return _run_to_its_error(self._session, feeds, step[1])
 
 
 def _step(

@@ -45,7 +45,7 @@ def replay(servable: Servable, path: Path, iterations: int) -> None:
 
 def _records(file: Path) -> Iterator[bytes]:
     """Reads a TFRecord file by TensorFlow's own reader, which checks every record's sum."""
-    strings = {"types": {"output_types": [types_pb2.DT_STRING]}, "output_shapes": [()]}
+    strings = {"output_types": [types_pb2.DT_STRING]}
     session = Session(config_pb2.ConfigProto())
     try:
         session.extend(
@@ -55,9 +55,11 @@ def _records(file: Path) -> Iterator[bytes]:
                     graph.constant("compression", np.array(b"", dtype=object)),
                     graph.constant("buffer_bytes", np.array(_BUFFER_BYTES, np.int64)),
                     graph.node("dataset", "TFRecordDataset", ["file", "compression", "buffer_bytes"]),
-                    graph.node("iterator", "IteratorV2", shared_name=b"", container=b"", **strings),
+                    graph.node(
+                        "iterator", "IteratorV2", (), strings, shared_name=b"", container=b"", output_shapes=[()]
+                    ),
                     graph.node("start", "MakeIterator", ["dataset", "iterator"]),
-                    graph.node("record", "IteratorGetNext", ["iterator"], **strings),
+                    graph.node("record", "IteratorGetNext", ["iterator"], strings, output_shapes=[()]),
                 ]
             )
         )
