@@ -94,7 +94,7 @@ test-hosts: $(READY) ## the client across three hosts, in network namespaces (ne
 	$(BIN)/python -m pytest tests/operations/test_hosts.py -n 0 -m slow
 
 test-containers: $(READY) ## the images and containers as they are shipped, where there is an engine
-	$(BIN)/python -m pytest tests/operations/test_containers.py -n 0 -m slow
+	$(BIN)/python -m pytest tests/operations/test_containers.py tests/operations/test_compose.py -n 0 -m slow
 
 alarms: $(READY) ## write the alarms of Kubernetes from serving/docker/prometheus/alarms.yml
 	$(BIN)/python tests/serving/alarms/prometheus_rule.py

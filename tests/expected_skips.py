@@ -16,7 +16,9 @@ EXPECTED = (
     r"(node|npm|wrk|ab|h2load) is not on PATH.*|\S+ cannot be installed: (.|\n)*",
     r"npm cannot install @grpc/grpc-js protobufjs",
     r"ip is not on PATH.*|no network namespaces.*|no bridge between network namespaces.*",
+    r"iptables is not on PATH.*|no packets can be dropped at random: .*",
     r"no container engine: .*",
+    r"no Compose.*",
     r"no chromium on PATH: apt-get install chromium",
 )
 

@@ -13,7 +13,7 @@ from .manifest import Manifest
 #: TensorFlow Serving without a model.
 SERVER_MIB = 350
 #: The embedded server without a model.
-EMBEDDED_SERVER_MIB = 750
+EMBEDDED_SERVER_MIB = 400
 #: Two that serve and a third that is loaded before the oldest goes.
 VERSIONS_DURING_SWAP = 3
 # Measured (tests/load/RESULTS.md): a version's session, and the optimised graph and kernels of each signature that was

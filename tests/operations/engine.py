@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,18 @@ class Engine:
 
     def __init__(self, command: str) -> None:
         self.command = command
-        # The Dockerfile has COPY --chmod, which docker's old builder has not.
-        self._environment = {**os.environ, "DOCKER_BUILDKIT": "1"}
+        # The Dockerfile has COPY --chmod, which docker's old builder has not. Podman leaves health checks to systemd's
+        # timers, and starts no container that has one where there is no systemd: here the tests run them.
+        self._environment = {**os.environ, "DOCKER_BUILDKIT": "1", "DISABLE_HC_SYSTEMD": "true"}
 
     @classmethod
     def find(cls) -> Engine | str:
-        """Return an engine that answers, or a sentence that says why there is none."""
+        """Return an engine that answers, or a sentence that says why there is none.
+
+        `CONTAINER_ENGINE` names the one to take where there are several.
+        """
         reasons = []
-        for command in ("docker", "podman"):
+        for command in os.environ.get("CONTAINER_ENGINE", "docker podman").split():
             if shutil.which(command) is None:
                 reasons.append(f"{command} is not on PATH")
                 continue
@@ -61,29 +66,44 @@ class Engine:
             check=False,
         )
 
+    def says_healthy(self, container: str, state: Any) -> bool:
+        """Whether a container's health check has succeeded; `state` is what `inspect` says of it."""
+        if self.command == "podman":
+            result = self.attempt("healthcheck", "run", container)
+            assert result.returncode in (0, 1), result.stderr.decode()
+            return result.returncode == 0
+        return bool(state["Health"]["Status"] == "healthy")
+
     def build(self, context: Path, target: str, image: str, **arguments: str) -> str:
         """Build a target of the kit's Dockerfile."""
         given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
         file = context / "serving" / "docker" / "Dockerfile"
-        return self.run("build", "--network=host", "--target", target, "--tag", image, "--file", file, *given, context)
+        # Podman's own format of images has no health check.
+        form = ("--format=docker",) if self.command == "podman" else ()
+        options = ("--network=host", *form, "--target", target, "--tag", image, "--file", file)
+        return self.run("build", *options, *given, context)
 
 
+@dataclass(frozen=True)
 class Container:
-    """A running container on the host's network.
+    """A running container.
 
     Args:
         engine: that runs it.
-        image: what it is made from.
-        options: of the engine's `run`.
+        id: by which the engine knows it.
     """
 
-    def __init__(self, engine: Engine, image: str, *options: object, command: tuple[object, ...] = ()) -> None:
-        self._engine = engine
-        self.id = engine.run("run", "--detach", "--network=host", *options, image, *command)
+    engine: Engine
+    id: str
+
+    @classmethod
+    def start(cls, engine: Engine, image: str, *options: object, command: tuple[object, ...] = ()) -> Container:
+        """Start one on the host's network; `options` are of the engine's `run`."""
+        return cls(engine, engine.run("run", "--detach", "--network=host", *options, image, *command))
 
     def inspect(self) -> Any:
         """Return what the engine knows of it."""
-        (found,) = json.loads(self._engine.run("inspect", self.id))
+        (found,) = json.loads(self.engine.run("inspect", self.id))
         return found
 
     def wait_until_healthy(self) -> None:
@@ -92,7 +112,7 @@ class Container:
         def healthy() -> bool:
             state = self.inspect()["State"]
             assert state["Status"] != "exited", self.log()
-            return bool(state["Health"]["Status"] == "healthy")
+            return self.engine.says_healthy(self.id, state)
 
         try:
             eventually(healthy, timeout_s=START_S)
@@ -101,22 +121,22 @@ class Container:
 
     def run(self, *command: object) -> str:
         """Run a program in it."""
-        return self._engine.run("exec", self.id, *command)
+        return self.engine.run("exec", self.id, *command)
 
     def log(self) -> str:
         """Return what it has written."""
-        result = self._engine.attempt("logs", self.id)
+        result = self.engine.attempt("logs", self.id)
         return (result.stdout + result.stderr).decode()
 
     def stop(self, seconds: int) -> int:
         """Stop it as the engine does, SIGTERM and then patience; return its exit status."""
-        self._engine.run("stop", "--time", seconds, self.id, timeout_s=seconds + 60)
+        self.engine.run("stop", "--time", seconds, self.id, timeout_s=seconds + 60)
         return int(self.inspect()["State"]["ExitCode"])
 
     def kill(self) -> None:
         """End it at once."""
-        self._engine.run("kill", self.id)
+        self.engine.run("kill", self.id)
 
     def remove(self) -> None:
         """Remove it, running or not."""
-        self._engine.attempt("rm", "--force", self.id)
+        self.engine.attempt("rm", "--force", self.id)

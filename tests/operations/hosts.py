@@ -62,6 +62,15 @@ class Hosts:
         delay = ["tc", "-n", self._namespace(name), *"qdisc add dev eth0 root netem delay".split()]
         return subprocess.run([*delay, f"{milliseconds}ms"], capture_output=True, check=False).returncode == 0
 
+    def lose(self, name: str, share: float) -> str | None:
+        """Drop a share of the packets that come to a host; returns why this machine cannot, or None."""
+        if shutil.which("iptables") is None:
+            return "iptables is not on PATH: apt-get install iptables"
+        drop = f"iptables -A INPUT -m statistic --mode random --probability {share} -j DROP".split()
+        command = ["ip", "netns", "exec", self._namespace(name), *drop]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        return f"no packets can be dropped at random: {result.stderr.strip()}" if result.returncode else None
+
     def remove(self) -> None:
         """Remove the namespaces; whatever still runs in them keeps its own until it ends."""
         for name in self._made:

@@ -14,7 +14,22 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 #: What the scripts, the health check, the Dockerfile and the init container call.
-PROGRAMS = ("bash", "cat", "cp", "cut", "env", "grep", "nproc", "sed", "sh", "sleep", "uname")
+PROGRAMS = (
+    "bash",
+    "cat",
+    "chmod",
+    "cp",
+    "cut",
+    "env",
+    "grep",
+    "install",
+    "mkdir",
+    "nproc",
+    "sed",
+    "sh",
+    "sleep",
+    "uname",
+)
 #: Flags of TensorFlow Serving that the embedded server has not.
 ALIEN = ("enable_profiler", "platform_config_file")
 
@@ -25,6 +40,15 @@ for word in "$@"; do
 done
 export PYTHONPATH={ROOT / "serving"} PYTHONDONTWRITEBYTECODE=1
 exec {sys.executable} -m featserve_serving --runtime=embedded --host=0.0.0.0 "${{flags[@]}}"
+"""
+#: Python's image, as far as client.Dockerfile needs it: the environment that it makes has the checkout's command.
+PYTHON = f"""#!/bin/bash
+mkdir -p "$3/bin"
+echo '#!/bin/bash' >"$3/bin/pip"
+cp "$3/bin/pip" "$3/bin/featserve"
+echo 'exec env PYTHONPATH={ROOT / "client"} PYTHONDONTWRITEBYTECODE=1 {sys.executable} -m featserve_client.cli "$@"' \\
+  >>"$3/bin/featserve"
+chmod 755 "$3/bin/pip" "$3/bin/featserve"
 """
 
 
@@ -47,7 +71,8 @@ def archive() -> bytes:
             files[_place(library)] = library
         for name, path in files.items():
             _add(tar, name, tarfile.REGTYPE, 0o755, content=path.read_bytes())
-        _add(tar, "usr/bin/tensorflow_model_server", tarfile.REGTYPE, 0o755, content=SERVER.encode())
+        for name, script in {"tensorflow_model_server": SERVER, "python": PYTHON}.items():
+            _add(tar, f"usr/bin/{name}", tarfile.REGTYPE, 0o755, content=script.encode())
     return packed.getvalue()
 
 

@@ -5,95 +5,27 @@ TensorFlow Serving's image is taken where it is here already, and a stand-in wit
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 from featserve_client import TLS, FeatserveError, FeatureClient
-from PIL import Image
 
 from ..waiting import eventually
-from . import stand_in
-from .engine import Container, Engine
+from .engine import Container
+from .kit import DRAIN_S, SERVING, Kit, ask, callers, models_config, photo
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).parents[2]
-SERVING = ROOT / "serving"
 COMPOSE = yaml.safe_load((SERVING / "docker" / "compose.yaml").read_text(encoding="utf-8"))["services"]
 COMPOSE_GRACE_S = int(COMPOSE["server"]["stop_grace_period"].removesuffix("s"))
 DEPLOYMENT = yaml.safe_load((SERVING / "kubernetes" / "server" / "deployment.yaml").read_text(encoding="utf-8"))
-STAND_IN, REAL = "featserve-stand-in:1", "tensorflow/serving:2.20.0"
-#: Of a drain, seconds: with one minute, as shipped, the tests would wait for nothing new.
-DRAIN_S = 5
-
-
-@dataclass(frozen=True)
-class Kit:
-    """An engine, and the base images that the Dockerfile is given."""
-
-    engine: Engine
-    base: dict[str, str]
-    #: What a container of the stand-in mounts.
-    mounts: tuple[str, ...]
-    models: Path
-
-    def build(self, target: str, context: Path = ROOT, **arguments: str) -> str:
-        image = f"featserve-test-{target}"
-        self.engine.build(context, target, image, **self.base, **arguments)
-        return image
-
-
-@pytest.fixture(scope="module")
-def kit(tmp_path_factory: pytest.TempPathFactory) -> Kit:
-    engine = Engine.find()
-    if isinstance(engine, str):
-        pytest.skip(engine)
-    models = tmp_path_factory.mktemp("kit") / "models"
-    export("first", models)
-    if engine.attempt("image", "inspect", REAL).returncode == 0:
-        return Kit(engine, {}, (), models)
-    engine.run("import", "-", STAND_IN, stdin=stand_in.archive())
-    name, tag = STAND_IN.split(":")
-    base = {"SERVING_IMAGE": name, "SERVING_TAG": tag, "BUSYBOX_IMAGE": name, "BUSYBOX_TAG": tag}
-    return Kit(engine, base, tuple(f"--volume={each}:{each}:ro" for each in stand_in.mounts()), models)
-
-
-def export(name: str, models: Path) -> Path:
-    """Export MobileNet with random weights, one vector for each image."""
-    from featserve_export import ExportOptions, export_backbone
-
-    options = ExportOptions(
-        "mobilenet",
-        alpha=0.25,
-        weights="random",
-        image_size=(64, 64),
-        layers=["conv_pw_1_relu"],
-        pooling="avg",
-        model_name=name,
-        model_root=models,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return Path(export_backbone(options).path)
-
-
-def models_config(models: Path, file: Path) -> Path:
-    """Write the configuration that serves a model root at /models."""
-    command = [sys.executable, "-m", "featserve_serving", "models-config", "--model_root", models]
-    text = subprocess.run([*command, "--served_from", "/models"], capture_output=True, text=True, check=True).stdout
-    file.write_text(text)
-    return file
 
 
 def as_compose() -> list[str]:
@@ -153,7 +85,7 @@ def start(kit: Kit, free_port: Callable[[], int], tmp_path: Path) -> Iterator[St
         port, rest_port = free_port(), free_port()
         config = models_config(models, tmp_path / f"models-{port}.config")
         image = kit.build("runtime")
-        container = Container(
+        container = Container.start(
             kit.engine,
             image,
             *kit.mounts,
@@ -186,10 +118,7 @@ def test_a_container_serves_what_was_exported_and_has_no_rights(
     assert int(status["CapEff"], 16) == 0 and status["NoNewPrivs"].strip() == "1"
     with pytest.raises(AssertionError, match="Read-only file system"):
         running.container.run("cp", "/etc/featserve/models.config", "/etc/featserve/other.config")
-    verify = [sys.executable, "-m", "featserve_client.cli", "verify", kit.models / "first" / "1"]
-    server = ["--server", f"127.0.0.1:{running.port}", "--model", "first"]
-    result = subprocess.run([*verify, *server], capture_output=True, text=True, timeout=300, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
+    ask("verify", running.port, kit.models / "first" / "1")
 
 
 def test_the_threads_fit_the_quota_of_the_container(start: Start) -> None:
@@ -213,37 +142,8 @@ def test_a_version_that_appears_is_served_and_two_models_are(kit: Kit, start: St
 
 def test_a_drain_loses_no_call(start: Start) -> None:
     old, new = start(*as_compose()), start(*as_compose())
-    calls: list[str] = []
-    finished = threading.Event()
-
-    def call(client: FeatureClient) -> None:
-        while not finished.is_set():
-            try:
-                client.extract(photo())
-                calls.append("answered")
-            except FeatserveError as error:
-                calls.append(str(error))
-
-    with FeatureClient([f"127.0.0.1:{old.port}", f"127.0.0.1:{new.port}"], model="first") as client:
-        callers = [threading.Thread(target=call, args=(client,)) for _ in range(6)]
-        for each in callers:
-            each.start()
-        try:
-            eventually(lambda: len(calls) > 60)
-            assert old.container.stop(COMPOSE_GRACE_S) == 0
-            stopped = len(calls)
-            eventually(lambda: len(calls) > stopped + 60)
-        finally:
-            finished.set()
-            for each in callers:
-                each.join()
-    assert set(calls) == {"answered"}
-
-
-def photo() -> bytes:
-    pixels = np.random.default_rng(1).integers(0, 255, (64, 64, 3), np.uint8)
-    Image.fromarray(pixels).save(file := io.BytesIO(), "JPEG")
-    return file.getvalue()
+    with callers(old.port, new.port):
+        assert old.container.stop(COMPOSE_GRACE_S) == 0
 
 
 def test_a_container_that_is_killed_serves_again(start: Start) -> None:
@@ -297,7 +197,7 @@ def test_the_image_with_the_models_serves_them(kit: Kit, free_port: Callable[[],
     image = kit.build("server", context, MODELS_CONFIG="build/models.config")
     port = free_port()
     ports = (f"--env=GRPC_PORT={port}", f"--env=REST_PORT={free_port()}")
-    container = Container(kit.engine, image, *kit.mounts, *as_deployment(), *ports)
+    container = Container.start(kit.engine, image, *kit.mounts, *as_deployment(), *ports)
     try:
         container.wait_until_healthy()
         with FeatureClient(f"127.0.0.1:{port}", model="first") as client:

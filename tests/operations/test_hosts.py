@@ -140,6 +140,15 @@ def test_no_call_is_lost_by_a_server_that_is_slow(service: Service) -> None:
     assert service.callers.errors() == []
 
 
+def test_no_call_is_lost_by_a_network_that_loses_packets(service: Service) -> None:
+    reason = service.hosts.lose("two", 0.02)
+    if reason:
+        pytest.skip(reason)
+    calls = service.callers.ask_more(600)
+    assert spread_evenly(calls, *SERVERS), calls
+    assert service.callers.errors() == []
+
+
 class Stalls:
     """Stops a process for a tenth of a second, again and again."""
 

@@ -77,7 +77,12 @@ class Library:
         path = _path()
         for opened, functions in ((ctypes.CDLL(path), _LONG), (ctypes.PyDLL(path), _SHORT)):
             for name, (result, arguments) in functions.items():
-                function = getattr(opened, name)
+                function = getattr(opened, name, None)
+                if function is None:
+                    raise SetupError(
+                        f"{path}: expected the function {name}, which this TensorFlow does not have: "
+                        "pip install --force-reinstall 'tensorflow>=2.21'"
+                    )
                 function.restype, function.argtypes = result, arguments
                 setattr(self, name, function)
 

@@ -281,12 +281,17 @@ def test_a_configuration_file_is_served_from_its_own_paths(publish, base_path, t
     assert 'base_path: "/models"' in (tmp_path / "models.config").read_text() and plan.models == ("m",)
 
 
-#: A docker that keeps its environment and runs `up` until `down`.
+#: A docker that keeps its environment and runs `up` until `down`. The environment appears whole: once `down` has ended
+#: the launcher ends `up`, and on a busy machine with it an `env` that has not yet written.
 FAKE_DOCKER = """\
 echo "$@" >>{folder}/commands
 case "$*" in
   "compose version") exit {compose} ;;
-  *" up "*) env >{folder}/environment; while [ ! -e {folder}/down ]; do sleep 0.1; done; exit 130 ;;
+  *" up "*)
+    env >{folder}/part
+    mv {folder}/part {folder}/environment
+    while [ ! -e {folder}/down ]; do sleep 0.1; done
+    exit 130 ;;
   *" down") touch {folder}/down ;;
 esac
 """
