@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import zipfile
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,6 +13,7 @@ import keras
 
 from ..errors import ExportError, InvalidOptionError, WeightsError
 from .keras2 import as_keras3
+from .keras_archive import unpacked
 
 _CAUSE = "Exception encountered: "
 _LONGEST_CAUSE = 600
@@ -57,7 +57,7 @@ def load_keras_file(path: Path, *, custom_objects: str | Path | None = None, all
 
     Raises:
         InvalidOptionError: the file of custom objects cannot be used.
-        WeightsError: the model cannot be loaded; Keras' reason is quoted.
+        WeightsError: the model cannot be loaded, and Keras' reason is quoted; or there is no room to unpack it.
     """
     if not path.is_file():
         raise WeightsError(f"expected the file of a Keras model, received {path}, which is not there")
@@ -69,13 +69,16 @@ def load_keras_file(path: Path, *, custom_objects: str | Path | None = None, all
     objects = _objects_in(Path(custom_objects)) if custom_objects is not None else {}
     try:
         if path.suffix == ".keras":
-            if not zipfile.is_zipfile(path):
-                raise ValueError("a file that is no zip archive, as .keras files are")
-            return keras.models.load_model(path, custom_objects=objects, compile=False, safe_mode=not allow_lambda)
+            with unpacked(path) as folder:
+                return keras.models.load_model(
+                    folder, custom_objects=objects, compile=False, safe_mode=not allow_lambda
+                )
         with as_keras3(path) as (file, legacy):
             return keras.models.load_model(
                 file, custom_objects={**legacy, **objects}, compile=False, safe_mode=not allow_lambda
             )
+    except ExportError:
+        raise
     # Keras, h5py, zipfile and the file's own classes raise whatever they like.
     except Exception as error:
         raise WeightsError(f"expected a Keras model in {path}, received: {explain(error)}") from error
