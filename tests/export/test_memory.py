@@ -8,7 +8,7 @@ import pytest
 import yaml
 from featserve_export.batching import read_batching
 from featserve_export.graph.freeze import freeze
-from featserve_export.memory import describe_memory, estimate, needed_mib
+from featserve_export.memory import EMBEDDED_SERVER_MIB, SERVER_MIB, describe_memory, estimate, needed_mib
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 SERVING = Path(__file__).resolve().parents[2] / "serving"
@@ -46,6 +46,12 @@ def test_eight_bit_kernels_keep_copies(vgg16):
     weights = sum(value.nbytes for value in vgg16.weights.values()) / MIB
     more = estimate([vgg16], "int8", 3)["version_mib"] - estimate([vgg16], "float32", 3)["version_mib"]
     assert more == pytest.approx(3 * weights, abs=2)
+
+
+def test_the_rule_of_the_readme_has_the_same_servers():
+    text = (SERVING / "README.md").read_text()
+    sentence = rf"without a model takes {SERVER_MIB} MiB, the embedded server {EMBEDDED_SERVER_MIB} MiB\."
+    assert re.search(sentence, text)
 
 
 def test_the_shipped_limit_holds_three_versions_of_vgg16(vgg16):

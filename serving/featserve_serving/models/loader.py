@@ -12,7 +12,7 @@ from ..c_api.library import OpError
 from ..errors import RequestError
 from ..options import ModelOptions
 from . import warmup
-from .servable import Servable
+from .servable import Servable, trim
 from .state import Model, State, Version
 from .versions import fingerprint
 
@@ -99,6 +99,7 @@ class Loader:
         except BaseException:
             servable.close()
             raise
+        trim()  # TensorFlow's optimiser works on many copies of a graph
         return servable
 
     def _enter(self, version: Version, state: State) -> None:

@@ -117,7 +117,7 @@ class Servable:
         """Gives the memory back. No call may be running."""
         self._batches = None
         self._session.close()
-        _trim()
+        trim()
 
     def _run(
         self, signature: Any, feeds: Mapping[str, np.ndarray[Any, Any]], aliases: Sequence[str]
@@ -170,8 +170,8 @@ def _session_config(options: ModelOptions) -> Any:
     )
 
 
-def _trim() -> None:
-    # glibc keeps what many threads freed: after 20 versions twice the memory in use.
+def trim() -> None:
+    """Gives memory that was freed back to the kernel, for glibc keeps it: after 20 versions twice what is in use."""
     process = ctypes.CDLL(None)
     if hasattr(process, "malloc_trim"):
         process.malloc_trim(0)
