@@ -50,7 +50,7 @@ def test_eight_bit_kernels_keep_copies(vgg16):
 
 def test_the_rule_of_the_readme_has_the_same_servers():
     text = (SERVING / "README.md").read_text()
-    sentence = rf"without a model takes {SERVER_MIB} MiB, the embedded server {EMBEDDED_SERVER_MIB} MiB\."
+    sentence = rf"without a model takes {SERVER_MIB} MiB, the embedded server {EMBEDDED_SERVER_MIB} MiB\b"
     assert re.search(sentence, text)
 
 
