@@ -19,6 +19,7 @@ EXPECTED = (
     r"iptables is not on PATH.*|no packets can be dropped at random: .*",
     r"no container engine: .*",
     r"no Compose.*",
+    r"no limits: rootless podman.*",
     r"no chromium on PATH: apt-get install chromium",
 )
 

@@ -66,6 +66,12 @@ class Engine:
             check=False,
         )
 
+    def has_limits(self) -> bool:
+        """Whether the engine holds containers to limits; rootless podman cannot with control groups of version 1."""
+        if self.command != "podman":
+            return True
+        return self.run("info", "--format", "{{.Host.Security.Rootless}} {{.Host.CgroupsVersion}}") != "true v1"
+
     def says_healthy(self, container: str, state: Any) -> bool:
         """Whether a container's health check has succeeded; `state` is what `inspect` says of it."""
         if self.command == "podman":
