@@ -299,7 +299,8 @@ class ModelManager:
     def _unload_unaspired(self, name: str) -> None:
         model = self._models[name]
         aspired = aspired_versions(name, model)
-        if aspired is None:
+        # The directory may have changed since versions were loaded: what has to come first comes with the next look.
+        if aspired is None or not aspired.keys() <= set(model.available()):
             return
         for number in model.available():
             if number not in aspired:

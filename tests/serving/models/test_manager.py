@@ -8,6 +8,7 @@ import grpc
 import pytest
 from featserve_serving import SetupError, create_server
 from featserve_serving.models import warmup
+from featserve_serving.models.manager import ModelManager
 from featserve_serving.models.source import model_source
 from featserve_serving.options import ServerOptions
 from featserve_serving.server import Server
@@ -63,6 +64,28 @@ def test_removing_the_newest_version_rolls_back(publish, serve, caller, eventual
     assert client.predict(1)[1] == 2
     shutil.rmtree(newest)
     eventually(lambda: client.predict(1)[1] == 1)
+
+
+def test_a_version_that_leaves_in_the_middle_of_a_look_waits_for_its_successor(
+    publish, serve, caller, eventually, monkeypatch
+):
+    publish(1)
+    newest = publish(2)
+    client = caller(serve())
+    assert client.predict(1) == (3, 2)
+    load, left, available = ModelManager._load_aspired, threading.Event(), []
+
+    def load_and_lose(manager, name):
+        available.append(manager.available()[name])
+        load(manager, name)
+        if not left.is_set():
+            newest.rename(newest.with_name("withdrawn"))
+            left.set()
+
+    monkeypatch.setattr(ModelManager, "_load_aspired", load_and_lose)
+    eventually(lambda: client.predict(1) == (2, 1))
+    eventually(lambda: client.states()[2][0] == "END")
+    assert all(available), available
 
 
 def test_a_broken_version_leaves_the_old_one_serving(publish, serve, caller, eventually, base_path, saved_model):
