@@ -152,7 +152,8 @@ def test_a_model_that_takes_no_files(open_tab: Callable[..., Any], console: str,
     opened = open_tab(console, ready=False)
     opened.wait_for_selector("#cannot:not([hidden])")
     assert "was not exported by featserve-export" in opened.text_content("#cannot")
-    assert not opened.is_visible("#drop") and "describe_signatures" in opened.text_content("#code")
+    assert not opened.is_visible("#drop")
+    wait_for_text(opened, "code", "describe_signatures")
 
 
 def test_the_code_is_copied(tab: Any) -> None:
