@@ -8,7 +8,6 @@ import io
 import json
 import re
 import struct
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from PIL import Image
 
 from ..local_server import LocalServer
 from .foreign import CALLS, FOREIGN, Foreign, NotToBeHad, Plan
+from .kit import export
 
 pytestmark = pytest.mark.slow
 README = Path(__file__).parents[1] / "README.md"
@@ -30,23 +30,8 @@ NONE = "–"
 
 @pytest.fixture(scope="module")
 def model_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """MobileNet with random weights, one vector for each image."""
-    from featserve_export import ExportOptions, export_backbone
-
     root = tmp_path_factory.mktemp("models")
-    options = ExportOptions(
-        "mobilenet",
-        alpha=0.25,
-        weights="random",
-        image_size=(SIDE, SIDE),
-        layers=["conv_pw_1_relu"],
-        pooling="avg",
-        model_name=MODEL,
-        model_root=root,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        export_backbone(options)
+    export(MODEL, root)
     return root
 
 

@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--precisions",
-        default="float32,winograd,bfloat16,int8",
+        default="float32,bfloat16,int8",
         metavar="A,B",
         help="of `export` and `memory` (default: %(default)s)",
     )

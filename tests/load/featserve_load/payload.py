@@ -37,10 +37,11 @@ class Payload:
         return float(np.mean([len(request) for request in self.requests]))
 
     def together(self, count: int) -> list[bytes]:
-        """Return all requests with the files of `count` in one; none unless they are files, and divide evenly."""
-        if self.input != "encoded" or count < 2 or len(self.requests) % count:
+        """Return requests that each hold the files of `count`, in order; none where the input is no files."""
+        if self.input != "encoded" or count < 2:
             return []
-        return [_joined(self.requests[start : start + count]) for start in range(0, len(self.requests), count)]
+        ends = range(count, len(self.requests) + 1, count)
+        return [_joined(self.requests[end - count : end]) for end in ends]
 
 
 def describe(target: str, model: str, timeout_s: float = 10.0) -> ModelMetadata:

@@ -1,8 +1,11 @@
 """What is made of timed calls, and of what is timed."""
 
+import dataclasses
 import json
 
 import pytest
+from featserve_client.wire import serving_pb2 as wire
+from featserve_client.wire.tensors import encode_predict_request, encode_strings
 from featserve_load.payload import Payload
 from featserve_load.plan import service_times
 from featserve_load.plan.service_times import ServiceTimes
@@ -12,10 +15,10 @@ OVERHEAD, DECODING, BATCHES, OUTSIDE = 1.0, (4.0, 10.0), {1: 20.0, 2: 36.0, 4: 6
 PAYLOAD = Payload(model="m", signature="s", input="encoded", images_per_request=1, requests=[b"a", b"b"])
 
 
-def solved(cores=1, speedup=1.0, company=1.0):
+def solved(cores=1, speedup=1.0, warm=1.0):
     work = {"bad": OVERHEAD} | {f"batch {size}": OVERHEAD + ms for size, ms in BATCHES.items()}
     work |= {f"request {place}": OVERHEAD + ms + BATCHES[1] for place, ms in enumerate(DECODING)}
-    work["together 0"] = OVERHEAD + company * sum(DECODING) + BATCHES[4]
+    work["together 0"] = OVERHEAD + warm * sum(DECODING) + BATCHES[4]
     took = {name: ms / (1.0 if name == "bad" else speedup) + OUTSIDE for name, ms in work.items()}
     return service_times._solved(took, work, PAYLOAD, list(BATCHES), cores, known=True)
 
@@ -29,10 +32,19 @@ def test_what_a_request_costs_is_told_from_what_its_batch_costs(cores, speedup):
 
 
 def test_decoding_among_others_is_told_from_decoding_alone():
-    found = solved(company=0.75)
+    found = solved(warm=0.75)
     assert found.request_ms == pytest.approx([OVERHEAD + 0.75 * ms for ms in DECODING])
     assert found.alone_request_ms == pytest.approx([OVERHEAD + ms for ms in DECODING])
-    assert solved(company=1.1).alone_ms == (0.0, 0.0)
+    assert solved(warm=1.1).alone_ms == (0.0, 0.0)
+
+
+def test_the_files_of_several_requests_go_into_one():
+    spec = wire.ModelSpec(name="m", signature_name="s")
+    requests = [encode_predict_request(spec, {"b": encode_strings([file], (1,))}, ["y"]) for file in (b"1", b"2", b"3")]
+    [together] = dataclasses.replace(PAYLOAD, requests=requests).together(2)
+    received = wire.PredictRequest.FromString(together)
+    assert list(received.inputs["b"].string_val) == [b"1", b"2"]
+    assert (received.model_spec, list(received.output_filter)) == (spec, ["y"])
 
 
 def test_times_of_an_earlier_report_are_read():

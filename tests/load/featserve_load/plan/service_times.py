@@ -130,19 +130,20 @@ def _solved(
     overhead = work("bad")
     own = work(f"batch {payload.images_per_request}")
     decoding = [max(0.0, work(f"request {place}") - own) for place in range(len(payload.requests))]
-    company = _company(decoding, [work(name) - work(largest) for name in took if name.startswith("together ")])
+    together = [work(name) - work(largest) for name in took if name.startswith("together ")]
+    warm = _warm_share(decoding[: len(together) * (max(sizes) // payload.images_per_request)], together)
     return ServiceTimes(
         cores=cores,
-        request_ms=tuple(round(overhead + company * ms, 4) for ms in decoding),
+        request_ms=tuple(round(overhead + warm * ms, 4) for ms in decoding),
         batch_ms={size: round(max(work(f"batch {size}") - overhead, 1e-3), 4) for size in sizes},
         parallel=round(parallel, 3),
         outside_ms=round(outside, 4),
-        alone_ms=tuple(round((1.0 - company) * ms, 4) for ms in decoding),
+        alone_ms=tuple(round((1.0 - warm) * ms, 4) for ms in decoding),
     )
 
 
-def _company(alone: Sequence[float], together: Sequence[float]) -> float:
-    """Return the share of its time that decoding takes among other requests; each request is in `together` once."""
+def _warm_share(alone: Sequence[float], together: Sequence[float]) -> float:
+    """Return the share of its time alone that decoding takes in warm caches; each request is in `together` once."""
     if not together or not sum(alone):
         return 1.0
     return min(1.0, max(0.0, sum(together)) / sum(alone))
