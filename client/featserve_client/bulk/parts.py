@@ -30,11 +30,13 @@ JOB_FILE = "job.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """How many images of an extraction are done."""
+    """How much of long work is done."""
 
     done: int
     failed: int
     total: int
+    #: What is counted.
+    what: str = "images"
 
 
 @dataclass(frozen=True, kw_only=True)

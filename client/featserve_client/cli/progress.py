@@ -20,6 +20,7 @@ class Reporter:
         self._bar: Any = None
         self._start = self._last_line = time.monotonic()
         self._first: int | None = None
+        self._what = ""
         #: Images done at the last update.
         self.done = 0
         if not quiet and sys.stderr.isatty():
@@ -51,16 +52,16 @@ class Reporter:
         self.done = progress.done
         if self._quiet:
             return
-        if self._first is None:
-            self._first, self._start = progress.done, time.monotonic()
+        if self._first is None or progress.what != self._what:
+            self._first, self._start, self._what = progress.done, time.monotonic(), progress.what
             if progress.done:
-                print(f"going on after {progress.done} images", file=sys.stderr)
+                print(f"going on after {progress.done} {progress.what}", file=sys.stderr)
         seconds = time.monotonic() - self._start
         rate = (progress.done - self._first) / seconds if seconds > 0 else 0.0
-        note = f"{rate:.1f} images/s" + (f", {progress.failed} failed" if progress.failed else "")
+        note = f"{rate:.1f} {progress.what}/s" + (f", {progress.failed} failed" if progress.failed else "")
         if self._bar:
             self._bar.update(self._task, completed=progress.done, total=progress.total, note=note)
         elif time.monotonic() - self._last_line >= _LINE_EVERY_S:
             self._last_line = time.monotonic()
             left = f", {(progress.total - progress.done) / rate:.0f} s left" if rate else ""
-            print(f"{progress.done}/{progress.total} images, {note}{left}", file=sys.stderr)
+            print(f"{progress.done}/{progress.total} {progress.what}, {note}{left}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,8 @@ _COLUMNS = 8192
 _CHECKED = 500
 
 Neighbors = npt.NDArray[np.int64]
+#: Called after some steps of a search with their number: a photo that an index took, or whose neighbors were found.
+Steps = Callable[[int], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +27,7 @@ class Search:
     """How neighbors are found: exactly up to a number of photos, by usearch beyond."""
 
     exact_photos: int
+    report: Steps = int
 
     def is_exact(self, photos: int) -> bool:
         """Whether so many photos are searched exactly."""
@@ -38,9 +42,17 @@ class Search:
         if not self.is_exact(photos):
             require("usearch.index", "pictures", f"searching more than {self.exact_photos:,} photos")
 
+    def steps(self, photos: int) -> int:
+        """Return the steps at most of comparing so many photos: each is searched for in A, mixed and in B."""
+        if self.is_exact(photos):
+            return 3 * photos
+        # Two indexes take each photo, and try some.
+        return 5 * photos + 2 * min(_CHECKED, photos)
+
     def index(self, vectors: Vectors) -> ExactIndex | ApproximateIndex:
         """Return an index of unit vectors `(N, size)` float32."""
-        return ExactIndex(vectors) if self.is_exact(len(vectors)) else ApproximateIndex(vectors)
+        kind = ExactIndex if self.is_exact(len(vectors)) else ApproximateIndex
+        return kind(vectors, self.report)
 
 
 class ExactIndex:
@@ -49,8 +61,9 @@ class ExactIndex:
     #: What reports say of it.
     description = "exact search"
 
-    def __init__(self, vectors: Vectors) -> None:
+    def __init__(self, vectors: Vectors, report: Steps = int) -> None:
         self._vectors = vectors
+        self._report = report
 
     def neighbors(self, queries: Vectors, count: int, own: npt.NDArray[np.intp]) -> Neighbors:
         """Return the rows nearest to each query, best first, `(N, count)`; -1 where there are no more.
@@ -64,6 +77,7 @@ class ExactIndex:
         for start in range(0, len(queries), _QUERIES):
             part = slice(start, min(start + _QUERIES, len(queries)))
             found[part] = self._nearest(queries[part], count, own[part])
+            self._report(part.stop - part.start)
         return found
 
     def _nearest(self, queries: Vectors, count: int, own: npt.NDArray[np.intp]) -> Neighbors:
@@ -85,13 +99,15 @@ class ExactIndex:
 class ApproximateIndex:
     """A graph of usearch, which finds nearly all of the nearest."""
 
-    def __init__(self, vectors: Vectors) -> None:
+    def __init__(self, vectors: Vectors, report: Steps = int) -> None:
+        self._report = report
         usearch = require("usearch.index", "pictures", "searching so many photos")
         self._index = usearch.Index(
             ndim=vectors.shape[1], metric=usearch.MetricKind.IP, dtype="f32", expansion_add=128, expansion_search=256
         )
         for part in runs(len(vectors), vectors.shape[1]):
             self._index.add(np.arange(part.start, part.stop), vectors[part])
+            report(part.stop - part.start)
         self._exact = ExactIndex(vectors)
         self.description = f"approximate search by usearch, which finds {self._found(vectors):.3f} of the exact ones"
 
@@ -106,6 +122,7 @@ class ApproximateIndex:
             # A stable sort moves the photo itself to the end, where the slice leaves it out.
             order = np.argsort(~others, axis=1, kind="stable")[:, :count]
             found[part] = np.take_along_axis(keys, order, 1)
+            self._report(part.stop - part.start)
         return found
 
     def _found(self, vectors: Vectors, count: int = 10) -> float:

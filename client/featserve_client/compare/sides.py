@@ -79,7 +79,7 @@ def compare(
         layer: As for `pair_layers`.
         search: How neighbors are found.
         thresholds: What vectors need to be mixed.
-        report: Called after each photo.
+        report: Called after each photo that is read, then after some steps of the search.
 
     Raises:
         ConfigError: The sides share no photo, or lack a layer.
@@ -91,18 +91,21 @@ def compare(
     search.check(len(common.photos))
     rows = common.read(a, b, pairs, report)
     broken = common.leave_out_broken(rows)
-    layers = [
-        compare_layer(
-            pair,
-            common.photos,
-            rows,
-            search,
-            lengths=a.has_lengths and b.has_lengths,
-            classes=_same_classes(a.labels.get(pair[0]), b.labels.get(pair[1])),
-            broken=broken,
+    steps = search.steps(len(common.photos))
+    layers = []
+    for place, pair in enumerate(pairs):
+        searched = _Searched(place * steps, len(pairs) * steps, report)
+        layers.append(
+            compare_layer(
+                pair,
+                common.photos,
+                rows,
+                replace(search, report=searched.add),
+                lengths=a.has_lengths and b.has_lengths,
+                classes=_same_classes(a.labels.get(pair[0]), b.labels.get(pair[1])),
+                broken=broken,
+            )
         )
-        for pair in pairs
-    ]
     compared_a, compared_b = zip(*pairs, strict=True)
     others = {"A": [name for name in a.sizes if name not in compared_a]}
     others["B"] = [name for name in b.sizes if name not in compared_b]
@@ -117,6 +120,16 @@ def compare(
         thresholds=thresholds,
         verdict=judge(layers, thresholds),
     )
+
+
+class _Searched:
+    def __init__(self, done: int, total: int, report: Report) -> None:
+        self._done, self._total, self._report = done, total, report
+        self.add(0)
+
+    def add(self, steps: int) -> None:
+        self._done += steps
+        self._report(Progress(done=self._done, failed=0, total=self._total, what="searches"))
 
 
 def _same_classes(a: tuple[str, ...] | None, b: tuple[str, ...] | None) -> bool:

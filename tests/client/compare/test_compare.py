@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from featserve_client.cli.main import main
+from featserve_client.compare.search import Search
 from featserve_client.compare.statistics import estimate
 
 from ..command import featserve
@@ -49,6 +50,23 @@ def other() -> Iterator[FakeServer]:
     fake = FakeServer(version=2).start()
     yield fake
     fake.stop()
+
+
+@pytest.mark.parametrize("exact", [100_000, 10])
+def test_a_search_reports_as_many_steps_as_it_announced(exact: int) -> None:
+    if exact < PHOTOS:
+        pytest.importorskip("usearch")
+    steps: list[int] = []
+    search = Search(exact_photos=exact, report=steps.append)
+    first, second = vectors(), vectors(1)
+    index = search.index(first)
+    own = np.arange(len(first))
+    before = len(steps)
+    for queries in (first, second):
+        index.neighbors(queries, 10, own)
+    search.index(second).neighbors(second, 10, own)
+    assert sum(steps) == search.steps(len(first))
+    assert len(steps) > before
 
 
 def test_equal_vectors_may_be_mixed(

@@ -88,6 +88,10 @@ def test_a_server_that_bore_less_than_is_simulated_is_not_trusted_with_more(here
     worse = planned(capsys)
     assert worse["per_server"]["trust"] == pytest.approx(0.5 * good["per_server"]["trust"])
     assert worse["servers"]["load"] > good["servers"]["load"]
+    assert worse["per_server"]["images_per_s"] == pytest.approx(0.5 * REPORT["images_per_s"], rel=0.05)
+    # What is drawn is of the slower server, too.
+    good_busy, worse_busy = (plan["planned"]["utilization"] / plan["planned"]["load"] for plan in (good, worse))
+    assert worse_busy > 1.2 * good_busy
 
 
 @pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not on PATH")

@@ -56,7 +56,13 @@ def test_full_load_takes_the_largest_batches():
     assert solved().image_ms(1) == pytest.approx(OVERHEAD + 7.0 + 64.0 / 4)
 
 
-def test_times_survive_json_and_callers_beside_the_server():
-    found = solved()
+def test_times_survive_json():
+    found = solved(warm=0.75)
     assert ServiceTimes.of(json.loads(json.dumps(found.as_dict()))) == found
-    assert found.beside_callers(3.0).image_ms(1) == pytest.approx(found.image_ms(1) + 3.0)
+
+
+def test_a_slower_server_takes_longer_for_all_of_its_work():
+    found, slow = solved(warm=0.75), solved(warm=0.75).slowed(2.0)
+    assert slow.image_ms(1) == pytest.approx(2 * found.image_ms(1))
+    assert slow.alone_request_ms == pytest.approx([2 * ms for ms in found.alone_request_ms])
+    assert slow.outside_ms == found.outside_ms

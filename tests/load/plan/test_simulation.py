@@ -60,6 +60,34 @@ def test_exponential_service_waits_as_an_m_m_c_queue():
     assert np.mean(took) == pytest.approx(2.4 + erlang_c(3, 2.4) * 2.4 / (3 - 2.4), rel=0.05)
 
 
+@pytest.mark.parametrize(("load", "spread"), [(0.5, 1.0), (0.8, 1.0), (0.8, 2.0)])
+def test_jobs_share_cores_as_processors_are_shared(load, spread):
+    """The mean of M/G/1-PS is that of M/M/1 whatever the work's distribution."""
+    random = np.random.default_rng(0)
+    env = simpy.Environment()
+    cores = Cores(env, int(spread))
+    took = []
+
+    def arrivals():
+        for gap in random.exponential(1.0 / load, 40_000):
+            yield env.timeout(gap)
+            cores.submit(spread, spread, lambda since=env.now: took.append(env.now - since))
+
+    env.process(arrivals())
+    env.run()
+    assert np.mean(took) == pytest.approx(1.0 / (1.0 - load), rel=0.07)
+    assert cores.busy_s == pytest.approx(spread * len(took), rel=1e-6)
+
+
+def test_servers_of_one_machine_bear_together_what_one_of_them_bears():
+    common = {"times": times(), "settings": alone()}
+    stage = Stage(callers=16, **LONG)
+    one = Fleet(**common).run(stage)
+    both = Fleet(**common, servers=2, machines=1).run(stage)
+    assert both.steady_images_per_s == pytest.approx(one.steady_images_per_s, rel=0.01)
+    assert both.server["utilization"] == pytest.approx(1.0, rel=0.01)
+
+
 def test_a_request_alone_meets_cold_caches():
     fleet = Fleet(times=times(request_ms=(2.0,), alone_ms=(3.0,)), settings=alone())
     light = fleet.run(Stage(rate=1.0, **LONG))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import simpy
 
 from .service_times import ServiceTimes
-from .simulated_server import Settings, SimulatedServer
+from .simulated_server import Cores, Settings, SimulatedServer
 
 #: Of the autoscaler: seconds between two looks, and the part by which it lets the ratio be off.
 SYNC_S, TOLERANCE = 15.0, 0.1
@@ -123,7 +123,7 @@ def latencies(
         counts = random.poisson(rate)
         due = np.sort(np.repeat(np.arange(len(rate)), counts) + random.uniform(0, 1, int(counts.sum())))
         env = simpy.Environment()
-        server = SimulatedServer(env, times, settings)
+        server = SimulatedServer(env, times, settings, Cores(env, times.cores))
         which = random.integers(len(times.request_ms), size=len(due))
         env.process(_send(env, server, due, which, images_per_request, times.outside_ms / 1e3, rows))
         env.run()

@@ -37,7 +37,9 @@ def main(argv: Sequence[str]) -> int:
     path = options.report or capacity_report.newest()
     report = capacity_report.read(path, options.model)
     say(f"{report.path}: {report.model} on {report.cpu}; simulating")
-    plan = _plan(report, options)
+    sizing.check_budget(report, options.slo_ms)
+    report, trust = sizing.calibrated(report)
+    plan = _plan(report, trust, options)
     options.out.mkdir(parents=True, exist_ok=True)
     written = patch.write(options.out, plan.pop("component"), _why(plan))
     (options.out / "plan.json").write_text(json.dumps(plan, indent=1) + "\n", encoding="utf-8")
@@ -71,15 +73,15 @@ def _knob(name: str) -> str:
     return {"qps": "QPS", "slo_ms": "SLO_MS", "price": "PRICE", "zones": "ZONES"}.get(name, f"--{name}")
 
 
-def _plan(report: CapacityReport, options: argparse.Namespace) -> dict[str, Any]:
+def _plan(report: CapacityReport, trust: float, options: argparse.Namespace) -> dict[str, Any]:
     images_per_s = options.qps * report.images_per_request
     each = sizing.per_server(report, options.slo_ms)
-    servers = sizing.size(images_per_s, each.images_per_s, options.zones, options.most)
+    servers = sizing.size(images_per_s, each, options.zones, options.most)
     load = images_per_s / servers.replicas
     at_plan = _simulated(report, servers.replicas, load, options.clients)
     survivors = servers.replicas - math.ceil(servers.replicas / options.zones) if options.zones > 1 else servers.load
     at_loss = _simulated(report, survivors, images_per_s / survivors, options.clients)
-    at_limit = _simulated(report, 1, each.images_per_s, options.clients)
+    at_limit = _simulated(report, 1, each, options.clients)
     mib = patch.memory_mib(report.memory, report.settings.threads, report.settings.largest)
     most = min(max(servers.room, 2 * servers.replicas), options.most)
     utilization = at_plan["utilization"]
@@ -91,7 +93,7 @@ def _plan(report: CapacityReport, options: argparse.Namespace) -> dict[str, Any]
         "images_per_s": images_per_s,
         "slo_ms": options.slo_ms,
         "zones": options.zones,
-        "per_server": {**asdict(each), "images_per_s": each.images_per_s},
+        "per_server": {"images_per_s": each, "trust": trust},
         "measured": {"images_per_s": report.images_per_s, "budget_ms": report.budget_ms},
         "servers": asdict(servers),
         "planned": at_plan,
@@ -207,7 +209,7 @@ def _trust(plan: dict[str, Any]) -> str:
     said = f"{measured['images_per_s']:.1f} measured within {measured['budget_ms']:.0f} ms"
     if abs(each["trust"] - 1) > 0.1:
         said += f", {each['trust']:.0%} of what is simulated"
-        said += ": the plan counts on that share" if each["trust"] < 1 else ": the plan counts on the simulated"
+        said += ": the simulation is slowed to it" if each["trust"] < 1 else ": the plan counts on the simulated"
     return said
 
 

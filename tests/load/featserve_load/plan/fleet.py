@@ -15,7 +15,7 @@ from ..generator import Stage
 from ..measurement import Measurement
 from ..worker import SAMPLE
 from .service_times import ServiceTimes
-from .simulated_server import Settings, SimulatedServer
+from .simulated_server import Cores, Settings, SimulatedServer
 
 #: `generator`: as the load generator's processes; `round_robin`: clients that ask each server in turn, each from
 #: another; `pinned`: clients that keep one connection, as behind a virtual IP.
@@ -37,6 +37,7 @@ class Fleet:
         images_per_request: of the payload.
         sampled: servers that are simulated, all by default. Without retries servers never meet: the others' requests
             are drawn and left out, and what the sample shows has the distribution of all.
+        machines: that the servers are spread over; by default each server has its own.
     """
 
     times: ServiceTimes
@@ -46,12 +47,16 @@ class Fleet:
     balancing: Balancing = "generator"
     images_per_request: int = 1
     sampled: int | None = None
+    machines: int | None = None
 
     def run(self, stage: Stage) -> Measurement:
         """Simulate a stage; its seed gives the arrivals that the generator would have made of it."""
         env = simpy.Environment()
         count = min(self.servers, self.sampled or self.servers)
-        servers = [SimulatedServer(env, self.times, self.settings) for _ in range(count)]
+        machines = [Cores(env, self.times.cores) for _ in range(min(count, self.machines or count))]
+        servers = [
+            SimulatedServer(env, self.times, self.settings, machines[place % len(machines)]) for place in range(count)
+        ]
         end = stage.warmup_s + stage.duration_s
         samples: list[tuple[float, float, float, int]] = []
         outside_s = self.times.outside_ms / 1e3
@@ -71,7 +76,7 @@ class Fleet:
         else:
             self._callers(env, ask, stage.callers or 1, end)
         env.run()
-        return self._measured(stage, samples, servers)
+        return self._measured(stage, samples, servers, machines)
 
     def _callers(self, env: simpy.Environment, ask: Any, callers: int, end: float) -> None:
         turns = iter(range(1 << 62))
@@ -108,7 +113,9 @@ class Fleet:
         turn[order] = np.arange(count) - np.repeat(np.cumsum(sizes) - sizes, sizes)
         return (turn + first[client]) % self.servers, which
 
-    def _measured(self, stage: Stage, samples: list[Any], servers: list[SimulatedServer]) -> Measurement:
+    def _measured(
+        self, stage: Stage, samples: list[Any], servers: list[SimulatedServer], machines: list[Cores]
+    ) -> Measurement:
         found = np.array(samples, SAMPLE)
         for name in ("due", "sent", "done"):
             found[name] -= stage.warmup_s
@@ -130,7 +137,7 @@ class Fleet:
             client_cpu_s=0.0,
             processes=self.clients,
             server={
-                "utilization": sum(server.busy_s for server in servers) / total_s / self.times.cores / len(servers),
+                "utilization": sum(each.busy_s for each in machines) / total_s / self.times.cores / len(machines),
                 "queue_p95_s": float(np.percentile(waited, 95)) if waited else 0.0,
                 "batches": {str(size): batches[size] for size in sorted(batches)},
             },

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import grpc
@@ -61,9 +61,14 @@ class ServiceTimes:
         tuples = {name: tuple(value.get(name, ())) for name in ("request_ms", "alone_ms")}
         return cls(**{**value, **tuples, "batch_ms": batches})
 
-    def beside_callers(self, caller_ms: float) -> ServiceTimes:
-        """Return the times of a server whose cores do `caller_ms` of work for the callers too, for each request."""
-        return ServiceTimes(**{**asdict(self), "request_ms": tuple(ms + caller_ms for ms in self.request_ms)})
+    def slowed(self, factor: float) -> ServiceTimes:
+        """Return the times of a server whose work takes `factor` times as long."""
+        return replace(
+            self,
+            request_ms=tuple(factor * ms for ms in self.request_ms),
+            batch_ms={size: factor * ms for size, ms in self.batch_ms.items()},
+            alone_ms=tuple(factor * ms for ms in self.alone_ms),
+        )
 
     def image_ms(self, images_per_request: int) -> float:
         """Core-milliseconds of an image under full load, in the largest batches."""

@@ -1,7 +1,8 @@
-"""One server, event by event: admission, threads, the graph's batches, and cores that all of them share."""
+"""One server, event by event: admission, threads, the graph's batches, and the cores of its machine."""
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -46,60 +47,61 @@ class Settings:
 
 
 class Cores:
-    """Cores that take jobs in order, one job a core; a job alone may be spread over several."""
+    """Cores of a machine, which all jobs share by the cores that each can use, as the kernel's scheduler does.
+
+    Time is virtual: it passes as fast as a job that can use one core gets ahead. Each job has an end in it that does
+    not move when others come and go.
+    """
 
     def __init__(self, env: simpy.Environment, cores: int) -> None:
         self._env = env
         self._cores = cores
-        self._queue: deque[list[Any]] = deque()
-        self._running: list[list[Any]] = []
-        self._since = 0.0
-        self._event = 0
+        #: End in virtual time, number of the job, cores it can use, and what follows it.
+        self._jobs: list[tuple[float, int, float, Callable[[], None]]] = []
+        self._wanted = 0.0
+        self._virtual_s = self._since = 0.0
+        self._number = self._event = 0
         #: Core-seconds worked.
         self.busy_s = 0.0
 
     def submit(self, work_s: float, spread: float, then: Callable[[], None]) -> None:
         """Call `then` once `work_s` core-seconds are done, on `spread` cores at most."""
-        self._queue.append([work_s, spread, then])
-        if len(self._running) < self._cores:
-            self._settle()
-            self._next()
+        self._advance()
+        self._number += 1
+        heapq.heappush(self._jobs, (self._virtual_s + work_s / spread, self._number, spread, then))
+        self._wanted += spread
+        self._next()
 
     @property
     def idle(self) -> bool:
         """Whether nothing is done."""
-        return not self._running
+        return not self._jobs
 
-    def _settle(self) -> None:
+    @property
+    def _speed(self) -> float:
+        return min(1.0, self._cores / self._wanted)
+
+    def _advance(self) -> None:
         passed, self._since = self._env.now - self._since, self._env.now
-        for job in self._running:
-            done = passed * self._speed(job)
-            job[0] -= done
-            self.busy_s += done
-
-    def _speed(self, job: list[Any]) -> float:
-        return min(float(job[1]), self._cores / len(self._running))
+        if self._jobs:
+            self._virtual_s += passed * self._speed
+            self.busy_s += passed * min(self._wanted, float(self._cores))
 
     def _next(self) -> None:
-        while self._queue and len(self._running) < self._cores:
-            self._running.append(self._queue.popleft())
-        if not self._running:
-            return
         self._event += 1
-        soonest = min(job[0] / self._speed(job) for job in self._running)
-        self._env.timeout(max(soonest, 0.0), self._event).callbacks.append(self._finish)
+        left_s = max(self._jobs[0][0] - self._virtual_s, 0.0)
+        self._env.timeout(left_s / self._speed, self._event).callbacks.append(self._finish)
 
     def _finish(self, event: simpy.Event) -> None:
         if event.value != self._event:  # other jobs came since, and with them another event
             return
-        self._settle()
-        done = [job for job in self._running if job[0] <= 1e-9]
-        self._running = [job for job in self._running if job[0] > 1e-9]
-        self._event += 1
-        for job in done:
-            job[2]()
-        self._settle()
-        self._next()
+        self._advance()
+        end, _, spread, then = heapq.heappop(self._jobs)
+        self._virtual_s = max(self._virtual_s, end)  # sums of small numbers must not leave a rest of the job
+        self._wanted = self._wanted - spread if self._jobs else 0.0
+        if self._jobs:
+            self._next()
+        then()
 
 
 class SimulatedServer:
@@ -109,12 +111,13 @@ class SimulatedServer:
         env: the simulation.
         times: what its work takes.
         settings: how it batches and whom it admits.
+        cores: of its machine.
     """
 
-    def __init__(self, env: simpy.Environment, times: ServiceTimes, settings: Settings) -> None:
+    def __init__(self, env: simpy.Environment, times: ServiceTimes, settings: Settings, cores: Cores) -> None:
         self._env = env
         self._settings = settings
-        self._cores = Cores(env, times.cores)
+        self._cores = cores
         self._parallel = times.parallel
         self._request_s = [ms / 1e3 for ms in times.request_ms]
         self._alone_s = [ms / 1e3 for ms in times.alone_request_ms]
@@ -129,11 +132,6 @@ class SimulatedServer:
         self.waited_s: list[float] = []
         #: Batches by padded size.
         self.batches: dict[int, int] = {}
-
-    @property
-    def busy_s(self) -> float:
-        """Core-seconds worked."""
-        return self._cores.busy_s
 
     def ask(self, which: int, images: int, answered: Callable[[bool], None]) -> None:
         """Send request number `which` of the payload; `answered` is told whether it was answered or refused."""

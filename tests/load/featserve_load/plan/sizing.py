@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .. import capacity
 from ..errors import LoadError
@@ -13,25 +13,6 @@ from .fleet import Fleet
 #: Seconds of simulated arrivals for each rate tried: enough for a 99th percentile of any server that answers in time.
 DURATION_S = 120.0
 MAX_SERVERS = 1000
-
-
-@dataclass(frozen=True, kw_only=True)
-class PerServer:
-    """What one server bears within a budget of p99, in images/s.
-
-    Attributes:
-        simulated: by the simulation.
-        trust: the measured capacity by the simulated one, both within the report's own budget.
-        images_per_s: the simulated, times `trust` where that is below 1.
-    """
-
-    simulated: float
-    trust: float
-
-    @property
-    def images_per_s(self) -> float:
-        """What a plan counts on."""
-        return self.simulated * min(1.0, self.trust)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,11 +45,38 @@ def fleet_of(report: CapacityReport, **changes: object) -> Fleet:
     return Fleet(**fields)  # type: ignore[arg-type]
 
 
-def per_server(report: CapacityReport, slo_ms: float) -> PerServer:
-    """Return what one server bears.
+def calibrated(report: CapacityReport) -> tuple[CapacityReport, float]:
+    """Return a report whose simulation bears no more than the server did, and the measured share of the simulated.
+
+    A server that bore more than is simulated changes nothing. One that bore less did more work than was timed:
+    slowed by the inverse of the share, it would bear too little, since its answers take longer, too.
+    """
+    simulated = bears(report, report.budget_ms)
+    share = report.images_per_s / simulated if simulated else 1.0
+    found, low, high = report, 1.0, 1.0 / share
+    while high - low > 0.02 * low:
+        factor = (low + high) / 2
+        slower = replace(report, times=report.times.slowed(factor))
+        if bears(slower, report.budget_ms) < report.images_per_s:
+            high = factor
+        else:
+            found, low = slower, factor
+    return found, share
+
+
+def bears(report: CapacityReport, budget_ms: float) -> float:
+    """Return the images per second that one server of a report, simulated, bears within a budget of p99."""
+    found = capacity.search(
+        fleet_of(report).run, budget_ms, report.images_per_request, duration_s=DURATION_S, repeats=1, quiet=True
+    )
+    return found.images_per_s
+
+
+def check_budget(report: CapacityReport, slo_ms: float) -> None:
+    """Refuse a budget of p99 that no request keeps.
 
     Raises:
-        LoadError: the budget is below one request's latency, or no rate keeps it.
+        LoadError: the budget is below one request's latency.
     """
     slowest = report.times.outside_ms + max(report.times.alone_request_ms) + _alone_ms(report)
     if slo_ms < max(report.single_ms, slowest):
@@ -77,22 +85,21 @@ def per_server(report: CapacityReport, slo_ms: float) -> PerServer:
             f"the slowest of the payload {slowest:.1f} ms; give a larger SLO_MS, or a faster model "
             "(`make export PRECISION=auto`, a smaller backbone) and measure it"
         )
-    fleet = fleet_of(report)
 
-    def bears(budget_ms: float) -> float:
-        found = capacity.search(
-            fleet.run, budget_ms, report.images_per_request, duration_s=DURATION_S, repeats=1, quiet=True
-        )
-        return found.images_per_s
 
-    simulated = bears(slo_ms)
-    if not simulated:
+def per_server(report: CapacityReport, slo_ms: float) -> float:
+    """Return the images per second that one server bears within a budget of p99.
+
+    Raises:
+        LoadError: no rate keeps the budget.
+    """
+    found = bears(report, slo_ms)
+    if not found:
         raise LoadError(
             f"no rate keeps a p99 of {slo_ms:g} ms: one request alone takes {report.single_ms:.1f} ms, and the least "
             "queue takes the rest; give a larger SLO_MS, or a faster model"
         )
-    same = bears(report.budget_ms)
-    return PerServer(simulated=simulated, trust=report.images_per_s / same if same else 0.0)
+    return found
 
 
 def size(images_per_s: float, each: float, zones: int, most: int = MAX_SERVERS) -> Sizing:

@@ -1,4 +1,4 @@
-"""The simulation of `plan` beside measurement, at one server and at two, of a core each."""
+"""The simulation of `plan` beside measurement: one server that has a core, and two that share it."""
 
 from __future__ import annotations
 
@@ -38,14 +38,12 @@ max_enqueued_batches { value: 256 }
 
 @dataclass(kw_only=True)
 class Bench:
-    """Servers of a core each, the generator, and what is needed to time them."""
+    """Servers on one core, the generator on another, and what is needed to time them."""
 
     servers: list[ServerProcess]
     generator: Generator
     payload: Payload
     settings: Settings
-    #: CPU of the callers for a request, where they share the servers' cores.
-    caller_ms: float = 0.0
 
     def times(self, rounds: int = 2) -> ServiceTimes:
         """The service times now: this machine's speed drifts."""
@@ -57,24 +55,19 @@ class Bench:
 
     def fleet(self, times: ServiceTimes) -> Fleet:
         """The same, simulated."""
-        return Fleet(
-            times=times.beside_callers(self.caller_ms),
-            settings=self.settings,
-            servers=len(self.servers),
-            clients=PROCESSES,
-        )
+        return Fleet(times=times, settings=self.settings, servers=len(self.servers), clients=PROCESSES, machines=1)
 
 
 def plan(options: argparse.Namespace) -> list[str]:
     """Measure and simulate the same arrivals in turns."""
     if len(os.sched_getaffinity(0)) < 2:
-        raise Unavailable("a server and its callers need a core each, and there is only one")
+        raise Unavailable("servers and their callers need a core each, and there is only one")
     lines = [
-        f"{DEFAULT}, pooled to vectors, float32; each server has one core and one batch thread, 8 images a batch. One "
-        "server: the callers have the other core. Two: the callers share both cores, and their CPU time a request is "
-        "added to the servers' work. Simulated are the arrivals that were measured (Poisson, one image each), with "
-        "service times taken by one caller just before and just after. ms of p99 and images/s are medians of the "
-        "rounds, in brackets their range; ÷ is simulated by measured, the median of the rounds' ratios.",
+        f"{DEFAULT}, pooled to vectors, float32; the servers have one core, which they share, and the callers another. "
+        "Each server has one batch thread, 8 images a batch. Simulated are the arrivals that were measured (Poisson, "
+        "one image each), with service times taken by one caller just before and just after. ms of p99 and images/s "
+        "are medians of the rounds, in brackets their range; ÷ is simulated by measured, the median of the rounds' "
+        "ratios.",
         "",
         "| servers | load, requests/s | measured | simulated | ÷ | rounds |",
         "|--:|--:|--:|--:|--:|--:|",
@@ -94,21 +87,17 @@ def _bench(options: argparse.Namespace, count: int) -> Iterator[Bench]:
         name = f"{DEFAULT}_vector"
         extra = ["--model-name", name, "--pooling", "avg", "--batching", str(config)]
         base_path = exported(options, DEFAULT, name, extra)
-        cores = sorted(os.sched_getaffinity(0))[:2]
-        servers = [stack.enter_context(ServerProcess(base_path, name, cores=[cores[place]])) for place in range(count)]
+        core, *others = sorted(os.sched_getaffinity(0))
+        servers = [stack.enter_context(ServerProcess(base_path, name, cores=[core])) for _ in range(count)]
         metadata = describe(servers[0].target, name)
         payload = make(metadata, name)
         manifest = metadata.manifest or {}
-        callers = cores[count:] or cores
-        stack.enter_context(on_cores(callers))
+        stack.enter_context(on_cores(others[:1]))
         generator = stack.enter_context(Generator([server.target for server in servers], payload, processes=PROCESSES))
-        bench = Bench(servers=servers, generator=generator, payload=payload, settings=Settings.of(manifest["batching"]))
         closed = generator.run(Stage(callers=16, duration_s=6, warmup_s=2))
         if closed.errors or not len(closed.samples):
             raise LoadError(f"requests failed: {closed.errors or 'none was sent'}")
-        if count == len(cores):
-            bench.caller_ms = 1e3 * closed.client_cpu_s / len(closed.samples)
-        yield bench
+        yield Bench(servers=servers, generator=generator, payload=payload, settings=Settings.of(manifest["batching"]))
 
 
 def _rows(bench: Bench, options: argparse.Namespace) -> list[str]:
