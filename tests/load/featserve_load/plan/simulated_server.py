@@ -73,11 +73,6 @@ class Cores:
         self._next()
 
     @property
-    def idle(self) -> bool:
-        """Whether nothing is done."""
-        return not self._jobs
-
-    @property
     def _speed(self) -> float:
         return min(1.0, self._cores / self._wanted)
 
@@ -104,6 +99,36 @@ class Cores:
         then()
 
 
+class Threads:
+    """The threads of one server, which take jobs in order and share the cores of the machine with other servers'."""
+
+    def __init__(self, cores: Cores, count: int) -> None:
+        self._cores = cores
+        self._free = self._count = count
+        self._queue: deque[tuple[float, float, Callable[[], None]]] = deque()
+
+    @property
+    def idle(self) -> bool:
+        """Whether all threads are free."""
+        return self._free == self._count
+
+    def submit(self, work_s: float, spread: float, then: Callable[[], None]) -> None:
+        """Call `then` once a thread has seen to `work_s` core-seconds, on `spread` cores at most."""
+        self._queue.append((work_s, spread, then))
+        self._start()
+
+    def _start(self) -> None:
+        if self._free and self._queue:
+            self._free -= 1
+            work_s, spread, then = self._queue.popleft()
+            self._cores.submit(work_s, spread, lambda: self._finished(then))
+
+    def _finished(self, then: Callable[[], None]) -> None:
+        self._free += 1
+        self._start()
+        then()
+
+
 class SimulatedServer:
     """A server.
 
@@ -117,7 +142,8 @@ class SimulatedServer:
     def __init__(self, env: simpy.Environment, times: ServiceTimes, settings: Settings, cores: Cores) -> None:
         self._env = env
         self._settings = settings
-        self._cores = cores
+        # Requests and batches meet here: TensorFlow runs all operations in as many threads as there are cores.
+        self._threads = Threads(cores, times.cores)
         self._parallel = times.parallel
         self._request_s = [ms / 1e3 for ms in times.request_ms]
         self._alone_s = [ms / 1e3 for ms in times.alone_request_ms]
@@ -145,8 +171,8 @@ class SimulatedServer:
     def _start(self, which: int, images: int, answered: Callable[[bool], None]) -> None:
         self._inside += 1
         call = [images, answered]
-        work_s = (self._alone_s if self._cores.idle else self._request_s)[which]
-        self._cores.submit(work_s, 1.0, lambda: self._enqueue(call, images))
+        work_s = (self._alone_s if self._threads.idle else self._request_s)[which]
+        self._threads.submit(work_s, 1.0, lambda: self._enqueue(call, images))
 
     def _enqueue(self, call: list[Any], images: int) -> None:
         now = self._env.now
@@ -167,7 +193,7 @@ class SimulatedServer:
             size = self._padded[count]
             self.batches[size] = self.batches.get(size, 0) + 1
             self._free -= 1
-            self._cores.submit(self._batch_s[size], self._parallel, lambda batch=batch: self._executed(batch))  # type: ignore[misc]
+            self._threads.submit(self._batch_s[size], self._parallel, lambda batch=batch: self._executed(batch))  # type: ignore[misc]
 
     def _executed(self, batch: list[tuple[float, list[Any]]]) -> None:
         self._free += 1
