@@ -39,7 +39,7 @@ class Checkout:
         }
 
     def run(self, command: str, *, status: int = 0) -> tuple[str, str]:
-        """Run a command line in the folder; return what it printed, on stdout and on stderr."""
+        """Runs a command line in the folder; returns what it printed, on stdout and on stderr."""
         done = subprocess.run(
             ["bash", "-c", command],
             cwd=self.folder,

@@ -77,13 +77,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def eventually() -> Callable[..., None]:
-    """Return a function that waits until a condition holds."""
+    """Returns a function that waits until a condition holds."""
     return wait_until
 
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """Return a function that finds a port on which nothing listens."""
+    """Returns a function that finds a port on which nothing listens."""
 
     def find() -> int:
         while True:

@@ -38,7 +38,7 @@ class LocalServer:
         self.rest_port: int | None = None
 
     def wait_until_ready(self) -> "LocalServer":
-        """Return once the server has printed its ports, and that all of its models are there.
+        """Returns once the server has printed its ports, and that all of its models are there.
 
         Raises:
             ServerError: the server ended before it was ready.
@@ -60,14 +60,14 @@ class LocalServer:
         return self._log.read()
 
     def stop(self) -> None:
-        """End the server, by force if it takes more than 30 seconds."""
+        """Ends the server, by force if it takes more than 30 seconds."""
         self.process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(timeout=30)
         self.kill()
 
     def kill(self) -> str:
-        """Kill the server if it still runs; return its log."""
+        """Kills the server if it still runs; returns its log."""
         self.process.kill()
         self.process.communicate()
         log = self.log()
@@ -83,7 +83,7 @@ class LocalServer:
 
 @contextlib.contextmanager
 def served(*flags: str) -> Iterator[str]:
-    """Run the embedded server, yield its address, and stop it however the block ends.
+    """Runs the embedded server, yields its address, and stops it however the block ends.
 
     Args:
         flags: what to serve, as flags of `featserve-serve`.

@@ -22,7 +22,7 @@ MANIFEST: dict[str, Any] = {
 
 
 def save_photo_model(path: Path, version: int = 1) -> Path:
-    """Write `path/VERSION`: layer `grid` is a thumbnail plus the version, layer `scores` the share of each color."""
+    """Writes `path/VERSION`: layer `grid` is a thumbnail plus the version, layer `scores` the share of each color."""
     import tensorflow as tf
 
     class Thumbnail(tf.Module):

@@ -68,7 +68,7 @@ class Hour:
         self.log = (folder / "server.log").open("w")
 
     def serve(self) -> None:
-        """Run `make serve` on free ports."""
+        """Runs `make serve` on free ports."""
         command = "exec make serve PORT=0 REST_PORT=0 RUNTIME=embedded"
         self.server = subprocess.Popen(
             ["bash", "-c", command],
@@ -90,7 +90,7 @@ class Hour:
         self.checkout.environment["FEATSERVE_SERVER"] = self.address
 
     def stop(self) -> None:
-        """End the server as Ctrl-C does."""
+        """Ends the server as Ctrl-C does."""
         os.killpg(self.server.pid, signal.SIGINT)
         self.server.wait(60)
         self.server.stdout.close()

@@ -42,13 +42,13 @@ class AsyncFeatureClient(BaseClient):
         self._runner = AsyncRunner(self._endpoint)
 
     async def __aenter__(self) -> AsyncFeatureClient:
-        """Return the client."""
+        """Returns the client."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connection."""
+        """Closes the connection."""
         await self.close()
 
     @classmethod
@@ -57,7 +57,7 @@ class AsyncFeatureClient(BaseClient):
         return await asyncio.to_thread(cls._local, path, options)
 
     async def close(self) -> None:
-        """Close the connection; the next call opens another. A server that `local` started ends."""
+        """Closes the connection; the next call opens another. A server that `local` started ends."""
         await self._runner.close()
         await asyncio.to_thread(self._close_server)
 

@@ -43,34 +43,34 @@ class BaseClient(abc.ABC):
         metadata: Mapping[str, str] | None = None,
         interceptors: Iterable[Any] = (),
     ) -> None:
-        """Configure a client; it connects at its first call.
+        """Configures a client; it connects at its first call.
 
         Args:
             target: `HOST:PORT`, several of them (also comma-separated), or a gRPC target such as `dns:///HOST:PORT`.
                 Calls go to all addresses in turn, and to healthy ones only. None stands for the variable
                 FEATSERVE_SERVER, and `localhost:8500` where that is not set.
-            model: The model's name on the server. None stands for the variable FEATSERVE_MODEL, and
+            model: the model's name on the server. None stands for the variable FEATSERVE_MODEL, and
                 `efficientnet_lite0` where that is not set.
-            version: Ask this version; the server's latest otherwise.
-            label: Ask the version with this label.
-            timeout_s: Seconds one call may take, retries included.
-            wait_for_ready: Whether calls wait for a server that is not there yet, instead of failing at once.
-            decode: Where encoded images are decoded and resized: by the `server`, or by Pillow in the `client`, which
+            version: ask this version; the server's latest otherwise.
+            label: ask the version with this label.
+            timeout_s: seconds one call may take, retries included.
+            wait_for_ready: whether calls wait for a server that is not there yet, instead of failing at once.
+            decode: where encoded images are decoded and resized: by the `server`, or by Pillow in the `client`, which
                 sends the network's own size instead of the file.
-            concurrency: Requests in flight at most, of one `extract`.
-            limits: Sizes at which requests are cut and messages refused.
-            retry: Retries of calls that found no server.
-            keepalive: Pings while calls wait.
-            tls: Certificates; without it, and without the variable FEATSERVE_CA, which names the file of an authority
+            concurrency: requests in flight at most, of one `extract`.
+            limits: sizes at which requests are cut and messages refused.
+            retry: retries of calls that found no server.
+            keepalive: pings while calls wait.
+            tls: certificates; without it, and without the variable FEATSERVE_CA, which names the file of an authority
                 to trust, the connection is in plain text.
-            token: A bearer token, or a function that returns a fresh one. Needs `tls`. None stands for what is in the
+            token: a bearer token, or a function that returns a fresh one. Needs `tls`. None stands for what is in the
                 file that the variable FEATSERVE_TOKEN_FILE names.
-            compression: Of requests.
-            metadata: Sent with every call. An `x-request-id` here replaces the one made for each call.
+            compression: of requests.
+            metadata: sent with every call. An `x-request-id` here replaces the one made for each call.
             interceptors: gRPC client interceptors, outermost first.
 
         Raises:
-            ConfigError: An option has a value that cannot work, alone or beside another.
+            ConfigError: an option has a value that cannot work, alone or beside another.
         """
         target = environment.server() if target is None else target
         model = environment.model() if model is None else model
@@ -103,16 +103,16 @@ class BaseClient(abc.ABC):
 
     @abc.abstractmethod
     def _set_up(self) -> None:
-        """Make the runner of operations, without connecting."""
+        """Makes the runner of operations, without connecting."""
 
     @classmethod
     def _local(cls, path: str | os.PathLike[str], options: Mapping[str, Any]) -> Self:
-        """Start a server of an exported version, and return the client that asks it.
+        """Starts a server of an exported version, and returns the client that asks it.
 
         Raises:
-            ConfigError: The directory is no exported version, or an option contradicts a server of one's own.
-            MissingExtraError: The server's package is not installed.
-            ConnectError: The server does not start.
+            ConfigError: the directory is no exported version, or an option contradicts a server of one's own.
+            MissingExtraError: the server's package is not installed.
+            ConnectError: the server does not start.
         """
         version = check_export(path)
         for name in ("target", "model", "tls", "token"):
@@ -130,7 +130,7 @@ class BaseClient(abc.ABC):
         return client
 
     def _close_server(self) -> None:
-        """End the server that was started for this client, if there is one."""
+        """Ends the server that was started for this client, if there is one."""
         if self._server is not None:
             self._server.close()
 
@@ -160,11 +160,11 @@ class BaseClient(abc.ABC):
         return self._settings.limits
 
     def __repr__(self) -> str:
-        """Show what the client talks to."""
+        """Shows what the client talks to."""
         return f"{type(self).__name__}({self.target!r}, model={self.model!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the settings; the copy connects by itself."""
+        """Pickles the settings; the copy connects by itself."""
         return _restore, (type(self), self._settings)
 
 

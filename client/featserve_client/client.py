@@ -40,30 +40,30 @@ class FeatureClient(BaseClient):
         self._runner = BlockingRunner(self._endpoint)
 
     def __enter__(self) -> FeatureClient:
-        """Return the client."""
+        """Returns the client."""
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close the connection."""
+        """Closes the connection."""
         self.close()
 
     @classmethod
     def local(cls, path: str | os.PathLike[str], **options: Any) -> FeatureClient:
-        """Serve an exported version on this machine, and return a client of it; for a laptop, and for tests.
+        """Serves an exported version on this machine, and returns a client of it; for a laptop, and for tests.
 
         The server is a process of its own on a free port of the loopback. It ends when the client is closed or
         collected, and with the process that started it. Needs the extra `serving`.
 
         Args:
-            path: The directory of an exported version, `MODEL_ROOT/NAME/VERSION`.
-            options: Those of the client, but for `target`, `model`, `tls` and `token`.
+            path: the directory of an exported version, `MODEL_ROOT/NAME/VERSION`.
+            options: those of the client, but for `target`, `model`, `tls` and `token`.
 
         Raises:
-            ConfigError: The directory is no exported version, or an option contradicts a server of one's own.
-            MissingExtraError: The server's package is not installed.
-            ConnectError: The server does not start; the text ends with its last words.
+            ConfigError: the directory is no exported version, or an option contradicts a server of one's own.
+            MissingExtraError: the server's package is not installed.
+            ConnectError: the server does not start; the text ends with its last words.
 
         Example:
             >>> with FeatureClient.local("build/models/efficientnet_lite0/1") as client:
@@ -73,12 +73,12 @@ class FeatureClient(BaseClient):
         return cls._local(path, options)
 
     def close(self) -> None:
-        """Close the connection; the next call opens another. A server that `local` started ends."""
+        """Closes the connection; the next call opens another. A server that `local` started ends."""
         self._runner.close()
         self._close_server()
 
     def pinned(self, version: int) -> FeatureClient:
-        """Return another client that asks only this version.
+        """Returns another client that asks only this version.
 
         Example:
             >>> client.pinned(1).metadata().version
@@ -93,29 +93,29 @@ class FeatureClient(BaseClient):
         *,
         timeout_s: float | None = None,
     ) -> dict[str, npt.NDArray[np.float32]]:
-        """Return the activations of images.
+        """Returns the activations of images.
 
         Args:
-            images: One or many, mixed as you like: paths, encoded bytes, binary files (from their beginning), PIL
+            images: one or many, mixed as you like: paths, encoded bytes, binary files (from their beginning), PIL
                 images, arrays `(H, W)`, `(H, W, C)` or `(N, H, W, C)` with 1, 3 (RGB) or 4 channels: uint8 of any
                 size, or float 0..255 of the network's own size. BGR cannot be told from RGB.
-            layers: The layers wanted, all if None.
-            timeout_s: Seconds each request may take.
+            layers: the layers wanted, all if None.
+            timeout_s: seconds each request may take.
 
         Returns:
             For each layer an array `(N, ...)` float32, one row per image in the order given.
 
         Raises:
-            InvalidImageError: An input is no usable image.
-            InvalidRequest: The model lacks a layer, takes no such images, or cannot decode one.
-            ModelNotFound: The server has no such model, version or label.
-            ServerOverloaded: The server takes no more requests.
-            ServerError: The server refuses for any other reason.
-            ConnectError: No server answers at the address.
-            DeadlineExceeded: An answer does not come in time.
-            MessageTooLarge: A message is over a limit.
-            ResponseError: The answer is not what was asked for.
-            ConfigError: There are no images, or `layers` is empty.
+            InvalidImageError: an input is no usable image.
+            InvalidRequest: the model lacks a layer, takes no such images, or cannot decode one.
+            ModelNotFound: the server has no such model, version or label.
+            ServerOverloaded: the server takes no more requests.
+            ServerError: the server refuses for any other reason.
+            ConnectError: no server answers at the address.
+            DeadlineExceeded: an answer does not come in time.
+            MessageTooLarge: a message is over a limit.
+            ResponseError: the answer is not what was asked for.
+            ConfigError: there are no images, or `layers` is empty.
 
         Example:
             >>> pixels = np.zeros((2, 480, 640, 3), np.uint8)
@@ -133,20 +133,20 @@ class FeatureClient(BaseClient):
         normalize: bool = True,
         timeout_s: float | None = None,
     ) -> npt.NDArray[np.float32]:
-        """Return one vector per image, for search and comparison.
+        """Returns one vector per image, for search and comparison.
 
         Args:
-            images: As for `extract`.
-            layer: The layer taken; if None, the model's last that is no classifier. Feature maps are averaged over
+            images: as for `extract`.
+            layer: the layer taken; if None, the model's last that is no classifier. Feature maps are averaged over
                 height and width.
-            normalize: Whether each vector is brought to length 1, so that a dot product is the cosine.
-            timeout_s: Seconds each request may take.
+            normalize: whether each vector is brought to length 1, so that a dot product is the cosine.
+            timeout_s: seconds each request may take.
 
         Returns:
             `(N, D)` float32, one row per image in the order given.
 
         Raises:
-            FeatserveError: The call fails in one of the ways that `extract` lists.
+            FeatserveError: the call fails in one of the ways that `extract` lists.
 
         Example:
             >>> vectors = client.embed(["cat.jpg", "dog.jpg"])
@@ -164,20 +164,20 @@ class FeatureClient(BaseClient):
         layer: str | None = None,
         timeout_s: float | None = None,
     ) -> list[list[ClassScore]]:
-        """Return the classes that a classifier gives images, by the names that its export carries.
+        """Returns the classes that a classifier gives images, by the names that its export carries.
 
         Args:
-            images: As for `extract`.
-            top: How many classes of each image.
-            layer: The classifier's output; if None, the model's last that has names.
-            timeout_s: Seconds each request may take.
+            images: as for `extract`.
+            top: how many classes of each image.
+            layer: the classifier's output; if None, the model's last that has names.
+            timeout_s: seconds each request may take.
 
         Returns:
             For each image, in the order given, its classes, the highest score first.
 
         Raises:
-            ConfigError: No output of the model has names of classes, or `top` is below 1; the text has the remedy.
-            FeatserveError: The call fails in one of the ways that `extract` lists.
+            ConfigError: no output of the model has names of classes, or `top` is below 1; the text has the remedy.
+            FeatserveError: the call fails in one of the ways that `extract` lists.
 
         Example:
             >>> for best in classifier.classify("cat.jpg", top=2)[0]:
@@ -196,20 +196,20 @@ class FeatureClient(BaseClient):
         output_filter: Sequence[str] = (),
         timeout_s: float | None = None,
     ) -> dict[str, npt.NDArray[Any]]:
-        """Call any signature of any model.
+        """Calls any signature of any model.
 
         Args:
-            inputs: Arrays by input name; bytes and str travel as strings.
-            signature: The signature's name.
-            output_filter: The outputs wanted, all if empty.
-            timeout_s: Seconds the call may take.
+            inputs: arrays by input name; bytes and str travel as strings.
+            signature: the signature's name.
+            output_filter: the outputs wanted, all if empty.
+            timeout_s: seconds the call may take.
 
         Returns:
             Arrays by output name; strings as an object array of bytes.
 
         Raises:
-            InvalidRequest: The model has no such signature or output, or refuses the inputs.
-            FeatserveError: The call fails in one of the other ways that `extract` lists.
+            InvalidRequest: the model has no such signature or output, or refuses the inputs.
+            FeatserveError: the call fails in one of the other ways that `extract` lists.
 
         Example:
             >>> photo = pathlib.Path("cat.jpg").read_bytes()
@@ -220,11 +220,11 @@ class FeatureClient(BaseClient):
         return self._runner.run(call)
 
     def metadata(self, *, timeout_s: float | None = None) -> ModelMetadata:
-        """Return the model's version, signatures and manifest.
+        """Returns the model's version, signatures and manifest.
 
         Raises:
-            ModelNotFound: The server has no such model, version or label.
-            FeatserveError: The call fails in one of the other ways that `extract` lists.
+            ModelNotFound: the server has no such model, version or label.
+            FeatserveError: the call fails in one of the other ways that `extract` lists.
 
         Example:
             >>> client.metadata().layers
@@ -233,11 +233,11 @@ class FeatureClient(BaseClient):
         return self._runner.run(self._cache.with_manifest(timeout_s))
 
     def status(self, *, timeout_s: float | None = None) -> list[VersionStatus]:
-        """Return the state of each version of the model, ascending.
+        """Returns the state of each version of the model, ascending.
 
         Raises:
-            ModelNotFound: The server has no such model.
-            FeatserveError: The call fails in one of the other ways that `extract` lists.
+            ModelNotFound: the server has no such model.
+            FeatserveError: the call fails in one of the other ways that `extract` lists.
 
         Example:
             >>> client.status()
@@ -246,13 +246,13 @@ class FeatureClient(BaseClient):
         return self._runner.run(status(self._requests, timeout_s))
 
     def wait_until_ready(self, timeout_s: float) -> None:
-        """Return once the model answers requests.
+        """Returns once the model answers requests.
 
         Args:
-            timeout_s: Seconds to wait.
+            timeout_s: seconds to wait.
 
         Raises:
-            DeadlineExceeded: The model does not answer in this time; the text says what it lacked.
+            DeadlineExceeded: the model does not answer in this time; the text says what it lacked.
 
         Example:
             >>> client.wait_until_ready(60)
@@ -269,21 +269,21 @@ class FeatureClient(BaseClient):
         on_error: OnError = "raise",
         timeout_s: float | None = None,
     ) -> Generator[Extracted, None, None]:
-        """Yield the activations of images one by one, from any number of them, in bounded memory.
+        """Yields the activations of images one by one, from any number of them, in bounded memory.
 
         Requests overlap; reading goes no further ahead than results are taken. A server that is away or overloaded is
         asked again for a minute.
 
         Args:
-            images: As for `extract`; a generator is read as needed.
-            layers: The layers wanted, all if None.
-            concurrency: Requests in flight at most; fewer are used if more would only wait at the server.
-            ordered: Whether results come in the order of the input, or as they are ready.
-            on_error: Whether an image's own error is raised, or comes as `Extracted.error` and the rest goes on.
-            timeout_s: Seconds each request may take.
+            images: as for `extract`; a generator is read as needed.
+            layers: the layers wanted, all if None.
+            concurrency: requests in flight at most; fewer are used if more would only wait at the server.
+            ordered: whether results come in the order of the input, or as they are ready.
+            on_error: whether an image's own error is raised, or comes as `Extracted.error` and the rest goes on.
+            timeout_s: seconds each request may take.
 
         Raises:
-            FeatserveError: A call fails as `extract` lists; with `on_error="return"`, only where that is not about one
+            FeatserveError: a call fails as `extract` lists; with `on_error="return"`, only where that is not about one
                 image.
 
         Example:

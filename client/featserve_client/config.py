@@ -38,7 +38,7 @@ class RetryPolicy:
     budget_refill: float = 0.5
 
     def __post_init__(self) -> None:
-        """Refuse values that gRPC would drop in silence."""
+        """Refuses values that gRPC would drop in silence."""
         _require(1 <= self.max_attempts <= 5, "max_attempts", "1 to 5", self.max_attempts)
         for name in ("initial_backoff_s", "max_backoff_s"):
             # With pauses of 1 ms, gRPC 1.85 never made some of the tries: the calls ended at their deadline.
@@ -53,7 +53,7 @@ class Limits:
     """Sizes of messages.
 
     Raises:
-        ConfigError: Nothing could pass a limit.
+        ConfigError: nothing could pass a limit.
 
     Example:
         >>> client = FeatureClient("localhost:8500", model="efficientnet_lite0", limits=Limits(max_request_images=8))
@@ -68,7 +68,7 @@ class Limits:
     max_response_bytes: int = 32 * 2**20
 
     def __post_init__(self) -> None:
-        """Refuse limits that nothing could pass."""
+        """Refuses limits that nothing could pass."""
         for name in ("max_message_bytes", "max_request_bytes", "max_request_images", "max_response_bytes"):
             _require(getattr(self, name) >= 1, name, "at least 1", getattr(self, name))
         _require(self.max_message_bytes < 2**31, "max_message_bytes", "below 2 GiB", self.max_message_bytes)
@@ -83,7 +83,7 @@ class Keepalive:
     before, unless it is told otherwise or has sent something in between: a call makes no more than three.
 
     Raises:
-        ConfigError: A time is not above 0.
+        ConfigError: a time is not above 0.
 
     Example:
         >>> client = FeatureClient("localhost:8500", model="efficientnet_lite0", keepalive=Keepalive(interval_s=600))
@@ -95,13 +95,13 @@ class Keepalive:
     timeout_s: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse times that are not times."""
+        """Refuses times that are not times."""
         for name in ("interval_s", "timeout_s"):
             value = getattr(self, name)
             _require(value is None or value > 0, name, "above 0", value)
 
     def within(self, call_s: float) -> tuple[float, float]:
-        """Return interval and timeout in seconds, for calls that may take `call_s` seconds."""
+        """Returns interval and timeout in seconds, for calls that may take `call_s` seconds."""
         third = max(call_s / 3, 2.0)
         return self.interval_s or min(third, 330.0), self.timeout_s or min(third, 20.0)
 
@@ -125,12 +125,12 @@ class TLS:
     server_name: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse half a key pair."""
+        """Refuses half a key pair."""
         if (self.certificate is None) != (self.private_key is None):
             raise ConfigError("TLS needs certificate and private_key together, or neither")
 
     def read(self, name: Literal["ca", "certificate", "private_key"]) -> bytes | None:
-        """Return a file's bytes, or None where none is named."""
+        """Returns a file's bytes, or None where none is named."""
         path = getattr(self, name)
         if path is None:
             return None
@@ -163,7 +163,7 @@ class ClientSettings:
     interceptors: tuple[Any, ...]
 
     def __post_init__(self) -> None:
-        """Refuse values that cannot work, alone or together."""
+        """Refuses values that cannot work, alone or together."""
         if not isinstance(self.model, str) or not self.model:
             raise ConfigError(f"the model's name must be text and not empty, not {self.model!r}")
         whole = self.version is None or (isinstance(self.version, int | np.integer) and 0 <= self.version < 2**63)
@@ -180,10 +180,10 @@ class ClientSettings:
 
 
 def check_timeout(timeout_s: float) -> float:
-    """Return the timeout.
+    """Returns the timeout.
 
     Raises:
-        ConfigError: The timeout is not a finite number of seconds above 0.
+        ConfigError: the timeout is not a finite number of seconds above 0.
     """
     if not isinstance(timeout_s, int | float) or not 0 < timeout_s < 2**31:
         raise ConfigError(f"timeout_s must be above 0 and finite, not {timeout_s!r}")

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 
 def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Write a file under another name, and rename it once it is complete; what is broken off leaves nothing."""
+    """Writes a file under another name, and renames it once it is complete; what is broken off leaves nothing."""
     with _replacing(path) as temporary:
         with open(temporary, "wb") as file:
             fill(file)
@@ -21,7 +21,7 @@ def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
 
 
 def write_lines(path: Path, items: Iterable[Mapping[str, Any]]) -> None:
-    """Write JSON lines, complete or not at all."""
+    """Writes JSON lines, complete or not at all."""
     with _replacing(path) as temporary, open(temporary, "w", encoding="utf-8") as file:
         file.writelines(json.dumps(item) + "\n" for item in items)
         file.flush()
@@ -41,7 +41,7 @@ def _replacing(path: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Make a file or directory, and all in it, survive a power cut."""
+    """Makes a file or directory, and all in it, survive a power cut."""
     for item in (path, *path.rglob("*")) if path.is_dir() and path.suffix == ".tmp" else (path,):
         handle = os.open(item, os.O_RDONLY)
         try:

@@ -10,36 +10,36 @@ from .exceptions import ConfigError
 
 
 def server() -> str:
-    """Return the server's address."""
+    """Returns the server's address."""
     return os.environ.get("FEATSERVE_SERVER") or "localhost:8500"
 
 
 def model() -> str:
-    """Return the model's name."""
+    """Returns the model's name."""
     return os.environ.get("FEATSERVE_MODEL") or "efficientnet_lite0"
 
 
 def tls() -> TLS | None:
-    """Return TLS with the authority that the environment names; None if it names none."""
+    """Returns TLS with the authority that the environment names; None if it names none."""
     ca = os.environ.get("FEATSERVE_CA")
     return TLS(ca=ca) if ca else None
 
 
 def token() -> str | None:
-    """Return the bearer token in the file that the environment names; None if it names none.
+    """Returns the bearer token in the file that the environment names; None if it names none.
 
     Raises:
-        ConfigError: The file cannot be read.
+        ConfigError: the file cannot be read.
     """
     path = os.environ.get("FEATSERVE_TOKEN_FILE")
     return read_token(path, "FEATSERVE_TOKEN_FILE") if path else None
 
 
 def read_token(path: str, option: str) -> str:
-    """Return the bearer token in a file.
+    """Returns the bearer token in a file.
 
     Raises:
-        ConfigError: The file cannot be read; the text names the option that names the file.
+        ConfigError: the file cannot be read; the text names the option that names the file.
     """
     try:
         return Path(path).read_text().strip()

@@ -49,17 +49,17 @@ class InvalidImageError(FeatserveError):
     """An input that is not a usable image; nothing was sent for it.
 
     Attributes:
-        source: The path, or the position in the input as `image 3`.
+        source: the path, or the position in the input as `image 3`.
     """
 
     def __init__(self, source: str, reason: str) -> None:
-        """Name the input and what is wrong with it."""
+        """Names the input and what is wrong with it."""
         super().__init__(f"{source}: {reason}")
         self.source = source
         self.reason = reason
 
     def __reduce__(self) -> tuple[type[InvalidImageError], tuple[str, str]]:
-        """Pickle by the two constructor arguments."""
+        """Pickles by the two constructor arguments."""
         return type(self), (self.source, self.reason)
 
 
@@ -95,11 +95,11 @@ class TransportError(_CallError):
     """No usable answer came back.
 
     Attributes:
-        code: The `grpc.StatusCode`, if the error came from gRPC.
-        details: The text that came with it.
-        target: The server's address.
-        model: The model that was asked.
-        request_id: The id the call carried as `x-request-id`.
+        code: the `grpc.StatusCode`, if the error came from gRPC.
+        details: the text that came with it.
+        target: the server's address.
+        model: the model that was asked.
+        request_id: the id the call carried as `x-request-id`.
     """
 
 
@@ -119,11 +119,11 @@ class ServerError(_CallError):
     """The server answered no.
 
     Attributes:
-        code: The `grpc.StatusCode`.
-        details: The server's own words, without the names of TensorFlow's nodes.
-        target: The server's address.
-        model: The model that was asked.
-        request_id: The id the call carried as `x-request-id`.
+        code: the `grpc.StatusCode`.
+        details: the server's own words, without the names of TensorFlow's nodes.
+        target: the server's address.
+        model: the model that was asked.
+        request_id: the id the call carried as `x-request-id`.
     """
 
 

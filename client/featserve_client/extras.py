@@ -9,10 +9,10 @@ from .exceptions import MissingExtraError
 
 
 def require(module: str, extra: str, purpose: str) -> Any:
-    """Import and return a module.
+    """Imports and returns a module.
 
     Raises:
-        MissingExtraError: The module is not installed; the text has the command that installs it.
+        MissingExtraError: the module is not installed; the text has the command that installs it.
     """
     try:
         return importlib.import_module(module)

@@ -25,18 +25,18 @@ class CallRecord:
 
 
 def prometheus_record(registry: Any = None) -> Callable[[CallRecord], None]:
-    """Return a function for `MetricsInterceptor` that counts and times calls for Prometheus.
+    """Returns a function for `MetricsInterceptor` that counts and times calls for Prometheus.
 
     The counter `featserve_client_calls_total` has the labels `method` and `code`, the histogram
     `featserve_client_call_seconds` has `method`. What a server refuses before it counts it, and what never reaches a
     server, is seen here alone.
 
     Args:
-        registry: The `prometheus_client.CollectorRegistry` that takes the metrics; the global one if None.
+        registry: the `prometheus_client.CollectorRegistry` that takes the metrics; the global one if None.
 
     Raises:
         MissingExtraError: prometheus-client is not installed.
-        ValueError: The registry has these metrics already.
+        ValueError: the registry has these metrics already.
 
     Example:
         >>> counted = MetricsInterceptor(prometheus_record())
@@ -59,7 +59,7 @@ class MetricsInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc
     """Hands a record of each call to a function, which may feed Prometheus.
 
     Args:
-        record: Called once per call, from any thread.
+        record: called once per call, from any thread.
 
     Example:
         >>> calls = []
@@ -71,11 +71,11 @@ class MetricsInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc
     """
 
     def __init__(self, record: Callable[[CallRecord], None]) -> None:
-        """Keep the function that takes the records."""
+        """Keeps the function that takes the records."""
         self._record = record
 
     def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: bytes) -> Any:
-        """Time a call."""
+        """Times a call."""
         start = time.monotonic()
         call = continuation(details, request)
         # A blocking call is over by now, and its callback runs at once; that of a future runs when the future ends.
@@ -87,7 +87,7 @@ class MetricsInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignore[misc
         return call
 
     def for_asyncio(self) -> grpc.aio.UnaryUnaryClientInterceptor:
-        """Return the interceptor of calls that are awaited; `AsyncFeatureClient` asks for it."""
+        """Returns the interceptor of calls that are awaited; `AsyncFeatureClient` asks for it."""
         return _AsyncMetrics(self._record)
 
 
@@ -110,7 +110,7 @@ class OpenTelemetryInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignor
     """A client span per call, whose context travels with it (W3C traceparent).
 
     Args:
-        tracer_provider: The provider that takes the spans; the global provider if None.
+        tracer_provider: the provider that takes the spans; the global provider if None.
 
     Raises:
         MissingExtraError: OpenTelemetry is not installed.
@@ -121,13 +121,13 @@ class OpenTelemetryInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignor
     """
 
     def __init__(self, tracer_provider: Any = None) -> None:
-        """Take a tracer."""
+        """Takes a tracer."""
         self._trace = require("opentelemetry.trace", "otel", "tracing")
         self._inject = require("opentelemetry.propagate", "otel", "tracing").inject
         self._tracer = self._trace.get_tracer("featserve_client", tracer_provider=tracer_provider)
 
     def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: bytes) -> Any:
-        """Trace a call."""
+        """Traces a call."""
         with self._open_span(details) as (span, carried):
             call = continuation(carried, request)
         # The span ends with the call, not here: waiting for a future's code would keep its caller from cancelling it.
@@ -135,7 +135,7 @@ class OpenTelemetryInterceptor(grpc.UnaryUnaryClientInterceptor):  # type: ignor
         return call
 
     def for_asyncio(self) -> grpc.aio.UnaryUnaryClientInterceptor:
-        """Return the interceptor of calls that are awaited; `AsyncFeatureClient` asks for it."""
+        """Returns the interceptor of calls that are awaited; `AsyncFeatureClient` asks for it."""
         return _AsyncOpenTelemetry(self)
 
     @contextmanager

@@ -29,10 +29,10 @@ sys.exit(main(sys.argv[1:]))
 
 
 def check_export(path: str | os.PathLike[str]) -> Path:
-    """Return the directory of an exported version.
+    """Returns the directory of an exported version.
 
     Raises:
-        ConfigError: The directory is not `<model_root>/<name>/<version>`.
+        ConfigError: the directory is not `<model_root>/<name>/<version>`.
     """
     version = Path(path).absolute()
     if not version.name.isdigit() or not (version / "saved_model.pb").is_file():
@@ -44,12 +44,12 @@ class LocalServer:
     """Serves one exported version at `address` until it is closed, collected, or its process ends.
 
     Raises:
-        MissingExtraError: The server's package is not installed.
-        ConnectError: The server does not start; the text ends with its last words.
+        MissingExtraError: the server's package is not installed.
+        ConnectError: the server does not start; the text ends with its last words.
     """
 
     def __init__(self, version: Path) -> None:
-        """Start the server, and wait until its model is loaded."""
+        """Starts the server, and waits until its model is loaded."""
         if any(importlib.util.find_spec(name) is None for name in ("featserve_serving", "tensorflow", "starlette")):
             raise MissingExtraError("a server of one's own needs more: pip install 'featserve[serving]'")
         folder = tempfile.TemporaryDirectory(prefix="featserve-")
@@ -82,7 +82,7 @@ class LocalServer:
             raise
 
     def close(self) -> None:
-        """End the server."""
+        """Ends the server."""
         self._finalizer()
 
 

@@ -36,11 +36,11 @@ _MAX_NUMBER = 2**63
 
 
 def console_app(source: Source, hosts: Iterable[str] = ()) -> ASGIApp:
-    """Return the page of a server as an ASGI application: `/`, and what it needs under `/console/`.
+    """Returns the page of a server as an ASGI application: `/`, and what it needs under `/console/`.
 
     Args:
-        source: The server.
-        hosts: Names by which browsers may call the page, beside `localhost` and addresses.
+        source: the server.
+        hosts: names by which browsers may call the page, beside `localhost` and addresses.
 
     Example:
         >>> uvicorn.run(console_app(source), port=8502)
@@ -74,18 +74,18 @@ class _Console:
         return self._assets.response(request, request.path_params["name"]) or _missing()
 
     async def now(self, request: Request) -> Response:
-        """Answer which models there are, in which states, and the figures after a time."""
+        """Answers which models there are, in which states, and the figures after a time."""
         after = _number(request, "after", float) or 0.0
         return JSONResponse(await self._call(self._now, after, host_name(request.headers["host"])))
 
     async def model(self, request: Request) -> Response:
-        """Answer what a version is."""
+        """Answers what a version is."""
         name, version = _model(request)
         description = await self._call(self._describe, name, version)
         return JSONResponse(describe(name, description))
 
     async def snippets(self, request: Request) -> Response:
-        """Answer code that asks a layer of a model."""
+        """Answers code that asks a layer of a model."""
         name, version = _model(request)
         description = await self._call(self._describe, name, version)
         layer = request.query_params.get("layer") or default_layer(description) or ""
@@ -93,7 +93,7 @@ class _Console:
         return JSONResponse(snippets(name, description, layer, address))
 
     async def look(self, request: Request) -> Response:
-        """Answer what a model sees in the photo that is the body."""
+        """Answers what a model sees in the photo that is the body."""
         name, version = _model(request)
         layer, channel = request.query_params.get("layer"), _number(request, "channel", int)
         async with self._uploads.body(request) as photo:
@@ -140,7 +140,7 @@ class _Console:
 
 
 def _answering(endpoint: Endpoint) -> Endpoint:
-    """Return an endpoint whose errors are JSON, and whose answers no cache keeps."""
+    """Returns an endpoint whose errors are JSON, and whose answers no cache keeps."""
 
     async def answer(request: Request) -> Response:
         try:

@@ -35,7 +35,7 @@ class Assets:
     """The files by name, each with the tag that tells a browser whether its copy is still right."""
 
     def __init__(self) -> None:
-        """Read the files."""
+        """Reads the files."""
         folder = resources.files(__package__) / "static"
         contents = {name: folder.joinpath(*name.split("/")).read_bytes() for name in _FILES}
         style = (folder / "console.css").read_bytes()
@@ -47,7 +47,7 @@ class Assets:
         }
 
     def response(self, request: Request, name: str) -> Response | None:
-        """Return a file as an answer; None if there is none of this name."""
+        """Returns a file as an answer; None if there is none of this name."""
         if name not in self._files:
             return None
         content, tag = self._files[name]

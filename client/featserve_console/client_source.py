@@ -59,15 +59,15 @@ class ClientSource:
         max_message_bytes: int,
         ca: str | None = None,
     ) -> None:
-        """Ask nothing yet.
+        """Asks nothing yet.
 
         Args:
-            make_client: Gives the client of a model.
-            names: The models to show; if there are none, those that the metrics name.
-            address: Where the server is.
-            fallback: The model shown where nothing else names one.
-            max_message_bytes: Size of the largest message.
-            ca: The file of the authority that signed the certificate of the REST API.
+            make_client: gives the client of a model.
+            names: the models to show; if there are none, those that the metrics name.
+            address: where the server is.
+            fallback: the model shown where nothing else names one.
+            max_message_bytes: size of the largest message.
+            ca: the file of the authority that signed the certificate of the REST API.
         """
         self._make_client = make_client
         self._names = names
@@ -86,15 +86,15 @@ class ClientSource:
         return max(0, self._max_message_bytes - _ENVELOPE)
 
     def address(self, host: str) -> Address:
-        """Return where the server is; it is the same for every browser."""
+        """Returns where the server is; it is the same for every browser."""
         return self._address
 
     def models(self) -> Mapping[str, Sequence[VersionState]]:
-        """Return the versions of each model, newest first; a model that the server does not know has none."""
+        """Returns the versions of each model, newest first; a model that the server does not know has none."""
         return {name: self._versions(name) for name in self._known_names()}
 
     def describe(self, model: str, version: int | None) -> Description:
-        """Return what a version is; None stands for the newest that answers."""
+        """Returns what a version is; None stands for the newest that answers."""
         number = self._newest(model) if version is None else version
         with self._sentences():
             found = self._version(model, number).metadata()
@@ -103,14 +103,14 @@ class ClientSource:
     def predict(
         self, model: str, version: int, signature: str, inputs: Mapping[str, Sequence[bytes]], outputs: Sequence[str]
     ) -> Answer:
-        """Call a signature of a version."""
+        """Calls a signature of a version."""
         lists = {name: list(values) for name, values in inputs.items()}
         with self._sentences():
             client = self._version(model, version)
             return Answer(outputs=client.predict(lists, signature=signature, output_filter=outputs))
 
     def metrics(self) -> str | None:
-        """Return the metrics page of the REST API; None where its address is not known."""
+        """Returns the metrics page of the REST API; None where its address is not known."""
         if self._address.rest is None:
             return None
         url = f"{self._address.rest}{_METRICS}"
@@ -175,7 +175,7 @@ class ClientSource:
             return self._seen[name, status.version][1]
 
     def _note_states(self, name: str, found: Sequence[VersionStatus]) -> None:
-        """Note when a version came into another state; what was known of it may no longer be true."""
+        """Notes when a version came into another state; what was known of it may no longer be true."""
         with self._lock:
             for each in found:
                 state = each.state, each.since
@@ -199,7 +199,7 @@ class ClientSource:
 
     @contextmanager
     def _sentences(self) -> Iterator[None]:
-        """Turn the client's errors into sentences for the page: the server's own words where it has any."""
+        """Turns the client's errors into sentences for the page: the server's own words where it has any."""
         try:
             yield
         except FeatserveError as exc:

@@ -10,7 +10,7 @@ from .source import Description, SourceError, Tensor
 
 
 def describe(name: str, description: Description) -> dict[str, Any]:
-    """Return a version as JSON."""
+    """Returns a version as JSON."""
     try:
         image_input(description)
         cannot_try = ""

@@ -34,19 +34,19 @@ class Guard:
     """Refuses requests that foreign pages caused, and says in each answer what the page may load."""
 
     def __init__(self, app: ASGIApp, style_hash: str, hosts: Iterable[str] = ()) -> None:
-        """Guard an application.
+        """Guards an application.
 
         Args:
-            app: The application.
-            style_hash: Hash of the one style sheet, as a Content-Security-Policy names it.
-            hosts: Names by which browsers may call it, beside `localhost` and addresses.
+            app: the application.
+            style_hash: hash of the one style sheet, as a Content-Security-Policy names it.
+            hosts: names by which browsers may call it, beside `localhost` and addresses.
         """
         self._app = app
         self._headers = {**_HEADERS, "content-security-policy": _POLICY.format(style_hash)}
         self._hosts = {host.lower() for host in hosts}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Answers a request."""
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -60,7 +60,7 @@ class Guard:
         await app(scope, receive, send_guarded)
 
     def _refusal(self, method: str, path: str, headers: Headers) -> str:
-        """Return why a request is refused; nothing if it is not."""
+        """Returns why a request is refused; nothing if it is not."""
         host = headers.get("host", "")
         if len(headers.getlist("host")) != 1 or not self._is_known(host_name(host)):
             return (
@@ -88,7 +88,7 @@ class Guard:
 
 
 def host_name(host: str) -> str:
-    """Return the name in a `Host` header: without the port, in lower case, an IPv6 address in its brackets."""
+    """Returns the name in a `Host` header: without the port, in lower case, an IPv6 address in its brackets."""
     name, colon, port = host.rpartition(":")
     if not colon or "]" in port:
         name = host

@@ -24,11 +24,11 @@ class History:
         read: Callable[[], str | None],
         now: Callable[[], float] = time.time,
     ) -> None:
-        """Keep the history of a metrics page.
+        """Keeps the history of a metrics page.
 
         Args:
-            read: Gives the page, or None where there is none.
-            now: The clock, in seconds since 1970.
+            read: gives the page, or None where there is none.
+            now: the clock, in seconds since 1970.
         """
         self._read = read
         self._now = now
@@ -37,10 +37,10 @@ class History:
         self._lock = threading.Lock()
 
     def points(self, after: float = 0) -> list[dict[str, Any]] | None:
-        """Take a point if the last is old enough, and return those after a time; None where there are no metrics.
+        """Takes a point if the last is old enough, and returns those after a time; None where there are no metrics.
 
         Raises:
-            SourceError: The metrics cannot be had.
+            SourceError: the metrics cannot be had.
         """
         with self._lock:
             at = self._now()

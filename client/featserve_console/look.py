@@ -18,18 +18,18 @@ _TOP = 5
 def look(
     source: Source, model: str, version: int | None, layer: str | None, channel: int | None, photo: bytes
 ) -> dict[str, Any]:
-    """Return what a model sees in a photo, as JSON.
+    """Returns what a model sees in a photo, as JSON.
 
     Args:
-        source: The server.
-        model: The model's name.
-        version: The version; None stands for the newest.
-        layer: The layer whose activations are shown; None stands for the last that names no classes.
-        channel: A channel whose map is wanted, strong or not.
-        photo: An image file.
+        source: the server.
+        model: the model's name.
+        version: the version; None stands for the newest.
+        layer: the layer whose activations are shown; None stands for the last that names no classes.
+        channel: a channel whose map is wanted, strong or not.
+        photo: an image file.
 
     Raises:
-        SourceError: The server does not answer, or refuses the photo; the model takes no photos, or lacks the layer.
+        SourceError: the server does not answer, or refuses the photo; the model takes no photos, or lacks the layer.
     """
     started = time.perf_counter()
     description = source.describe(model, version)

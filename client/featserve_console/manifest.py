@@ -12,13 +12,13 @@ ENCODED = "encoded"
 
 
 def section(manifest: Mapping[str, Any] | None, key: str) -> Mapping[str, Any]:
-    """Return an object within a manifest; an empty one if there is none."""
+    """Returns an object within a manifest; an empty one if there is none."""
     found = (manifest or {}).get(key)
     return found if isinstance(found, dict) else {}
 
 
 def class_names(manifest: Mapping[str, Any] | None) -> Mapping[str, Sequence[str]]:
-    """Return the names of the classes of each output that has such."""
+    """Returns the names of the classes of each output that has such."""
     return {
         str(output): [str(name) for name in names]
         for output, names in section(manifest, "labels").items()
@@ -27,7 +27,7 @@ def class_names(manifest: Mapping[str, Any] | None) -> Mapping[str, Sequence[str
 
 
 def layers(description: Description) -> list[str]:
-    """Return the outputs of the model for image files, in the order of the network where that is known."""
+    """Returns the outputs of the model for image files, in the order of the network where that is known."""
     signature = description.signatures.get(ENCODED)
     order = list(section(description.manifest, "layers"))
     return sorted(
@@ -37,10 +37,10 @@ def layers(description: Description) -> list[str]:
 
 
 def image_input(description: Description) -> str:
-    """Return the input that takes image files.
+    """Returns the input that takes image files.
 
     Raises:
-        SourceError: The model takes none; the text says what it has.
+        SourceError: the model takes none; the text says what it has.
     """
     signature = description.signatures.get(ENCODED)
     if signature is not None and _takes_files(signature) and signature.outputs:
@@ -54,14 +54,14 @@ def image_input(description: Description) -> str:
 
 
 def default_layer(description: Description) -> str | None:
-    """Return the layer that the page shows first: the last that names no classes, or else the last."""
+    """Returns the layer that the page shows first: the last that names no classes, or else the last."""
     named = class_names(description.manifest)
     found = layers(description)
     return next((name for name in reversed(found) if name not in named), found[-1] if found else None)
 
 
 def classifier(description: Description, layer: str) -> str | None:
-    """Return the output that names classes: the layer itself, or the last that does; None if none does."""
+    """Returns the output that names classes: the layer itself, or the last that does; None if none does."""
     named = class_names(description.manifest)
     if layer in named:
         return layer

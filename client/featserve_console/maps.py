@@ -15,11 +15,11 @@ _LOW, _HIGH = 2, 99
 
 
 def draw_maps(activations: npt.NDArray[np.float32], channel: int | None) -> dict[str, Any] | None:
-    """Return the maps of one image: the energy of all channels, the strongest channels, and one that was asked for.
+    """Returns the maps of one image: the energy of all channels, the strongest channels, and one that was asked for.
 
     Args:
         activations: `(h, w, channels)` float32; anything else has no maps.
-        channel: A channel wanted, strong or not.
+        channel: a channel wanted, strong or not.
 
     Returns:
         JSON: `height`, `width`, `channels`, and `maps`, each with its `channel` (null for all together), its `low` and
@@ -44,7 +44,7 @@ def draw_maps(activations: npt.NDArray[np.float32], channel: int | None) -> dict
 
 
 def to_vector(activations: npt.NDArray[np.float32]) -> dict[str, Any]:
-    """Return the vector of one image: the mean over height and width, or all values; with its length and norm.
+    """Returns the vector of one image: the mean over height and width, or all values; with its length and norm.
 
     Args:
         activations: `(h, w, channels)`, or any other shape; float32.

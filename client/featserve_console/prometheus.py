@@ -55,10 +55,10 @@ class Counts:
 
 
 def parse(text: str) -> Counts:
-    """Return what a metrics page counts.
+    """Returns what a metrics page counts.
 
     Raises:
-        SourceError: The text is no such page.
+        SourceError: the text is no such page.
     """
     counts = Counts()
     for sample in _samples(text):
@@ -67,10 +67,10 @@ def parse(text: str) -> Counts:
 
 
 def model_names(text: str) -> set[str]:
-    """Return the names that a metrics page gives models: those that were asked, loaded, or are served.
+    """Returns the names that a metrics page gives models: those that were asked, loaded, or are served.
 
     Raises:
-        SourceError: The text is no such page.
+        SourceError: the text is no such page.
     """
     names = set()
     for sample in _samples(text):
@@ -84,12 +84,12 @@ def model_names(text: str) -> set[str]:
 
 
 def quantile(share: float, before: Mapping[float, float], after: Mapping[float, float]) -> float | None:
-    """Return a quantile of what two states of a histogram have between them; None if that is nothing.
+    """Returns a quantile of what two states of a histogram have between them; None if that is nothing.
 
     Args:
         share: 0.5 for the median, 0.99 for p99.
-        before: Counts of values up to each bound, as Prometheus keeps them.
-        after: The same, later.
+        before: counts of values up to each bound, as Prometheus keeps them.
+        after: the same, later.
     """
     bounds = sorted(after)
     grown = [after[bound] - before.get(bound, 0) for bound in bounds]

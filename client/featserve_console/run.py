@@ -13,7 +13,7 @@ from .source import Source
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches an address."""
+    """Returns whether only this machine reaches an address."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -21,22 +21,22 @@ def is_loopback(host: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a socket that listens.
+    """Returns a socket that listens.
 
     Raises:
-        OSError: The host has no such address, or the port is taken.
+        OSError: the host has no such address, or the port is taken.
     """
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     return socket.create_server((host, port), family=family)
 
 
 def url(host: str, listening: socket.socket) -> str:
-    """Return the address of the page for a browser."""
+    """Returns the address of the page for a browser."""
     return f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}/"
 
 
 def run(source: Source, listening: socket.socket, hosts: Iterable[str] = ()) -> None:
-    """Show the page of a server until the process is told to end."""
+    """Shows the page of a server until the process is told to end."""
     config = uvicorn.Config(
         console_app(source, hosts),
         access_log=False,

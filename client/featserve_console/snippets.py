@@ -94,13 +94,13 @@ _NO_REST = """\
 
 
 def snippets(model: str, description: Description, layer: str, address: Address) -> list[dict[str, str]]:
-    """Return code that asks a model for a layer of a photo, each as JSON with its `name` and `code`.
+    """Returns code that asks a model for a layer of a photo, each as JSON with its `name` and `code`.
 
     Args:
-        model: The model's name.
-        description: What the model is.
-        layer: The layer.
-        address: Where the server is.
+        model: the model's name.
+        description: what the model is.
+        layer: the layer.
+        address: where the server is.
     """
     words = {
         "model": json.dumps(model),

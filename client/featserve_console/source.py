@@ -13,7 +13,7 @@ class SourceError(Exception):
     """The server cannot answer, or refuses; the text is a sentence for whoever looks at the page.
 
     Attributes:
-        status: The HTTP status of the page's answer.
+        status: the HTTP status of the page's answer.
 
     Example:
         >>> str(SourceError("no server at localhost:8500", 503))
@@ -129,45 +129,45 @@ class Source(Protocol):
         """Bytes of the largest image file that the server takes."""
 
     def address(self, host: str) -> Address:
-        """Return where code reaches the server.
+        """Returns where code reaches the server.
 
         Args:
-            host: The host name by which the browser reached the page, for servers that listen on every interface.
+            host: the host name by which the browser reached the page, for servers that listen on every interface.
         """
 
     def models(self) -> Mapping[str, Sequence[VersionState]]:
-        """Return the versions of each model, newest first.
+        """Returns the versions of each model, newest first.
 
         Raises:
-            SourceError: The server does not answer.
+            SourceError: the server does not answer.
         """
 
     def describe(self, model: str, version: int | None) -> Description:
-        """Return what a version is; None stands for the newest.
+        """Returns what a version is; None stands for the newest.
 
         Raises:
-            SourceError: The server does not answer, or has no such version.
+            SourceError: the server does not answer, or has no such version.
         """
 
     def predict(
         self, model: str, version: int, signature: str, inputs: Mapping[str, Sequence[bytes]], outputs: Sequence[str]
     ) -> Answer:
-        """Call a signature.
+        """Calls a signature.
 
         Args:
-            model: The model's name.
-            version: The version.
-            signature: The signature's name.
-            inputs: Byte strings by input name.
-            outputs: Names of the outputs wanted; none means all.
+            model: the model's name.
+            version: the version.
+            signature: the signature's name.
+            inputs: byte strings by input name.
+            outputs: names of the outputs wanted; none means all.
 
         Raises:
-            SourceError: The server does not answer, or refuses; the text has its words.
+            SourceError: the server does not answer, or refuses; the text has its words.
         """
 
     def metrics(self) -> str | None:
-        """Return the server's metrics in Prometheus' text format; None where it is not known where they are.
+        """Returns the server's metrics in Prometheus' text format; None where it is not known where they are.
 
         Raises:
-            SourceError: They cannot be had.
+            SourceError: they cannot be had.
         """

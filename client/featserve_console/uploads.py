@@ -22,16 +22,16 @@ class Uploads:
     """Takes uploads: so many at once, the rest is sent away."""
 
     def __init__(self, max_bytes: int) -> None:
-        """Take files of at most `max_bytes`, or of `MAX_BYTES` if that is less."""
+        """Takes files of at most `max_bytes`, or of `MAX_BYTES` if that is less."""
         self.max_bytes = min(MAX_BYTES, max_bytes)
         self._room = _MAX_UPLOADS
 
     @asynccontextmanager
     async def body(self, request: Request) -> AsyncIterator[bytes]:
-        """Hold the body of a request for the time of the work on it.
+        """Holds the body of a request for the time of the work on it.
 
         Raises:
-            SourceError: The body is empty or too large, does not arrive in time, or there are too many at once.
+            SourceError: the body is empty or too large, does not arrive in time, or there are too many at once.
         """
         if not self._room:
             raise SourceError(f"the console works on {_MAX_UPLOADS} photos, and takes no more at once; try again", 429)

@@ -6,5 +6,5 @@ from .fake_server import FakeServer
 
 
 def featserve(server: FakeServer, command: str, *arguments: object) -> int:
-    """Run a subcommand for the server's model; return its exit status."""
+    """Runs a subcommand for the server's model; returns its exit status."""
     return main([command, "--server", server.target, "--model", server.model, *map(str, arguments)])

@@ -20,7 +20,7 @@ def busy(request: object, count: int) -> None:
 
 
 def ask(server: FakeServer, interceptor: object, *, awaited: bool) -> None:
-    """Ask once for the status and once for features, then for features of a server that is busy."""
+    """Asks once for the status and once for features, then for features of a server that is busy."""
     settings = {"model": "toy", "interceptors": [interceptor]}
     if not awaited:
         with FeatureClient(server.target, **settings) as client:

@@ -26,7 +26,7 @@ def shown(app: Any) -> Iterator[str]:
 
 
 def upload(tab: Any, *photos: tuple[str, bytes]) -> None:
-    """Choose files, and wait until all photos of the page are done."""
+    """Chooses files, and waits until all photos of the page are done."""
     files = [{"name": name, "mimeType": "image/jpeg", "buffer": content} for name, content in photos]
     done = tab.locator("#photos > li").count() + len(files)
     tab.set_input_files("#files", files)
@@ -34,14 +34,14 @@ def upload(tab: Any, *photos: tuple[str, bytes]) -> None:
 
 
 def wait_for_photos(tab: Any, count: int) -> None:
-    """Wait until so many photos are on the page, and all are done."""
+    """Waits until so many photos are on the page, and all are done."""
     tab.wait_for_function(
         "count => document.getElementById('progress').textContent.startsWith(`${count} photo`)", arg=count
     )
 
 
 def wait_for_text(tab: Any, place: str, text: str) -> None:
-    """Wait until an element holds a text."""
+    """Waits until an element holds a text."""
     tab.wait_for_function(
         "([place, text]) => document.getElementById(place).textContent.includes(text)", arg=[place, text]
     )

@@ -34,7 +34,7 @@ def server() -> Iterator[FakeServer]:
 
 @pytest.fixture
 def page(server: FakeServer) -> Iterator[Callable[..., TestClient]]:
-    """Return a function that opens the page, for models and a REST API of choice."""
+    """Returns a function that opens the page, for models and a REST API of choice."""
     made: list[FeatureClient] = []
 
     def client(name: str) -> FeatureClient:
@@ -79,7 +79,7 @@ def console(page: Callable[..., TestClient]) -> Iterator[str]:
 
 @pytest.fixture
 def open_tab(chromium: Any) -> Iterator[Callable[..., Any]]:
-    """Return a function that opens a page; the test fails if one asks another origin, or its script fails."""
+    """Returns a function that opens a page; the test fails if one asks another origin, or its script fails."""
     contexts: list[Any] = []
     asked: list[tuple[str, str]] = []
     errors: list[str] = []

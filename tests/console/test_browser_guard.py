@@ -68,7 +68,7 @@ def elsewhere() -> Iterator[int]:
 
 
 def attempt(opened: Any, code: str, console: str) -> list[int]:
-    """Let a page try to call, and return what status the console answered with each time."""
+    """Lets a page try to call, and returns what status the console answered with each time."""
     statuses: list[int] = []
     opened.on("response", lambda response: statuses.append(response.status) if "/api/" in response.url else None)
     url, get = f"{console}/console/api/look?name=toy", f"{console}/console/api/model?name=toy"

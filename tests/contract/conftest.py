@@ -72,13 +72,13 @@ def servers(request, tiny_model, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def rpcs():
-    """Return the names of the methods that can be called."""
+    """Returns the names of the methods that can be called."""
     return tuple(METHODS)
 
 
 @pytest.fixture(scope="session")
 def call():
-    """Return a function that sends a row's request: `(gRPC address, row, base path of the model)`."""
+    """Returns a function that sends a row's request: `(gRPC address, row, base path of the model)`."""
     return _call
 
 

@@ -17,7 +17,7 @@ EXAMPLE_METHODS = {"Classify", "Regress", "MultiInference"}
 
 
 def comparable(rpc, message):
-    """Return the message as a dict without what has no meaning: the order of fields and of map entries."""
+    """Returns the message as a dict without what has no meaning: the order of fields and of map entries."""
     fields = json_format.MessageToDict(message, preserving_proto_field_name=True)
     if rpc == "GetModelMetadata":
         packed = get_model_metadata_pb2.SignatureDefMap()
@@ -36,7 +36,7 @@ def without_node_names(fields):
 
 
 def comparable_text(text):
-    """Return what of an error text is the server's: TensorFlow's kernels add the names of nodes."""
+    """Returns what of an error text is the server's: TensorFlow's kernels add the names of nodes."""
     return text.split("[[{{node")[0].rstrip()
 
 

@@ -19,7 +19,7 @@ CONFIG = """model_config_list {{ config {{
 
 
 def save(base_path: Path) -> None:
-    """Write versions 1 and 2."""
+    """Writes versions 1 and 2."""
     import tensorflow as tf
 
     class Tiny(tf.Module):

@@ -75,7 +75,7 @@ class Result:
 
 
 def measure(models: Sequence[str] = tuple(NETWORKS), *, images: int = 2000, rounds: int = 3) -> list[Result]:
-    """Measure networks one after the other; see the module."""
+    """Measures networks one after the other; see the module."""
     with tempfile.TemporaryDirectory(prefix="featserve-bulk-") as temporary:
         folder = Path(temporary)
         say(f"writing {images} photos")
@@ -159,7 +159,7 @@ def _measure(folder: Path, name: str, paths: Sequence[str], rounds: int) -> Resu
 
 
 def write_photos(folder: Path, count: int) -> list[str]:
-    """Write JPEGs of several sizes: scikit-image's photos, each time another part of one."""
+    """Writes JPEGs of several sizes: scikit-image's photos, each time another part of one."""
     folder.mkdir()
     sized = [photos.sized(photo, side) for side in photos.SIDES for photo in photos.packaged()]
     dice = np.random.default_rng(0)
@@ -172,7 +172,7 @@ def write_photos(folder: Path, count: int) -> list[str]:
 
 
 def table(results: Sequence[Result]) -> str:
-    """Return medians as markdown."""
+    """Returns medians as markdown."""
     lines = [
         "| model | JPEGs | Keras loop, images/s | featserve extract, images/s | ÷ Keras loop "
         "| server, images/s | ÷ server |",
@@ -188,12 +188,12 @@ def table(results: Sequence[Result]) -> str:
 
 
 def say(text: str) -> None:
-    """Tell how far it is."""
+    """Tells how far it is."""
     print(text, file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Measure what the options say; print the table."""
+    """Measures what the options say; prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", default=",".join(NETWORKS), metavar="A,B", help="(default: %(default)s)")
     most = ", ".join(f"{name} {network.most}" for name, network in NETWORKS.items() if network.most < 2000)

@@ -42,7 +42,7 @@ class SleepingServer:
 
 @pytest.fixture
 def sleeping():
-    """Return a function that starts a server of known speed."""
+    """Returns a function that starts a server of known speed."""
     servers = []
 
     def start(**kwargs):

@@ -18,7 +18,7 @@ COMMANDS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; return its exit status: 0, 1 for a failed check, 2 for what cannot be measured as asked."""
+    """Runs a command; returns its exit status: 0, 1 for a failed check, 2 for what cannot be measured as asked."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] not in COMMANDS:
         print(f"usage: run.py COMMAND [OPTION]...\n\n{__doc__}\n", file=sys.stderr)

@@ -152,7 +152,7 @@ def test_a_schedule_far_behind_is_given_up_and_said_to_be_unsent(sleeping):
 
 
 def queue(limit, *, fast_s=0.01, slow_s=1.0, late=False):
-    """Return a stage's runner: answers are fast up to `limit` requests a second, and slow above."""
+    """Returns a stage's runner: answers are fast up to `limit` requests a second, and slow above."""
 
     def run(stage):
         rate = limit if stage.rate is None else stage.rate

@@ -33,23 +33,23 @@ class Compose:
         self._environment = {**os.environ, "DOCKER_BUILDKIT": "1", "COMPOSE_DOCKER_CLI_BUILD": "1", **environment}
 
     def up(self, *services: str) -> None:
-        """Build and start, as serving/README.md says; docker-compose cannot wait until all is healthy."""
+        """Builds and starts, as serving/README.md says; docker-compose cannot wait until all is healthy."""
         self.run("up", "--build", "--wait" if self._plugin else "--detach", *services)
 
     def down(self) -> None:
-        """Stop and remove everything, volumes too."""
+        """Stops and removes everything, volumes too."""
         self.run("down", "--volumes")
 
     def container(self, service: str) -> str:
-        """Return the id of a service's container."""
+        """Returns the id of a service's container."""
         return self.run("ps", "--quiet", service)
 
     def log(self) -> str:
-        """Return what all have written."""
+        """Returns what all have written."""
         return self.run("logs", "--no-color")
 
     def run(self, *arguments: str) -> str:
-        """Run a command of Compose; return what it printed."""
+        """Runs a command of Compose; returns what it printed."""
         result = subprocess.run(
             [*self._command, *arguments],
             env=self._environment,
@@ -63,7 +63,7 @@ class Compose:
 
 
 def find() -> list[str] | str:
-    """Return the command of Compose, or a sentence that says that there is none."""
+    """Returns the command of Compose, or a sentence that says that there is none."""
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]) is None:
             continue

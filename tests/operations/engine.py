@@ -31,7 +31,7 @@ class Engine:
 
     @classmethod
     def find(cls) -> Engine | str:
-        """Return an engine that answers, or a sentence that says why there is none.
+        """Returns an engine that answers, or a sentence that says why there is none.
 
         `CONTAINER_ENGINE` names the one to take where there are several.
         """
@@ -48,7 +48,7 @@ class Engine:
         return f"no container engine: {', '.join(reasons)}"
 
     def run(self, *arguments: object, stdin: bytes | None = None, timeout_s: float = 300) -> str:
-        """Run a command of the engine; return what it printed."""
+        """Runs a command of the engine; returns what it printed."""
         result = self.attempt(*arguments, stdin=stdin, timeout_s=timeout_s)
         assert result.returncode == 0, f"{self.command} {arguments[0]}: {result.stderr.decode()[-3000:]}"
         return result.stdout.decode().strip()
@@ -56,7 +56,7 @@ class Engine:
     def attempt(
         self, *arguments: object, stdin: bytes | None = None, timeout_s: float = 300
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command of the engine, which may fail."""
+        """Runs a command of the engine, which may fail."""
         return subprocess.run(
             [self.command, *map(str, arguments)],
             input=stdin,
@@ -81,7 +81,7 @@ class Engine:
         return bool(state["Health"]["Status"] == "healthy")
 
     def build(self, context: Path, target: str, image: str, **arguments: str) -> str:
-        """Build a target of the kit's Dockerfile."""
+        """Builds a target of the kit's Dockerfile."""
         given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
         file = context / "serving" / "docker" / "Dockerfile"
         # Podman's own format of images has no health check.
@@ -104,16 +104,16 @@ class Container:
 
     @classmethod
     def start(cls, engine: Engine, image: str, *options: object, command: tuple[object, ...] = ()) -> Container:
-        """Start one on the host's network; `options` are of the engine's `run`."""
+        """Starts one on the host's network; `options` are of the engine's `run`."""
         return cls(engine, engine.run("run", "--detach", "--network=host", *options, image, *command))
 
     def inspect(self) -> Any:
-        """Return what the engine knows of it."""
+        """Returns what the engine knows of it."""
         (found,) = json.loads(self.engine.run("inspect", self.id))
         return found
 
     def wait_until_healthy(self) -> None:
-        """Return once its health check succeeds; fail with its log if it ends or takes too long."""
+        """Returns once its health check succeeds; fails with its log if it ends or takes too long."""
 
         def healthy() -> bool:
             state = self.inspect()["State"]
@@ -126,23 +126,23 @@ class Container:
             raise AssertionError(self.log()) from error
 
     def run(self, *command: object) -> str:
-        """Run a program in it."""
+        """Runs a program in it."""
         return self.engine.run("exec", self.id, *command)
 
     def log(self) -> str:
-        """Return what it has written."""
+        """Returns what it has written."""
         result = self.engine.attempt("logs", self.id)
         return (result.stdout + result.stderr).decode()
 
     def stop(self, seconds: int) -> int:
-        """Stop it as the engine does, SIGTERM and then patience; return its exit status."""
+        """Stops it as the engine does, SIGTERM and then patience; returns its exit status."""
         self.engine.run("stop", "--time", seconds, self.id, timeout_s=seconds + 60)
         return int(self.inspect()["State"]["ExitCode"])
 
     def kill(self) -> None:
-        """End it at once."""
+        """Ends it at once."""
         self.engine.run("kill", self.id)
 
     def remove(self) -> None:
-        """Remove it, running or not."""
+        """Removes it, running or not."""
         self.engine.attempt("rm", "--force", self.id)

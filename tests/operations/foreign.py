@@ -42,7 +42,7 @@ class Plan:
 
 
 def python(*packages: str) -> Callable[[], list[str]]:
-    """Return what gives the interpreter of an environment of its own, so that its pins clash with nobody's."""
+    """Returns what gives the interpreter of an environment of its own, so that its pins clash with nobody's."""
 
     def install() -> list[str]:
         folder = INSTALLED / packages[0]
@@ -60,12 +60,12 @@ def python(*packages: str) -> Callable[[], list[str]]:
 
 
 def own_python() -> list[str]:
-    """Return this interpreter: tensorflow-serving-api is a package that the tests themselves need."""
+    """Returns this interpreter: tensorflow-serving-api is a package that the tests themselves need."""
     return [sys.executable]
 
 
 def node(*packages: str) -> Callable[[], list[str]]:
-    """Return what gives Node, with packages of npm."""
+    """Returns what gives Node, with packages of npm."""
 
     def install() -> list[str]:
         for program in ("node", "npm"):
@@ -81,7 +81,7 @@ def node(*packages: str) -> Callable[[], list[str]]:
 
 
 def found(program: str, package: str = "") -> Callable[[], list[str]]:
-    """Return what gives a program of PATH."""
+    """Returns what gives a program of PATH."""
 
     def find() -> list[str]:
         if shutil.which(program) is None:
@@ -98,7 +98,7 @@ def _install(name: str, command: list[Any]) -> None:
 
 
 def run_script(script: str, *arguments: str) -> Callable[[list[str], Plan], dict[str, Any]]:
-    """Return what runs one of `clients`: it prints an object `{"call", "answer"}` on a line for each call."""
+    """Returns what runs one of `clients`: it prints an object `{"call", "answer"}` on a line for each call."""
 
     def ask(command: list[str], plan: Plan) -> dict[str, Any]:
         lines = _run([*command, str(CLIENTS / script), str(plan.file), *arguments]).splitlines()
@@ -108,7 +108,7 @@ def run_script(script: str, *arguments: str) -> Callable[[list[str], Plan], dict
 
 
 def ask_curl(command: list[str], plan: Plan) -> dict[str, Any]:
-    """Ask with curl: the answers of REST, and how many connections two transfers took."""
+    """Asks with curl: the answers of REST, and how many connections two transfers took."""
     model = f"http://{plan.fields['rest']}/v1/models/{plan.fields['model']}"
     quiet = [*command, "--silent", "--show-error", "--fail"]
     answers: dict[str, Any] = {
@@ -125,7 +125,7 @@ def ask_curl(command: list[str], plan: Plan) -> dict[str, Any]:
 
 
 def ask_wrk(command: list[str], plan: Plan) -> dict[str, Any]:
-    """Load with wrk, which says when an answer is none or no 2xx."""
+    """Loads with wrk, which says when an answer is none or no 2xx."""
     report = _run([*command, "-t1", "-c2", "-d2s", *_script(plan), f"http://{plan.fields['rest']}"])
     bad = [line for line in report.splitlines() if "Non-2xx" in line or "Socket errors" in line]
     done = int(report.split(" requests in ")[0].split()[-1])
@@ -143,7 +143,7 @@ def _script(plan: Plan) -> list[str]:
 
 
 def ask_ab(command: list[str], plan: Plan) -> dict[str, Any]:
-    """Load with ab, which speaks HTTP/1.0 and asks for keep-alive."""
+    """Loads with ab, which speaks HTTP/1.0 and asks for keep-alive."""
     url = f"http://{plan.fields['rest']}/v1/models/{plan.fields['model']}:predict"
     post = ["-p", plan.fields["bodies"]["rows"], "-T", "application/json"]
     report = _run([*command, "-q", "-k", "-n", "40", "-c", "2", *post, url])
@@ -155,7 +155,7 @@ def ask_ab(command: list[str], plan: Plan) -> dict[str, Any]:
 
 
 def ask_h2load(command: list[str], plan: Plan) -> dict[str, Any]:
-    """Load with h2load: REST by HTTP/1.1, and a Predict as raw HTTP/2, whose gRPC status it does not read."""
+    """Loads with h2load: REST by HTTP/1.1, and a Predict as raw HTTP/2, whose gRPC status it does not read."""
     url = f"http://{plan.fields['rest']}/v1/models/{plan.fields['model']}:predict"
     count = ["-n", "40", "-c", "1"]
     rest = _run([*command, "--h1", *count, "-d", plan.fields["bodies"]["rows"], url])

@@ -40,11 +40,11 @@ class Hosts:
             raise
 
     def address(self, name: str) -> str:
-        """Return the address of a host."""
+        """Returns the address of a host."""
         return f"{NETWORK}.{self._all.index(name) + 1}"
 
     def start(self, name: str, *command: Any, **options: Any) -> subprocess.Popen[str]:
-        """Start a program on a host."""
+        """Starts a program on a host."""
         return subprocess.Popen(
             ["ip", "netns", "exec", self._namespace(name), *map(str, command)], text=True, **options
         )
@@ -54,16 +54,16 @@ class Hosts:
         self._link("switch", "set", name, "down")
 
     def come_back(self, name: str) -> None:
-        """Put the plug in again."""
+        """Puts the plug in again."""
         self._link("switch", "set", name, "up")
 
     def slow_down(self, name: str, milliseconds: int) -> bool:
-        """Delay what a host sends; returns whether this kernel can."""
+        """Delays what a host sends; returns whether this kernel can."""
         delay = ["tc", "-n", self._namespace(name), *"qdisc add dev eth0 root netem delay".split()]
         return subprocess.run([*delay, f"{milliseconds}ms"], capture_output=True, check=False).returncode == 0
 
     def lose(self, name: str, share: float) -> str | None:
-        """Drop a share of the packets that come to a host; returns why this machine cannot, or None."""
+        """Drops a share of the packets that come to a host; returns why this machine cannot, or None."""
         if shutil.which("iptables") is None:
             return "iptables is not on PATH: apt-get install iptables"
         drop = f"iptables -A INPUT -m statistic --mode random --probability {share} -j DROP".split()
@@ -72,7 +72,7 @@ class Hosts:
         return f"no packets can be dropped at random: {result.stderr.strip()}" if result.returncode else None
 
     def remove(self) -> None:
-        """Remove the namespaces; whatever still runs in them keeps its own until it ends."""
+        """Removes the namespaces; whatever still runs in them keeps its own until it ends."""
         for name in self._made:
             _ip("netns", "del", self._namespace(name), check=False)
         shutil.rmtree(self._etc, ignore_errors=True)
@@ -93,7 +93,7 @@ class Hosts:
 
 
 def why_not() -> str | None:
-    """Return why there can be no hosts here; None where there can."""
+    """Returns why there can be no hosts here; None where there can."""
     if shutil.which("ip") is None:
         return "ip is not on PATH: apt-get install iproute2"
     probe = "featserve-probe"

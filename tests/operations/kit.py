@@ -44,7 +44,7 @@ class Kit:
 
     @classmethod
     def of(cls, engine: Engine, models: Path) -> Kit:
-        """Return the kit on TensorFlow Serving's image, or on a stand-in where that is not here."""
+        """Returns the kit on TensorFlow Serving's image, or on a stand-in where that is not here."""
         if engine.attempt("image", "inspect", REAL).returncode == 0:
             return cls(engine, {}, (), models)
         engine.run("import", "-", STAND_IN, stdin=stand_in.archive())
@@ -54,7 +54,7 @@ class Kit:
 
 
 def export(name: str, models: Path) -> Path:
-    """Export MobileNet with random weights, one vector for each image."""
+    """Exports MobileNet with random weights, one vector for each image."""
     from featserve_export import ExportOptions, export_backbone
 
     options = ExportOptions(
@@ -73,7 +73,7 @@ def export(name: str, models: Path) -> Path:
 
 
 def models_config(models: Path, file: Path) -> Path:
-    """Write the configuration that serves a model root at /models."""
+    """Writes the configuration that serves a model root at /models."""
     command = [sys.executable, "-m", "featserve_serving", "models-config", "--model_root", models]
     text = subprocess.run([*command, "--served_from", "/models"], capture_output=True, text=True, check=True).stdout
     file.write_text(text)
@@ -87,7 +87,7 @@ def photo() -> bytes:
 
 
 def ask(command: str, port: int, *arguments: object) -> str:
-    """Run a command of the client against the model on a port; return what it printed."""
+    """Runs a command of the client against the model on a port; returns what it printed."""
     words = [sys.executable, "-m", "featserve_client.cli", command, *map(str, arguments)]
     server = ["--server", f"127.0.0.1:{port}", "--model", "first"]
     result = subprocess.run([*words, *server], capture_output=True, text=True, timeout=300, check=False)
@@ -102,7 +102,7 @@ class Calls:
         self.outcomes: list[str] = []
 
     def more(self, number: int = 60) -> None:
-        """Wait until so many more have ended."""
+        """Waits until so many more have ended."""
         ended = len(self.outcomes)
         eventually(lambda: len(self.outcomes) > ended + number)
 

@@ -69,7 +69,7 @@ class Prometheus:
         return {rule["name"]: rule.get("lastError") or rule["health"] for group in groups for rule in group["rules"]}
 
     def stop(self) -> None:
-        """End it."""
+        """Ends it."""
         self._process.terminate()
         self._process.wait(30)
         self._log.close()

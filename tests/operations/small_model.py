@@ -8,7 +8,7 @@ MAX_BATCH = 4
 
 
 def save(directory: Path) -> None:
-    """Write a version; the directory's name is its number."""
+    """Writes a version; the directory's name is its number."""
     import tensorflow as tf
 
     class Small(tf.Module):

@@ -53,13 +53,13 @@ chmod 755 "$3/bin/pip" "$3/bin/featserve"
 
 
 def mounts() -> list[str]:
-    """Return the folders that a container of the stand-in mounts, read-only, where they are here."""
+    """Returns the folders that a container of the stand-in mounts, read-only, where they are here."""
     folders = {"/usr/lib", sys.prefix, sys.base_prefix, str(ROOT / "serving"), str(ROOT / "client")}
     return sorted(folders - {"/usr"})
 
 
 def archive() -> bytes:
-    """Return the root of the image as a tar file."""
+    """Returns the root of the image as a tar file."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for name, mode in {"tmp": 0o1777, "usr": 0o755, "usr/bin": 0o755, "usr/lib": 0o755, "etc": 0o755}.items():

@@ -29,7 +29,7 @@ DEPLOYMENT = yaml.safe_load((SERVING / "kubernetes" / "server" / "deployment.yam
 
 
 def as_compose() -> list[str]:
-    """Return the options that compose.yaml amounts to, without its mounts and ports."""
+    """Returns the options that compose.yaml amounts to, without its mounts and ports."""
     server = COMPOSE["server"]
     limit = re.fullmatch(r"\$\{\w+:-(.+)\}", server["mem_limit"])
     assert limit is not None and server["read_only"] is True
@@ -44,7 +44,7 @@ def as_compose() -> list[str]:
 
 
 def as_deployment() -> list[str]:
-    """Return the options that the Deployment amounts to, without its mounts and ports."""
+    """Returns the options that the Deployment amounts to, without its mounts and ports."""
     pod = DEPLOYMENT["spec"]["template"]["spec"]
     (server,) = pod["containers"]
     user = pod["securityContext"]
@@ -78,7 +78,7 @@ Start = Callable[..., Running]
 
 @pytest.fixture
 def start(kit: Kit, free_port: Callable[[], int], tmp_path: Path) -> Iterator[Start]:
-    """Return a function that starts a container of the runtime image, and waits until it is healthy."""
+    """Returns a function that starts a container of the runtime image, and waits until it is healthy."""
     running: list[Container] = []
 
     def run(*options: object, models: Path = kit.models, command: tuple[object, ...] = (), **given: bool) -> Running:

@@ -50,7 +50,7 @@ class Callers:
         return Counter(line["server"] for line in self.lines[since:] if line.get("server"))
 
     def ask_more(self, calls: int) -> Counter[object]:
-        """Wait for so many more quick calls; return how many each server answered."""
+        """Waits for so many more quick calls; returns how many each server answered."""
         since = len(self.lines)
         eventually(lambda: self.by_server(since).total() >= calls or bool(self.errors()), timeout_s=120)
         return self.by_server(since)
@@ -177,7 +177,7 @@ def test_no_call_is_lost_by_a_server_that_vanishes_and_it_is_asked_again_when_it
 
 
 def wait_until_it_is(service: Service, spread: Callable[[Counter[object]], bool]) -> None:
-    """Fail if calls are not spread in that way within four times a call's time, or if one is lost."""
+    """Fails if calls are not spread in that way within four times a call's time, or if one is lost."""
     end = time.monotonic() + 4 * TIMEOUT_S
     while not spread(calls := service.callers.ask_more(300)):
         assert service.callers.errors() == []

@@ -14,7 +14,7 @@ from ..local_server import LocalServer
 
 @pytest.fixture(scope="session")
 def saved_model(tmp_path_factory):
-    """Return a function that gives the path of a SavedModel which adds `number` to its input."""
+    """Returns a function that gives the path of a SavedModel which adds `number` to its input."""
     saved: dict[int, Path] = {}
 
     def save(number: int) -> Path:
@@ -57,7 +57,7 @@ def saved_model(tmp_path_factory):
 
 @pytest.fixture
 def publish(saved_model, tmp_path):
-    """Return a function that puts a version into a model's directory, whole at once."""
+    """Returns a function that puts a version into a model's directory, whole at once."""
 
     def put(version: int, model: str = "adder") -> Path:
         base_path = tmp_path / "models" / model
@@ -76,7 +76,7 @@ def base_path(tmp_path) -> Path:
 
 @pytest.fixture
 def gate(monkeypatch):
-    """Hold every computation of the servers in this process until the event is set."""
+    """Holds every computation of the servers in this process until the event is set."""
     from featserve_serving.models.servable import Servable
 
     opened, run = threading.Event(), Servable.run
@@ -107,7 +107,7 @@ class Caller:
         return run.with_call(request, **{"timeout": 60, **kwargs})
 
     def predict(self, x=1.0, *, model="adder", version=None, label=None, signature="", **kwargs):
-        """Return the first number of the answer, and the version that gave it."""
+        """Returns the first number of the answer, and the version that gave it."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -124,7 +124,7 @@ class Caller:
         return response.outputs["y"].float_val[0], response.model_spec.version.value
 
     def states(self, model="adder"):
-        """Return `(state, error message)` by version."""
+        """Returns `(state, error message)` by version."""
         from tensorflow_serving.apis import get_model_status_pb2
 
         request = get_model_status_pb2.GetModelStatusRequest()
@@ -156,7 +156,7 @@ class Caller:
 
 @pytest.fixture
 def caller():
-    """Return a function that connects to a server."""
+    """Returns a function that connects to a server."""
     callers = []
 
     def connect(target, **kwargs):
@@ -172,7 +172,7 @@ def caller():
 
 @pytest.fixture
 def server_process():
-    """Return a function that runs `featserve-serve` and waits until it is ready: `(process, gRPC port, REST port)`."""
+    """Returns a function that runs `featserve-serve` and waits until it is ready: `(process, gRPC port, REST port)`."""
     servers = []
 
     def start(*flags):

@@ -611,7 +611,7 @@ def test_prometheus_scrapes_the_path_that_the_server_serves() -> None:
 
 
 def watch_options(command: list[str]) -> dict[str, str]:
-    """Return the options of a `featserve watch` that the command itself takes."""
+    """Returns the options of a `featserve watch` that the command itself takes."""
     dispatch = pytest.importorskip("featserve_client.cli.dispatch")
     parsed: dict[str, str] = vars(dispatch._parser().parse_args(command))
     return parsed

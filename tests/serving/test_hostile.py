@@ -38,7 +38,7 @@ def client(server, caller):
 
 
 def raw_predict(client, data):
-    """Send bytes as a Predict request; return the code of the answer."""
+    """Sends bytes as a Predict request; returns the code of the answer."""
     try:
         client.call("PredictionService", "Predict", data, predict_pb2.PredictResponse)
     except grpc.RpcError as exc:

@@ -44,7 +44,7 @@ RETRYING = (
 
 @contextmanager
 def calling(client, **kwargs):
-    """Keep callers running; yields the counts `[answers, failures, versions seen]`."""
+    """Keeps callers running; yields the counts `[answers, failures, versions seen]`."""
     stop = threading.Event()
     lock = threading.Lock()
     answers, failures, versions = [0], [], set()

@@ -37,16 +37,16 @@ class LayerComparison:
 
 
 def compare_with_golden(client: FeatureClient, model_dir: Path) -> Iterator[LayerComparison]:
-    """Send the golden inputs of an exported version to a server and compare, each signature and layer.
+    """Sends the golden inputs of an exported version to a server and compares, each signature and layer.
 
     Args:
-        client: The client that asks.
+        client: the client that asks.
         model_dir: `<model_root>/<name>/<version>`, with `assets.extra/golden.npz` and `manifest.json`.
 
     Raises:
-        OutputError: The directory lacks these files, or they cannot be read.
-        ConfigError: The server has another version or model.
-        FeatserveError: A call fails as `FeatureClient.predict` lists.
+        OutputError: the directory lacks these files, or they cannot be read.
+        ConfigError: the server has another version or model.
+        FeatserveError: a call fails as `FeatureClient.predict` lists.
     """
     raw, golden = read_golden(model_dir)
     manifest = Manifest.parse(raw)
@@ -85,10 +85,10 @@ def compare_with_golden(client: FeatureClient, model_dir: Path) -> Iterator[Laye
 
 
 def read_golden(model_dir: Path) -> tuple[dict[str, Any], Mapping[str, npt.NDArray[Any]]]:
-    """Return the manifest of an exported version, which `Manifest.parse` takes, and the arrays of its golden file.
+    """Returns the manifest of an exported version, which `Manifest.parse` takes, and the arrays of its golden file.
 
     Raises:
-        OutputError: The directory lacks these files, or they cannot be read.
+        OutputError: the directory lacks these files, or they cannot be read.
     """
     extra = model_dir / "assets.extra"
     try:

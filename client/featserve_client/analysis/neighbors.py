@@ -20,15 +20,15 @@ _INDEX_ROWS = 100_000
 def nearest(
     vectors: npt.NDArray[np.float32], query: npt.NDArray[np.float32], count: int
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float32]]:
-    """Return the rows nearest to a query, best first, and their cosines; exact.
+    """Returns the rows nearest to a query, best first, and their cosines; exact.
 
     Args:
         vectors: `(rows, size)` float32 unit vectors.
         query: `(size,)` float32 unit vector.
-        count: Rows wanted.
+        count: rows wanted.
 
     Raises:
-        MissingExtraError: The search of more rows needs usearch, which is not installed.
+        MissingExtraError: the search of more rows needs usearch, which is not installed.
     """
     count = min(count, len(vectors))
     if len(vectors) > _INDEX_ROWS:
@@ -44,10 +44,10 @@ def nearest(
 
 
 def load_vectors(path: Path, layer: str | None) -> tuple[Sequence[str], str, npt.NDArray[np.float32]]:
-    """Return file names, the layer and unit vectors from a .parquet that `featserve extract` wrote.
+    """Returns file names, the layer and unit vectors from a .parquet that `featserve extract` wrote.
 
     Raises:
-        OutputError: The file is no output of `featserve extract`, or lacks the layer.
+        OutputError: the file is no output of `featserve extract`, or lacks the layer.
     """
     parquet = require("pyarrow.parquet", "bulk", "reading .parquet")
     try:

@@ -37,7 +37,7 @@ class VectorSource:
 
     @classmethod
     def of(cls, model: ModelMetadata, layer: str) -> VectorSource:
-        """Return the source of the vectors of a served model's layer."""
+        """Returns the source of the vectors of a served model's layer."""
         manifest = Manifest.parse(model.manifest or {})
         return cls(
             model=model.model,
@@ -48,7 +48,7 @@ class VectorSource:
         )
 
     def differences(self, other: VectorSource) -> str:
-        """Return what differs from another source, as text; empty if nothing does."""
+        """Returns what differs from another source, as text; empty if nothing does."""
         mine, others = _flat(asdict(self)), _flat(asdict(other))
         return "; ".join(
             f"{key}: {others.get(key)!r} there, {mine.get(key)!r} now"
@@ -68,12 +68,12 @@ class PhotoIndex:
     def nearest(
         self, query: npt.NDArray[np.float32], count: int, *, without: str
     ) -> tuple[list[str], npt.NDArray[np.float32]]:
-        """Return the photos most like a vector, best first, and their cosines; approximate beyond thousands.
+        """Returns the photos most like a vector, best first, and their cosines; approximate beyond thousands.
 
         Args:
             query: `(D,)` float32 of length 1.
-            count: Photos wanted.
-            without: A photo to leave out: the one that the vector is of.
+            count: photos wanted.
+            without: a photo to leave out: the one that the vector is of.
         """
         found = self._index.search(query, min(count + 1, len(self.paths)))
         pairs = [
@@ -84,20 +84,20 @@ class PhotoIndex:
         return [path for path, _ in pairs], np.array([cosine for _, cosine in pairs], np.float32)
 
     def check_source(self, now: VectorSource, path: Path) -> None:
-        """Refuse to compare the index with vectors of another source.
+        """Refuses to compare the index with vectors of another source.
 
         Raises:
-            OutputError: The index is of another model, layer, precision or preprocessing; the text says what differs.
+            OutputError: the index is of another model, layer, precision or preprocessing; the text says what differs.
         """
         if differences := now.differences(self.source):
             raise OutputError(f"{path} is of other vectors than the server gives: {differences}; make it anew")
 
 
 def check_index(path: Path) -> None:
-    """Refuse a path that cannot become an index, before any work is done.
+    """Refuses a path that cannot become an index, before any work is done.
 
     Raises:
-        OutputError: The suffix is not `.usearch`.
+        OutputError: the suffix is not `.usearch`.
         MissingExtraError: usearch is not installed.
     """
     if path.suffix != ".usearch":
@@ -106,10 +106,10 @@ def check_index(path: Path) -> None:
 
 
 def write_index(path: Path, source: VectorSource, rows: Iterable[tuple[str, npt.NDArray[np.float32]]]) -> int:
-    """Write the index of photos and their vectors, `(D,)` float32 of length 1; return how many there are.
+    """Writes the index of photos and their vectors, `(D,)` float32 of length 1; returns how many there are.
 
     Raises:
-        OutputError: There is no row, or a file cannot be written.
+        OutputError: there is no row, or a file cannot be written.
     """
     usearch = require("usearch.index", "pictures", "an index")
     index = None
@@ -137,10 +137,10 @@ def write_index(path: Path, source: VectorSource, rows: Iterable[tuple[str, npt.
 
 
 def read_index(path: Path) -> PhotoIndex:
-    """Return an index that `write_index` wrote.
+    """Returns an index that `write_index` wrote.
 
     Raises:
-        OutputError: A file is missing or cannot be read, or the two do not belong together.
+        OutputError: a file is missing or cannot be read, or the two do not belong together.
     """
     usearch = require("usearch.index", "pictures", "an index")
     try:
@@ -157,7 +157,7 @@ def read_index(path: Path) -> PhotoIndex:
 
 
 def _flat(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields with those of the preprocessing among them."""
+    """Returns the fields with those of the preprocessing among them."""
     return {key: value for key, value in fields.items() if key != "preprocessing"} | (fields["preprocessing"] or {})
 
 

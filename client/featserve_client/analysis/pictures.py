@@ -29,7 +29,7 @@ _MAX_PIXELS = 200_000_000
 
 
 def read_photo(path: str, size: int = 640) -> npt.NDArray[np.uint8]:
-    """Return a photo as `(h, w, 3)` uint8 RGB, its longer side at most `size`, turned as its EXIF data says."""
+    """Returns a photo as `(h, w, 3)` uint8 RGB, its longer side at most `size`, turned as its EXIF data says."""
     from PIL import ImageOps
 
     try:
@@ -44,12 +44,12 @@ def read_photo(path: str, size: int = 640) -> npt.NDArray[np.uint8]:
 
 
 def draw_maps(photo: npt.NDArray[np.uint8], layers: Mapping[str, npt.NDArray[np.float32]], title: str) -> Any:
-    """Return a figure: for each layer, the photo under the energy of all channels and under each of the strongest.
+    """Returns a figure: for each layer, the photo under the energy of all channels and under each of the strongest.
 
     Args:
         photo: `(h, w, 3)` uint8 RGB.
-        layers: An array `(h, w, channels)` or `(channels,)` float32 per layer.
-        title: The line above the pictures.
+        layers: an array `(h, w, channels)` or `(channels,)` float32 per layer.
+        title: the line above the pictures.
     """
     figure_class = require("matplotlib.figure", "pictures", "a picture").Figure
     height = _CELL * min(max(photo.shape[0] / photo.shape[1], 0.5), 1.6)
@@ -102,13 +102,13 @@ def draw_maps(photo: npt.NDArray[np.uint8], layers: Mapping[str, npt.NDArray[np.
 
 
 def strongest_channels(maps: npt.NDArray[np.float32], count: int) -> list[int]:
-    """Return the channels of `(h, w, channels)` activations with the most energy, at most `count`, strongest first."""
+    """Returns the channels of `(h, w, channels)` activations with the most energy, at most `count`, strongest first."""
     energy = np.square(maps, dtype=np.float64).mean(axis=(0, 1))
     return [int(channel) for channel in np.argsort(-energy, kind="stable")[:count]]
 
 
 def overlay(photo: npt.NDArray[np.uint8], heat: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return a photo `(h, w, 3)` uint8 in gray under one map `(y, x)` in colors, as `(h, w, 3)` in 0..1."""
+    """Returns a photo `(h, w, 3)` uint8 in gray under one map `(y, x)` in colors, as `(h, w, 3)` in 0..1."""
     from PIL import Image
 
     low, high = np.percentile(heat, (2, 99))
@@ -124,7 +124,7 @@ def overlay(photo: npt.NDArray[np.uint8], heat: npt.NDArray[np.float64]) -> npt.
 
 
 def draw_sheet(query: str, names: Sequence[str], cosines: Sequence[float], title: str) -> Any:
-    """Return a figure: the query large, its neighbors in order with their cosines."""
+    """Returns a figure: the query large, its neighbors in order with their cosines."""
     figure_class = require("matplotlib.figure", "pictures", "a picture").Figure
     across = min(4, max(len(names), 1))
     down = max(2, -(-len(names) // across))
@@ -156,7 +156,7 @@ def draw_sheet(query: str, names: Sequence[str], cosines: Sequence[float], title
 
 
 def page(query: str, names: Sequence[str], cosines: Sequence[float], title: str) -> str:
-    """Return a contact sheet as one HTML page with its photos in it."""
+    """Returns a contact sheet as one HTML page with its photos in it."""
 
     def card(name: str, note: str) -> str:
         text = html.escape(plain(name), quote=True)
@@ -181,7 +181,7 @@ def page(query: str, names: Sequence[str], cosines: Sequence[float], title: str)
 
 
 def thumbnail(path: str, size: int) -> str:
-    """Return a photo as a data URI, its longer side at most `size`; a gray square if it cannot be read."""
+    """Returns a photo as a data URI, its longer side at most `size`; a gray square if it cannot be read."""
     from PIL import Image
 
     out = io.BytesIO()
@@ -190,7 +190,7 @@ def thumbnail(path: str, size: int) -> str:
 
 
 def figure_page(figure: Any, title: str) -> str:
-    """Return a figure as one HTML page."""
+    """Returns a figure as one HTML page."""
     out = io.BytesIO()
     figure.savefig(out, format="png")
     data = base64.b64encode(out.getvalue()).decode()
@@ -202,10 +202,10 @@ def figure_page(figure: Any, title: str) -> str:
 
 
 def save(path: Path, picture: Any) -> None:
-    """Write a figure, or a page.
+    """Writes a figure, or a page.
 
     Raises:
-        OutputError: The file cannot be written.
+        OutputError: the file cannot be written.
     """
     options = {"pil_kwargs": {"quality": 88}} if path.suffix == ".jpg" else {}
     try:
@@ -218,15 +218,15 @@ def save(path: Path, picture: Any) -> None:
 
 
 def check_picture(path: Path, *kinds: str, figures: bool = False) -> None:
-    """Refuse a file of unknown kind, or one that needs matplotlib where that is missing, before any work is done.
+    """Refuses a file of unknown kind, or one that needs matplotlib where that is missing, before any work is done.
 
     Args:
-        path: The file.
-        kinds: The suffixes that can be written.
-        figures: Whether pages, too, hold a figure.
+        path: the file.
+        kinds: the suffixes that can be written.
+        figures: whether pages, too, hold a figure.
 
     Raises:
-        ConfigError: The suffix is none of `kinds`.
+        ConfigError: the suffix is none of `kinds`.
         MissingExtraError: matplotlib is not installed.
     """
     if path.suffix not in kinds:
@@ -279,7 +279,7 @@ def _bare(axes: Any) -> Any:
 
 
 def plain(text: str) -> str:
-    """Return a text that can be drawn: a font has neither line breaks nor the odd bytes of a file name."""
+    """Returns a text that can be drawn: a font has neither line breaks nor the odd bytes of a file name."""
     return text.encode("utf-8", "backslashreplace").decode().replace("\n", " ")
 
 

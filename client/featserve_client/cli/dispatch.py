@@ -45,7 +45,7 @@ _SUBCOMMANDS = (
 
 
 def dispatch(argv: Sequence[str] | None) -> int:
-    """Run the subcommand that the arguments, or this process's, name; return its exit status."""
+    """Runs the subcommand that the arguments, or this process's, name; returns its exit status."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -12,7 +12,7 @@ from .output import ends_quietly
 
 @ends_quietly()
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit status: 0 done, 1 some images failed, 2 nothing could be done."""
+    """Runs the command; returns its exit status: 0 done, 1 some images failed, 2 nothing could be done."""
     if list(sys.argv[1:] if argv is None else argv) == ["--version"]:
         print(f"featserve {metadata.version('featserve')}")
         return 0

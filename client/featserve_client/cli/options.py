@@ -20,7 +20,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "", many_models: bool = False) -> None:
-    """Add the options that say which model of which server is asked, and how; with `many_models`, which models."""
+    """Adds the options that say which model of which server is asked, and how; with `many_models`, which models."""
     group = parser.add_argument_group("server")
     group.add_argument("--server", metavar="HOST:PORT", help="default: $FEATSERVE_SERVER, or localhost:8500")
     group.add_argument(
@@ -45,7 +45,7 @@ def add_server_options(parser: argparse.ArgumentParser, *, model_help: str = "",
 
 
 def add_connection_options(parser: argparse.ArgumentParser, *, timeout_s: float = 60.0) -> None:
-    """Add the options that say how servers are asked, where the models are named otherwise."""
+    """Adds the options that say how servers are asked, where the models are named otherwise."""
     _add_connection(parser.add_argument_group("server"), timeout_s)
     parser.add_argument("--verbose", action="store_true", help="show the trace of an error")
 
@@ -67,12 +67,12 @@ def _add_connection(group: argparse._ArgumentGroup, timeout_s: float = 60.0) -> 
 
 @contextlib.contextmanager
 def make_client(arguments: argparse.Namespace) -> Iterator[FeatureClient]:
-    """Give the client that the options describe, and, with --export, the server that it asks, while the command runs.
+    """Gives the client that the options describe, and, with --export, the server that it asks, while the command runs.
 
     Raises:
-        ConfigError: An option has a value that cannot work, alone or beside another.
-        MissingExtraError: The server of --export is not installed.
-        ConnectError: The server of --export does not start.
+        ConfigError: an option has a value that cannot work, alone or beside another.
+        MissingExtraError: the server of --export is not installed.
+        ConnectError: the server of --export does not start.
     """
     if arguments.export is None:
         client = FeatureClient(arguments.server, model=arguments.model, **client_options(arguments))
@@ -85,10 +85,10 @@ def make_client(arguments: argparse.Namespace) -> Iterator[FeatureClient]:
 
 
 def client_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the client's options, but for whom it asks.
+    """Returns the client's options, but for whom it asks.
 
     Raises:
-        ConfigError: The token's file cannot be read.
+        ConfigError: the token's file cannot be read.
     """
     tls = None
     if arguments.ca or arguments.certificate or arguments.private_key or arguments.server_name:
@@ -110,10 +110,10 @@ def client_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def image_files(sources: Sequence[str]) -> list[str]:
-    """Return the image files that the arguments mean; say on stderr what was passed over in folders.
+    """Returns the image files that the arguments mean; says on stderr what was passed over in folders.
 
     Raises:
-        InvalidImageError: An argument names no image.
+        InvalidImageError: an argument names no image.
     """
     found = find_images(sources)
     if found.passed_over:
@@ -122,5 +122,5 @@ def image_files(sources: Sequence[str]) -> list[str]:
 
 
 def layer_names(text: str | None) -> list[str] | None:
-    """Return the names in a comma-separated list; None stands for all."""
+    """Returns the names in a comma-separated list; None stands for all."""
     return [name.strip() for name in text.split(",")] if text else None

@@ -14,10 +14,10 @@ _CLOSED = 141
 
 @contextlib.contextmanager
 def ends_quietly() -> Iterator[None]:
-    """End a command without a trace when its reader has gone or the disk is full.
+    """Ends a command without a trace when its reader has gone or the disk is full.
 
     Raises:
-        SystemExit: The reader of standard output has gone, or there is no space left.
+        SystemExit: the reader of standard output has gone, or there is no space left.
     """
     try:
         try:

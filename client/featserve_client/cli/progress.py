@@ -35,7 +35,7 @@ class Reporter:
             self._task = self._bar.add_task("", total=None, note="")
 
     def __enter__(self) -> Reporter:
-        """Show the bar."""
+        """Shows the bar."""
         if self._bar:
             self._bar.start()
         return self
@@ -43,12 +43,12 @@ class Reporter:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Take the bar away."""
+        """Takes the bar away."""
         if self._bar:
             self._bar.stop()
 
     def update(self, progress: Progress) -> None:
-        """Show the progress."""
+        """Shows the progress."""
         self.done = progress.done
         if self._quiet:
             return

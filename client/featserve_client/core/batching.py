@@ -21,7 +21,7 @@ class ImageBatch:
     images: list[Image]
 
     def halves(self) -> tuple[ImageBatch, ImageBatch]:
-        """Return the batch cut in two."""
+        """Returns the batch cut in two."""
         middle = len(self.images) // 2
         return (
             ImageBatch(self.indices[:middle], self.images[:middle]),
@@ -49,12 +49,12 @@ class Batcher:
         self._next = 0
 
     def skip(self) -> int:
-        """Return the next index, which no image takes."""
+        """Returns the next index, which no image takes."""
         self._next += 1
         return self._next - 1
 
     def add(self, image: Image) -> Iterator[ImageBatch]:
-        """Take one image; yield the batches that are full now."""
+        """Takes one image; yields the batches that are full now."""
         row_bytes = self._row_bytes(image)
         index = self.skip()
         batch, size, most = self._open.pop(image.group, (None, 0, 0))
@@ -75,17 +75,17 @@ class Batcher:
             yield self._open.pop(next(iter(self._open)))[0]
 
     def flush(self) -> Iterator[ImageBatch]:
-        """Yield the batches that are not full."""
+        """Yields the batches that are not full."""
         for batch, _, _ in self._open.values():
             yield batch
         self._open.clear()
 
 
 def merge(results: Sequence[BatchResult]) -> dict[str, npt.NDArray[np.float32]]:
-    """Return one array per layer, each row at its index.
+    """Returns one array per layer, each row at its index.
 
     Raises:
-        ResponseError: A layer has different shapes in different answers.
+        ResponseError: a layer has different shapes in different answers.
     """
     count = sum(len(result.indices) for result in results)
     merged = {}

@@ -41,11 +41,11 @@ def classify(
     timeout_s: float | None,
     concurrency: int,
 ) -> Operation[list[list[ClassScore]]]:
-    """Return each image's classes, the highest score first.
+    """Returns each image's classes, the highest score first.
 
     Raises:
-        ConfigError: No output of the model has names of classes, or `top` is below 1.
-        ResponseError: The output has another shape than its names say.
+        ConfigError: no output of the model has names of classes, or `top` is below 1.
+        ResponseError: the output has another shape than its names say.
     """
     if not hasattr(top, "__index__") or top < 1:
         raise ConfigError(f"top must be at least 1, a whole number, not {top!r}")
@@ -63,14 +63,14 @@ def classify(
 
 
 def find_classifier(model: ModelMetadata, layer: str | None) -> tuple[str, Sequence[str]]:
-    """Return the output that names classes, and their names.
+    """Returns the output that names classes, and their names.
 
     Args:
-        model: What the server says of the model.
-        layer: The output asked for; the last that has names, if None.
+        model: what the server says of the model.
+        layer: the output asked for; the last that has names, if None.
 
     Raises:
-        ConfigError: No output, or not the one asked for, has names; the text says how to export them.
+        ConfigError: no output, or not the one asked for, has names; the text says how to export them.
     """
     labels = Manifest.parse(model.manifest or {}).labels
     named = [name for name in model.layers if name in labels]

@@ -20,7 +20,7 @@ class CongestionWindow:
         self._fastest_s = float("inf")
 
     def grow(self, seconds_per_image: float) -> None:
-        """Learn from an answer."""
+        """Learns from an answer."""
         self._fastest_s = min(self._fastest_s, seconds_per_image)
         waiting = self.limit * (1 - self._fastest_s / max(seconds_per_image, 1e-9))
         if waiting < 2:
@@ -29,5 +29,5 @@ class CongestionWindow:
             self.limit = max(self.limit - 1, min(2, self._most))
 
     def shrink(self) -> None:
-        """Learn from a refusal."""
+        """Learns from a refusal."""
         self.limit = max(self.limit // 2, 1)

@@ -41,7 +41,7 @@ class Extractor:
         concurrency: int,
         reduce: Callable[[npt.NDArray[np.float32]], npt.NDArray[np.float32]] = lambda array: array,
     ) -> Operation[dict[str, npt.NDArray[np.float32]]]:
-        """Return each layer's activations for all images, in the order of the input; each answer passes `reduce`."""
+        """Returns each layer's activations for all images, in the order of the input; each answer passes `reduce`."""
         wanted = parse_layers(layers)
         known = yield from self.prepare(wanted, timeout_s)
         batches: list[ImageBatch] = []
@@ -82,13 +82,13 @@ class Extractor:
         timeout_s: float | None,
         concurrency: int,
     ) -> Operation[npt.NDArray[np.float32]]:
-        """Return one vector per image, in the order of the input."""
+        """Returns one vector per image, in the order of the input."""
         chosen = vector_layer((yield from self._cache.with_manifest(timeout_s)), layer)
         vectors = yield from self.extract(images, chosen, timeout_s, concurrency, lambda array: to_vectors(array, kind))
         return vectors[chosen]
 
     def prepare(self, layers: Sequence[str] | None, timeout_s: float | None = None) -> Operation[ModelMetadata]:
-        """Return the metadata that loading and batching need; refuse layers that the model lacks before reading."""
+        """Returns the metadata that loading and batching need; refuses layers that the model lacks before reading."""
         if self._decode == "client":
             known = yield from self._cache.with_manifest(timeout_s)
             _preprocessing(known)
@@ -99,17 +99,17 @@ class Extractor:
         return known
 
     def load(self, source: str, item: ImageLike, known: ModelMetadata) -> list[Image]:
-        """Return the images of one input, as they will be sent."""
+        """Returns the images of one input, as they will be sent."""
         if self._decode == "client":
             return load_preprocessed(source, item, _preprocessing(known))
         return load(source, item, max_bytes=self.limits.max_message_bytes)
 
     def batcher(self, known: ModelMetadata, layers: Sequence[str] | None) -> Batcher:
-        """Return a batcher of images for requests for these layers."""
+        """Returns a batcher of images for requests for these layers."""
         return Batcher(self.limits, lambda image: select_signature(known, image.kind, layers).row_bytes)
 
     def ask(self, batch: ImageBatch, layers: Sequence[str] | None, timeout_s: float | None) -> Operation[BatchResult]:
-        """Return the activations of one batch."""
+        """Returns the activations of one batch."""
         known = yield from self._cache.signatures(timeout_s)
         kind = batch.images[0].kind
         try:
@@ -131,10 +131,10 @@ class Extractor:
 
 
 def parse_layers(layers: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    """Return the names of layers without repeats; None stands for all.
+    """Returns the names of layers without repeats; None stands for all.
 
     Raises:
-        ConfigError: There is no layer, or a layer's name is empty or no text.
+        ConfigError: there is no layer, or a layer's name is empty or no text.
     """
     if layers is None:
         return None

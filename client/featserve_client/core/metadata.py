@@ -26,16 +26,16 @@ class MetadataCache:
         self._known: ModelMetadata | None = None
 
     def signatures(self, timeout_s: float | None = None) -> Operation[ModelMetadata]:
-        """Return the model's signatures, without its manifest if that is not known yet."""
+        """Returns the model's signatures, without its manifest if that is not known yet."""
         if self._known is None:
             self._known = parse_metadata((yield self._requests.metadata(timeout_s)))
         return self._known
 
     def with_manifest(self, timeout_s: float | None = None) -> Operation[ModelMetadata]:
-        """Return the model's signatures and, from models that carry one, the manifest.
+        """Returns the model's signatures and, from models that carry one, the manifest.
 
         Raises:
-            ResponseError: The manifest cannot be read.
+            ResponseError: the manifest cannot be read.
         """
         known = yield from self.signatures(timeout_s)
         if known.manifest is None and MANIFEST in known.signatures:
@@ -51,7 +51,7 @@ class MetadataCache:
         return known
 
     def renewed(self, stale: ModelMetadata, timeout_s: float | None) -> Operation[ModelMetadata | None]:
-        """Return the signatures of the version that the server has now, None if that has not changed."""
+        """Returns the signatures of the version that the server has now, None if that has not changed."""
         if self._known is stale:
             self._known = None
         fresh = yield from self.signatures(timeout_s)
@@ -61,16 +61,16 @@ class MetadataCache:
         return fresh
 
     def answered_by(self, version: int) -> None:
-        """Forget the signatures if another version answered than theirs."""
+        """Forgets the signatures if another version answered than theirs."""
         if self._known is not None and version not in (0, self._known.version):
             self._known = None
 
 
 def status(requests: ModelRequests, timeout_s: float | None = None) -> Operation[list[VersionStatus]]:
-    """Return the state of each version of the model.
+    """Returns the state of each version of the model.
 
     Raises:
-        ModelNotFound: The server has no such model, or the model has no such version: the text has those that it has.
+        ModelNotFound: the server has no such model, or the model has no such version: the text has those that it has.
     """
     try:
         return parse_status((yield requests.status(timeout_s)))
@@ -90,7 +90,7 @@ def status(requests: ModelRequests, timeout_s: float | None = None) -> Operation
 
 
 def wait_until_ready(requests: ModelRequests, cache: MetadataCache, timeout_s: float) -> Operation[None]:
-    """Return once a version is available, and has the label asked for."""
+    """Returns once a version is available, and has the label asked for."""
     end = time.monotonic() + check_timeout(timeout_s)
     last = ""
     while (left_s := end - time.monotonic()) > 0:

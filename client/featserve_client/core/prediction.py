@@ -22,7 +22,7 @@ def predict(
     output_filter: Sequence[str],
     timeout_s: float | None,
 ) -> Operation[dict[str, npt.NDArray[Any]]]:
-    """Return the outputs of one request, by name."""
+    """Returns the outputs of one request, by name."""
     try:
         tensors = {name: encode_tensor(value) for name, value in inputs.items()}
     except TypeError as exc:

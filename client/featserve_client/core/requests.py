@@ -32,16 +32,16 @@ class ModelRequests:
         *,
         timeout_s: float | None,
     ) -> UnaryCall:
-        """Return the call of a signature with encoded inputs."""
+        """Returns the call of a signature with encoded inputs."""
         return self._call(PREDICT, encode_predict_request(self._spec(signature), inputs, output_filter), timeout_s)
 
     def metadata(self, timeout_s: float | None) -> UnaryCall:
-        """Return the call that asks for the signatures."""
+        """Returns the call that asks for the signatures."""
         request = wire.GetModelMetadataRequest(model_spec=self._spec(), metadata_field=["signature_def"])
         return self._call(GET_METADATA, request.SerializeToString(), timeout_s)
 
     def status(self, timeout_s: float | None, *, of_all: bool = False) -> UnaryCall:
-        """Return the call that asks for the state of each version, or of the one that the client asks."""
+        """Returns the call that asks for the state of each version, or of the one that the client asks."""
         spec = wire.ModelSpec(name=self.model) if of_all else self._spec()
         request = wire.GetModelStatusRequest(model_spec=spec)
         return self._call(GET_STATUS, request.SerializeToString(), timeout_s)

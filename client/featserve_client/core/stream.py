@@ -109,7 +109,7 @@ class Stream:
         return self.input_ended and self._taken == self._given
 
     def add(self, source: str, loaded: Callable[[], list[Image]]) -> None:
-        """Take the images of one input, given by a function that returns or raises at once."""
+        """Takes the images of one input, given by a function that returns or raises at once."""
         try:
             images = loaded()
         except FeatserveError as exc:
@@ -129,7 +129,7 @@ class Stream:
         self._ready[result.index] = result
 
     def take(self) -> ImageBatch | None:
-        """Return the batch to send next, None while enough are in flight."""
+        """Returns the batch to send next, None while enough are in flight."""
         if not self._batches and (self.room <= 0 or self._in_flight == 0):
             self._batches.extend(self._batcher.flush())
         if not self._batches or self._in_flight >= self.window.limit:
@@ -138,23 +138,23 @@ class Stream:
         return self._batches.popleft()
 
     def ask(self, batch: ImageBatch) -> Operation[list[Extracted]]:
-        """Send a batch and return each image's result: a refusal is narrowed down to the image that caused it."""
+        """Sends a batch and returns each image's result: a refusal is narrowed down to the image that caused it."""
         start = time.monotonic()
         results = yield from self._ask(batch)
         self.window.grow((time.monotonic() - start) / len(batch.images))
         return results
 
     def sent(self, results: Iterable[Extracted]) -> None:
-        """Take the results of a batch."""
+        """Takes the results of a batch."""
         self._in_flight -= 1
         for result in results:
             self._ready[result.index] = result
 
     def pop(self) -> Iterator[Extracted]:
-        """Yield the results whose turn it is.
+        """Yields the results whose turn it is.
 
         Raises:
-            FeatserveError: An image failed, and errors are to be raised.
+            FeatserveError: an image failed, and errors are to be raised.
         """
         while self._ready:
             index = self._given if self._ordered else next(iter(self._ready))
@@ -199,7 +199,7 @@ class Stream:
 
 
 def check_stream(concurrency: int, on_error: str) -> None:
-    """Refuse arguments before anything is read."""
+    """Refuses arguments before anything is read."""
     CongestionWindow(concurrency)
     if on_error not in ("raise", "return"):
         raise ConfigError(f"on_error must be 'raise' or 'return', not {on_error!r}")

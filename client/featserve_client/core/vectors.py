@@ -16,18 +16,18 @@ VectorKind = Literal["mean", "mean-l2"]
 
 
 def to_vectors(features: npt.NDArray[np.float32], kind: VectorKind = "mean-l2") -> npt.NDArray[np.float32]:
-    """Return one vector per row.
+    """Returns one vector per row.
 
     Args:
         features: `(N, h, w, channels)`, which is averaged over height and width, or `(N, ...)`, which is flattened;
             float32.
-        kind: Whether vectors are brought to length 1; a vector of zeros stays as it is.
+        kind: whether vectors are brought to length 1; a vector of zeros stays as it is.
 
     Returns:
         `(N, D)` float32.
 
     Raises:
-        ConfigError: The kind is unknown.
+        ConfigError: the kind is unknown.
     """
     if kind not in get_args(VectorKind):
         raise ConfigError(f"vectors must be one of {', '.join(get_args(VectorKind))}, not {kind!r}")
@@ -41,15 +41,15 @@ def to_vectors(features: npt.NDArray[np.float32], kind: VectorKind = "mean-l2") 
 
 
 def vector_shape(shape: tuple[int, ...]) -> tuple[int]:
-    """Return the shape of a layer's vector, from that of its activations, both without the batch."""
+    """Returns the shape of a layer's vector, from that of its activations, both without the batch."""
     return (shape[-1] if len(shape) == 3 else int(np.prod(shape)),)
 
 
 def vector_layer(model: ModelMetadata, layer: str | None) -> str:
-    """Return the layer whose activations are taken for vectors: the last one that is no classifier, if None is named.
+    """Returns the layer whose activations are taken for vectors: the last one that is no classifier, if None is named.
 
     Raises:
-        ConfigError: The model has no layer, or `layer` is no name.
+        ConfigError: the model has no layer, or `layer` is no name.
     """
     if layer is not None:
         if not isinstance(layer, str) or not layer:

@@ -32,13 +32,13 @@ class FoundImages:
 
 
 def find_images(sources: Sequence[str]) -> FoundImages:
-    """Return the image files meant, each once, in the order of the arguments and sorted within each.
+    """Returns the image files meant, each once, in the order of the arguments and sorted within each.
 
     A source is a file, a directory (searched with all below it, but not behind links), a glob pattern, a list (`@FILE`:
     a path a line) or `-` (the list on stdin; separated by NUL if it holds one, so that names may hold newlines).
 
     Raises:
-        InvalidImageError: A source names no image.
+        InvalidImageError: a source names no image.
     """
     found: dict[str, None] = {}
     passed_over: Counter[str] = Counter()
@@ -51,7 +51,7 @@ def find_images(sources: Sequence[str]) -> FoundImages:
 
 
 def describe(passed_over: Counter[str]) -> str:
-    """Return what was passed over in one line, the most frequent reason first."""
+    """Returns what was passed over in one line, the most frequent reason first."""
     return ", ".join(f"{count} {reason}" for reason, count in passed_over.most_common())
 
 

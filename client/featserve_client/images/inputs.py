@@ -52,7 +52,7 @@ class Image:
 
 
 def iterate(images: ImageLike | Iterable[ImageLike]) -> Iterator[tuple[str, ImageLike]]:
-    """Yield each image with the name that errors call it by."""
+    """Yields each image with the name that errors call it by."""
     if isinstance(images, str | os.PathLike | bytes | bytearray | memoryview) or is_single(images):
         images = [images]  # type: ignore[list-item]
     try:
@@ -71,7 +71,7 @@ def is_single(item: object) -> bool:
 
 
 def name(item: object, index: int) -> str:
-    """Return the name that errors call an input by."""
+    """Returns the name that errors call an input by."""
     if isinstance(item, str | os.PathLike):
         return shorten(os.fspath(item))
     given = getattr(item, "filename", None) or getattr(item, "name", None)
@@ -79,10 +79,10 @@ def name(item: object, index: int) -> str:
 
 
 def load(source: str, item: ImageLike, *, max_bytes: int) -> list[Image]:
-    """Return the images that an input stands for: a single image, or the N of an `(N, H, W, C)` array.
+    """Returns the images that an input stands for: a single image, or the N of an `(N, H, W, C)` array.
 
     Raises:
-        InvalidImageError: The input cannot be read, is empty, or is no image.
+        InvalidImageError: the input cannot be read, is empty, or is no image.
     """
     if isinstance(item, str):
         if is_data_uri(item):
@@ -107,7 +107,7 @@ def load(source: str, item: ImageLike, *, max_bytes: int) -> list[Image]:
 
 
 def open_pil(source: str, data: bytes, *, max_pixels: int) -> PILImage:
-    """Return the bytes as a PIL image whose pixels are not decoded yet."""
+    """Returns the bytes as a PIL image whose pixels are not decoded yet."""
     from PIL import Image as pil
 
     if data[4:8] == b"ftyp":
@@ -125,7 +125,7 @@ def open_pil(source: str, data: bytes, *, max_pixels: int) -> PILImage:
 
 
 def register_heif() -> bool:
-    """Return whether Pillow reads HEIC: only where pillow-heif is installed, which is then told to Pillow."""
+    """Returns whether Pillow reads HEIC: only where pillow-heif is installed, which is then told to Pillow."""
     if importlib.util.find_spec("pillow_heif") is None:
         return False
     importlib.import_module("pillow_heif").register_heif_opener()
@@ -133,13 +133,13 @@ def register_heif() -> bool:
 
 
 def header_size(source: str, data: bytes) -> tuple[int, int]:
-    """Return an encoded image's (width, height), without decoding it."""
+    """Returns an encoded image's (width, height), without decoding it."""
     with open_pil(source, data, max_pixels=2**62) as image:
         return image.width, image.height
 
 
 def rgb(source: str, image: Any) -> npt.NDArray[np.uint8]:
-    """Return a PIL image as `(H, W, 3)` uint8, converted as Keras' `load_img` does."""
+    """Returns a PIL image as `(H, W, 3)` uint8, converted as Keras' `load_img` does."""
     try:
         return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
     except Exception as exc:  # Pillow decodes only now, and its plugins raise what they like
@@ -147,10 +147,10 @@ def rgb(source: str, image: Any) -> npt.NDArray[np.uint8]:
 
 
 def read_path(source: str, path: str | os.PathLike[str], max_bytes: int) -> bytes:
-    """Return the bytes of a file of at most `max_bytes`.
+    """Returns the bytes of a file of at most `max_bytes`.
 
     Raises:
-        InvalidImageError: The file cannot be read, or is larger than `max_bytes`.
+        InvalidImageError: the file cannot be read, or is larger than `max_bytes`.
     """
     try:
         if not os.fspath(path).startswith(_OF_THE_SHELL):
@@ -235,10 +235,10 @@ def _from_array(source: str, array: npt.NDArray[Any]) -> list[Image]:
 
 
 def _check_range(source: str, low: float, high: float) -> None:
-    """Refuse floats that are no pixels of 0..255, whose features would be wrong without a word.
+    """Refuses floats that are no pixels of 0..255, whose features would be wrong without a word.
 
     Raises:
-        InvalidImageError: The values were scaled, or a mean was subtracted.
+        InvalidImageError: the values were scaled, or a mean was subtracted.
     """
     if low == high == 0:  # black is the same in every range
         return

@@ -18,10 +18,10 @@ _INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box
 
 
 def check_preprocessing(model: str, how: Preprocessing | None) -> Preprocessing:
-    """Return a model's preprocessing if this client can do it.
+    """Returns a model's preprocessing if this client can do it.
 
     Raises:
-        InvalidRequest: The manifest has no preprocessing, or has a preprocessing that this client does not know.
+        InvalidRequest: the manifest has no preprocessing, or has a preprocessing that this client does not know.
     """
     if how is None:
         raise InvalidRequest(f"model {model!r}: its manifest has no preprocessing", model=model)
@@ -31,10 +31,10 @@ def check_preprocessing(model: str, how: Preprocessing | None) -> Preprocessing:
 
 
 def load_preprocessed(source: str, item: ImageLike, how: Preprocessing) -> list[Image]:
-    """Return the images at the network's size, `(height, width, 3)` uint8 RGB; float arrays pass as they are.
+    """Returns the images at the network's size, `(height, width, 3)` uint8 RGB; float arrays pass as they are.
 
     Raises:
-        InvalidImageError: The input cannot be read, is too large, or is no image.
+        InvalidImageError: the input cannot be read, is too large, or is no image.
     """
     images = load(source, item, max_bytes=2**63)
     return [image if image.kind == "float" else Image(image.source, "uint8", _fit(image, how)) for image in images]

@@ -18,7 +18,7 @@ _SHOWN = 60
 
 
 def shorten(text: str) -> str:
-    """Return a text as errors show it: whole if it may be a path, else its beginning and its length."""
+    """Returns a text as errors show it: whole if it may be a path, else its beginning and its length."""
     if len(text) <= _SHOWN or not (len(text) > _PATH_MAX or _DATA_URI.match(text) or _BASE64.match(text)):
         return text
     return f"{text[:_SHOWN]}… ({len(text)} characters)"
@@ -30,10 +30,10 @@ def is_data_uri(text: str) -> bool:
 
 
 def decode_data_uri(source: str, text: str) -> bytes:
-    """Return the bytes that a data URI holds.
+    """Returns the bytes that a data URI holds.
 
     Raises:
-        InvalidImageError: The text is no data URI, or its base64 cannot be decoded.
+        InvalidImageError: the text is no data URI, or its base64 cannot be decoded.
     """
     found = _DATA_URI.match(text)
     if found is None:
@@ -48,10 +48,10 @@ def decode_data_uri(source: str, text: str) -> bytes:
 
 
 def check_path(source: str, text: str) -> None:
-    """Refuse a text that cannot be meant as a path.
+    """Refuses a text that cannot be meant as a path.
 
     Raises:
-        InvalidImageError: The text is the address of a file elsewhere, or base64, or longer than any path; the error
+        InvalidImageError: the text is the address of a file elsewhere, or base64, or longer than any path; the error
             says what to pass instead.
     """
     if _URL.match(text):

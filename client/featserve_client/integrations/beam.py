@@ -24,11 +24,11 @@ class FeatureHandler(_RemoteModelHandler):  # type: ignore[misc]
     """Gives a `PredictionResult` per image; its `inference` is an `Extracted`: features by layer, or an error.
 
     Args:
-        target: The server's address.
-        model: The model's name.
-        layers: The layers wanted, all if None.
-        batch: Images in one call at most.
-        options: Anything else `FeatureClient` takes.
+        target: the server's address.
+        model: the model's name.
+        layers: the layers wanted, all if None.
+        batch: images in one call at most.
+        options: anything else `FeatureClient` takes.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class FeatureHandler(_RemoteModelHandler):  # type: ignore[misc]
         batch: int = 128,
         options: dict[str, Any] | None = None,
     ) -> None:
-        """Configure the handler; a worker connects at its first batch."""
+        """Configures the handler; a worker connects at its first batch."""
         # The client waits for a server that is away, so that Beam need not.
         super().__init__(namespace="featserve", num_retries=0)
         self._client = FeatureClient(target, model=model, **(options or {}))
@@ -48,16 +48,16 @@ class FeatureHandler(_RemoteModelHandler):  # type: ignore[misc]
         self._batch = batch
 
     def create_client(self) -> FeatureClient:
-        """Return the client."""
+        """Returns the client."""
         return self._client
 
     def request(
         self, batch: Sequence[ImageLike], model: FeatureClient, inference_args: dict[str, Any] | None = None
     ) -> Iterable[Any]:
-        """Extract one batch.
+        """Extracts one batch.
 
         Raises:
-            FeatserveError: A call fails as `FeatureClient.extract_iter` lists, where that is not about one image.
+            FeatserveError: a call fails as `FeatureClient.extract_iter` lists, where that is not about one image.
         """
         results: list[Extracted] = list(model.extract_iter(batch, self._layers, on_error="return"))
         return [
@@ -66,5 +66,5 @@ class FeatureHandler(_RemoteModelHandler):  # type: ignore[misc]
         ]
 
     def batch_elements_kwargs(self) -> dict[str, int]:
-        """Return how Beam makes batches."""
+        """Returns how Beam makes batches."""
         return {"max_batch_size": self._batch}

@@ -24,11 +24,11 @@ class FeatureExtractor:
     """Adds a column of activations per layer to each batch, and `error`: empty, or why a row has zeros.
 
     Args:
-        target: The server's address.
-        model: The model's name.
-        layers: The layers wanted, all if None.
-        column: Where the encoded images or paths are.
-        options: Anything else `FeatureClient` takes.
+        target: the server's address.
+        model: the model's name.
+        layers: the layers wanted, all if None.
+        column: where the encoded images or paths are.
+        options: anything else `FeatureClient` takes.
     """
 
     def __init__(
@@ -40,17 +40,17 @@ class FeatureExtractor:
         column: str = "bytes",
         options: dict[str, Any] | None = None,
     ) -> None:
-        """Configure the extractor; its actor connects at the first batch."""
+        """Configures the extractor; its actor connects at the first batch."""
         self._client = FeatureClient(target, model=model, **(options or {}))
         self._layers = layers
         self._column = column
 
     def __call__(self, batch: dict[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any]]:
-        """Extract one batch.
+        """Extracts one batch.
 
         Raises:
-            ConfigError: The batch lacks the column.
-            FeatserveError: A call fails as `FeatureClient.extract_iter` lists, where that is not about one image.
+            ConfigError: the batch lacks the column.
+            FeatserveError: a call fails as `FeatureClient.extract_iter` lists, where that is not about one image.
         """
         if self._column not in batch:
             raise ConfigError(f"the batch has no column {self._column!r}; it has {', '.join(batch)}")

@@ -15,20 +15,20 @@ from ..client import FeatureClient
 
 
 def schema(layers: Sequence[str]) -> str:
-    """Return the result's schema: path, error, and each layer flat."""
+    """Returns the result's schema: path, error, and each layer flat."""
     return ", ".join(["path string", "error string", *(f"`{layer}` array<float>" for layer in layers)])
 
 
 def feature_extractor(
     *, target: str, model: str, layers: Sequence[str], options: dict[str, Any] | None = None
 ) -> Callable[[Iterator[Any]], Iterator[Any]]:
-    """Return a function for `mapInPandas` over rows with `path` and `content` (encoded bytes).
+    """Returns a function for `mapInPandas` over rows with `path` and `content` (encoded bytes).
 
     Args:
-        target: The server's address.
-        model: The model's name.
-        layers: The layers wanted.
-        options: Anything else `FeatureClient` takes.
+        target: the server's address.
+        model: the model's name.
+        layers: the layers wanted.
+        options: anything else `FeatureClient` takes.
     """
     client = FeatureClient(target, model=model, **(options or {}))
 

@@ -60,10 +60,10 @@ class Manifest:
 
     @classmethod
     def parse(cls, data: Mapping[str, Any]) -> Manifest:
-        """Return the manifest that a JSON object holds.
+        """Returns the manifest that a JSON object holds.
 
         Raises:
-            ValueError: A value that the client acts on is of another kind than its key has; the text names the key.
+            ValueError: a value that the client acts on is of another kind than its key has; the text names the key.
         """
         weights = _object(data, "weights") or {}
         return cls(
@@ -86,10 +86,10 @@ class Manifest:
 
 
 def parse_json(text: bytes | str) -> dict[str, Any]:
-    """Return a manifest's JSON text as an object that `Manifest.parse` takes.
+    """Returns a manifest's JSON text as an object that `Manifest.parse` takes.
 
     Raises:
-        ValueError: The text is no JSON, or the JSON is no object that `Manifest.parse` takes.
+        ValueError: the text is no JSON, or the JSON is no object that `Manifest.parse` takes.
     """
     data = json.loads(text)
     if not isinstance(data, dict):

@@ -28,7 +28,7 @@ class TensorSpec:
     shape: tuple[int | None, ...] | None
 
     def __str__(self) -> str:
-        """Return dtype and shape as in `float32 (N, 7, 7, 512)`."""
+        """Returns dtype and shape as in `float32 (N, 7, 7, 512)`."""
         if self.shape is None:
             return f"{self.dtype} of any shape"
         # Open sizes are the batch's and, of images, height and width.
@@ -81,7 +81,7 @@ class ModelMetadata:
         return tuple(sorted(found, key=lambda layer: (order.index(layer) if layer in order else len(order), layer)))
 
     def describe_signatures(self) -> str:
-        """Return the signatures and their inputs in one line."""
+        """Returns the signatures and their inputs in one line."""
         parts = []
         for name, signature in sorted(self.signatures.items()):
             inputs = ", ".join(f"{key}: {spec}" for key, spec in signature.inputs.items())
@@ -113,10 +113,10 @@ class VersionStatus:
 
 
 def parse_metadata(raw: bytes) -> ModelMetadata:
-    """Return a GetModelMetadataResponse as data.
+    """Returns a GetModelMetadataResponse as data.
 
     Raises:
-        ResponseError: The bytes cannot be read.
+        ResponseError: the bytes cannot be read.
     """
     try:
         answer = wire.GetModelMetadataResponse.FromString(raw)
@@ -135,10 +135,10 @@ def parse_metadata(raw: bytes) -> ModelMetadata:
 
 
 def parse_status(raw: bytes) -> list[VersionStatus]:
-    """Return a GetModelStatusResponse as data, ascending by version.
+    """Returns a GetModelStatusResponse as data, ascending by version.
 
     Raises:
-        ResponseError: The bytes cannot be read.
+        ResponseError: the bytes cannot be read.
     """
     try:
         answer = wire.GetModelStatusResponse.FromString(raw)

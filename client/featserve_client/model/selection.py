@@ -29,10 +29,10 @@ class SelectedSignature:
 
 
 def select_signature(model: ModelMetadata, kind: InputKind, layers: Sequence[str] | None) -> SelectedSignature:
-    """Return the signature to ask; a single layer is asked of its own signature, which computes no other layer.
+    """Returns the signature to ask; a single layer is asked of its own signature, which computes no other layer.
 
     Raises:
-        InvalidRequest: The model takes no such images, or has no such layer; the text lists what it has.
+        InvalidRequest: the model takes no such images, or has no such layer; the text lists what it has.
     """
     wanted = IMAGE_SIGNATURES[kind]
     signature = model.signatures.get(wanted.name)
@@ -58,10 +58,10 @@ def select_signature(model: ModelMetadata, kind: InputKind, layers: Sequence[str
 
 
 def check_has_layers(model: ModelMetadata, layers: Sequence[str] | None, offered: Mapping[str, object]) -> None:
-    """Refuse a layer that is not offered.
+    """Refuses a layer that is not offered.
 
     Raises:
-        InvalidRequest: A layer is not offered; the text lists the layers of the model.
+        InvalidRequest: a layer is not offered; the text lists the layers of the model.
     """
     for layer in layers or ():
         if layer not in offered:

@@ -18,7 +18,7 @@ class ImageSignature:
     dtype: str
 
     def alone(self, layer: str) -> str:
-        """Return the name of the signature that computes only this layer."""
+        """Returns the name of the signature that computes only this layer."""
         return f"{self.name}/{layer}"
 
 

@@ -29,13 +29,13 @@ class AsyncRunner:
         self._methods: dict[str, Callable[..., Any]] = {}
 
     async def close(self) -> None:
-        """Close the channel; the next call opens another."""
+        """Closes the channel; the next call opens another."""
         channel, self._channel, self._methods = self._channel, None, {}
         if channel is not None and self._home == (os.getpid(), asyncio.get_running_loop()):
             await channel.close()
 
     async def run(self, operation: Operation[_T]) -> _T:
-        """Return an operation's result."""
+        """Returns an operation's result."""
         try:
             step = next(operation)
             while True:

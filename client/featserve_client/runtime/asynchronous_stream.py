@@ -20,7 +20,7 @@ async def drive(
     known: ModelMetadata,
     images: ImageLike | Iterable[ImageLike] | AsyncIterable[ImageLike],
 ) -> AsyncGenerator[Extracted, None]:
-    """Yield the results of a stream of images."""
+    """Yields the results of a stream of images."""
     inputs: asyncio.Queue[tuple[str, ImageLike] | BaseException | None] = asyncio.Queue(1)
     reading = asyncio.ensure_future(_read(images, inputs))
     next_input: asyncio.Task[tuple[str, ImageLike] | BaseException | None] | None = None

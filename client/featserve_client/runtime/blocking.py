@@ -39,7 +39,7 @@ class CallGroup:
         self._cancelled = threading.Event()
 
     def result(self, future: Any) -> bytes:
-        """Return a call's answer."""
+        """Returns a call's answer."""
         with self._lock:
             self._running.add(future)
         try:
@@ -51,11 +51,11 @@ class CallGroup:
                 self._running.discard(future)
 
     def sleep(self, seconds: float) -> None:
-        """Pause until the time is over, or the calls are cancelled."""
+        """Pauses until the time is over, or the calls are cancelled."""
         self._cancelled.wait(seconds)
 
     def cancel(self) -> None:
-        """Cancel the calls under way, and those to come."""
+        """Cancels the calls under way, and those to come."""
         self._cancelled.set()
         with self._lock:
             running = list(self._running)
@@ -75,14 +75,14 @@ class BlockingRunner:
         _runners.add(self)
 
     def close(self) -> None:
-        """Close the channel; the next call opens another."""
+        """Closes the channel; the next call opens another."""
         with self._lock:
             channel, self._channel, self._methods = self._channel, None, {}
             if channel is not None and self._pid == os.getpid():
                 channel.close()
 
     def run(self, operation: Operation[_T], group: CallGroup | None = None) -> _T:
-        """Return an operation's result; a group's `cancel`, from another thread, ends its calls and pauses."""
+        """Returns an operation's result; a group's `cancel`, from another thread, ends its calls and pauses."""
         try:
             step = next(operation)
             while True:

@@ -22,7 +22,7 @@ def drive(
     images: ImageLike | Iterable[ImageLike],
     concurrency: int,
 ) -> Generator[Extracted, None, None]:
-    """Yield the results of a stream of images."""
+    """Yields the results of a stream of images."""
     inputs = iterate(images)
     exhausted = False
     loading: deque[tuple[str, Future[list[Image]]]] = deque()

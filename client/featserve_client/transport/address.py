@@ -14,10 +14,10 @@ _HOST_PORT = re.compile(r"[^:/,]+:\d+|\[[^]]+\]:\d+")
 
 
 def check_target(target: str) -> str:
-    """Return the target if gRPC can connect to it.
+    """Returns the target if gRPC can connect to it.
 
     Raises:
-        ConfigError: There is no address, or an address lacks its port.
+        ConfigError: there is no address, or an address lacks its port.
     """
     addresses = split(target)
     if not addresses:
@@ -34,12 +34,12 @@ def check_target(target: str) -> str:
 
 
 def split(target: str) -> list[str]:
-    """Return the addresses of a comma-separated target."""
+    """Returns the addresses of a comma-separated target."""
     return [address.strip() for address in target.split(",") if address.strip()]
 
 
 def resolve(target: str) -> str:
-    """Return the target as gRPC takes it; several host names become a list of their addresses.
+    """Returns the target as gRPC takes it; several host names become a list of their addresses.
 
     Raises:
         ConnectError: None of several host names is known.
@@ -55,13 +55,13 @@ def resolve(target: str) -> str:
 
 
 def servers_of(target: str) -> list[str]:
-    """Return the address of each server that one HOST:PORT stands for, as `10.0.0.7:8500`.
+    """Returns the address of each server that one HOST:PORT stands for, as `10.0.0.7:8500`.
 
     This machine's own names, sockets, and targets whose meaning gRPC alone knows are one server each. Of a name with
     addresses of both families those of IPv4 count: they are the same servers.
 
     Raises:
-        ConnectError: The host name is not known.
+        ConnectError: the host name is not known.
     """
     address = target.removeprefix("dns:///")
     if is_loopback(address) or not is_host_port(address):
@@ -74,7 +74,7 @@ def servers_of(target: str) -> list[str]:
 
 
 def _look_up(addresses: Sequence[str]) -> tuple[dict[socket.AddressFamily, list[str]], list[str]]:
-    """Return addresses by family as `IP:PORT`, and why host names are not known."""
+    """Returns addresses by family as `IP:PORT`, and why host names are not known."""
     found: dict[socket.AddressFamily, list[str]] = {}
     failures = []
     for address in addresses:
@@ -109,7 +109,7 @@ def _is_loopback(address: str) -> bool:
 
 
 def proxy_variable(target: str) -> str | None:
-    """Return the environment's variable whose proxy gRPC connects through; None if it connects directly.
+    """Returns the environment's variable whose proxy gRPC connects through; None if it connects directly.
 
     Reference:
         gRPC core's environment variables, doc/environment_variables.md.

@@ -19,7 +19,7 @@ COMPRESSION: dict[Compression, grpc.Compression] = {
 
 
 def channel_options(settings: ClientSettings) -> list[tuple[str, Any]]:
-    """Return gRPC's options of the channel."""
+    """Returns gRPC's options of the channel."""
     limits, retry = settings.limits, settings.retry
     interval_s, ping_s = settings.keepalive.within(settings.timeout_s)
     tls, addresses = settings.tls, split(settings.target)
@@ -47,7 +47,7 @@ def channel_options(settings: ClientSettings) -> list[tuple[str, Any]]:
 
 
 def service_config(retry: RetryPolicy, *, balance: bool) -> dict[str, Any]:
-    """Return gRPC's service config: retries with a budget; among several servers, the healthy ones in turn."""
+    """Returns gRPC's service config: retries with a budget; among several servers, the healthy ones in turn."""
     method: dict[str, Any] = {"name": [{}]}
     config: dict[str, Any] = {"methodConfig": [method]}
     if balance:

@@ -16,10 +16,10 @@ _HEADER = re.compile(r"[a-z0-9_.-]+")
 
 
 def check_token(token: str) -> str:
-    """Return the token if it can travel in a header; no error shows the token.
+    """Returns the token if it can travel in a header; no error shows the token.
 
     Raises:
-        ConfigError: The token is empty, or has characters that no header may have.
+        ConfigError: the token is empty, or has characters that no header may have.
     """
     if not isinstance(token, str) or not token or not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError("the bearer token must be printable ASCII without spaces or line breaks, and not empty")
@@ -27,10 +27,10 @@ def check_token(token: str) -> str:
 
 
 def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
-    """Return the metadata of each call, if headers can carry it.
+    """Returns the metadata of each call, if headers can carry it.
 
     Raises:
-        ConfigError: A name or a value has characters that no header may have.
+        ConfigError: a name or a value has characters that no header may have.
     """
     for key, value in metadata.items():
         if not isinstance(key, str) or not _HEADER.fullmatch(key) or key.endswith("-bin"):
@@ -41,10 +41,10 @@ def check_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def credentials(tls: TLS, token: str | Callable[[], str] | None) -> grpc.ChannelCredentials:
-    """Return channel credentials, with a bearer token in every call where there is one.
+    """Returns channel credentials, with a bearer token in every call where there is one.
 
     Raises:
-        ConfigError: A file cannot be read, or is not what gRPC needs.
+        ConfigError: a file cannot be read, or is not what gRPC needs.
     """
     ca, key, certificate = tls.read("ca"), tls.read("private_key"), tls.read("certificate")
     _check_pem(tls)

@@ -29,10 +29,10 @@ class Endpoint:
         self.interceptors = settings.interceptors
 
     def channel_arguments(self) -> tuple[str, list[tuple[str, Any]], grpc.ChannelCredentials | None]:
-        """Return a channel's target, options and, for TLS, credentials.
+        """Returns a channel's target, options and, for TLS, credentials.
 
         Raises:
-            ConfigError: A certificate cannot be read, or is not what gRPC needs.
+            ConfigError: a certificate cannot be read, or is not what gRPC needs.
             ConnectError: None of several host names is known.
         """
         settings = self._settings
@@ -40,7 +40,7 @@ class Endpoint:
         return resolve(settings.target), channel_options(settings), secure
 
     def call_arguments(self, request_id: str, timeout_s: float) -> dict[str, Any]:
-        """Return what gRPC takes with a request."""
+        """Returns what gRPC takes with a request."""
         return {
             "timeout": max(timeout_s, 0.001),
             "metadata": tuple(self._metadata(request_id).items()),
@@ -49,11 +49,11 @@ class Endpoint:
         }
 
     def pause_s(self, error: grpc.RpcError, attempt: int, left_s: float) -> float | None:
-        """Return the seconds after which a call is to be tried again; None if it is not."""
+        """Returns the seconds after which a call is to be tried again; None if it is not."""
         return pushback_s(error, attempt, left_s, wait_for_ready=self._settings.wait_for_ready)
 
     def error(self, code: grpc.StatusCode, details: str | None, *, request_id: str, timeout_s: float) -> FeatserveError:
-        """Return the client's own error for a call's status."""
+        """Returns the client's own error for a call's status."""
         context = CallContext(
             target=self._settings.target,
             model=self._settings.model,
@@ -68,7 +68,7 @@ class Endpoint:
         return translate(code, details, context)
 
     def _answer(self) -> Answer | None:
-        """Ask the address by hand; None where that is not one host and port, or is behind a proxy."""
+        """Asks the address by hand; None where that is not one host and port, or is behind a proxy."""
         host, _, port = self._settings.target.rpartition(":")
         if not is_host_port(self._settings.target) or proxy_variable(self._settings.target):
             return None

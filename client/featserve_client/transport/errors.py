@@ -89,7 +89,7 @@ class CallContext:
 
 
 def translate(code: grpc.StatusCode, details: str | None, context: CallContext) -> TransportError | ServerError:
-    """Return the error for a status, with a text that a user can act on."""
+    """Returns the error for a status, with a text that a user can act on."""
     details = _sentence(details or "")
     where = f"model {context.model!r} at {context.target}" if context.model else context.target
     kind = ERRORS.get(code, ServerError)
@@ -217,13 +217,13 @@ def _no_connection(details: str, context: CallContext) -> str:
 
 
 def pushback_s(error: grpc.RpcError, attempt: int, left_s: float, *, wait_for_ready: bool = False) -> float | None:
-    """Return the seconds after which the server is to be called again, because it asks for it or is starting.
+    """Returns the seconds after which the server is to be called again, because it asks for it or is starting.
 
     Args:
-        error: What came back.
-        attempt: How many times the call was tried.
-        left_s: Seconds until the call's deadline.
-        wait_for_ready: Whether to wait for a server that is still loading the model.
+        error: what came back.
+        attempt: how many times the call was tried.
+        left_s: seconds until the call's deadline.
+        wait_for_ready: whether to wait for a server that is still loading the model.
 
     Returns:
         None if the server does not ask, has asked often enough, or asks too late for the call's deadline.

@@ -15,12 +15,12 @@ _SETTINGS = 4
 
 
 def probe(host: str, port: int, timeout_s: float) -> tuple[Answer, str]:
-    """Return what answers at an address, and the reason where nothing does.
+    """Returns what answers at an address, and the reason where nothing does.
 
     Args:
-        host: A name or an address.
-        port: Its TCP port.
-        timeout_s: Seconds for each of the connections that are tried, three at most.
+        host: a name or an address.
+        port: its TCP port.
+        timeout_s: seconds for each of the connections that are tried, three at most.
     """
     try:
         answer = _exchange(host, port, _PREFACE, timeout_s)

@@ -45,16 +45,16 @@ class Result:
 
 
 def check_model(client: FeatureClient, photo: bytes, references: References, server: str) -> list[Result]:
-    """Return what is found of each version of a model that a server has, or one result without a version.
+    """Returns what is found of each version of a model that a server has, or one result without a version.
 
     Args:
-        client: Asks the server for the model; one that remembers nothing of an earlier look.
-        photo: The canary photo, an encoded image.
-        references: What versions are held against; those seen for the first time are added.
-        server: The server's name in sentences.
+        client: asks the server for the model; one that remembers nothing of an earlier look.
+        photo: the canary photo, an encoded image.
+        references: what versions are held against; those seen for the first time are added.
+        server: the server's name in sentences.
 
     Raises:
-        TransportError: The server does not answer: nothing is known of any version.
+        TransportError: the server does not answer: nothing is known of any version.
     """
     try:
         statuses = client.status()
@@ -155,7 +155,7 @@ def _differs(reference: Reference, identity: Mapping[str, str]) -> str:
 
 
 def _worst(faults: Sequence[tuple[float, str]]) -> str:
-    """Return the sentence about the worst of the layers that are wrong; empty if there is none."""
+    """Returns the sentence about the worst of the layers that are wrong; empty if there is none."""
     if not faults:
         return ""
     _, sentence = min(faults, key=lambda fault: -2.0 if math.isnan(fault[0]) else fault[0])

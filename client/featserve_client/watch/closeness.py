@@ -28,7 +28,7 @@ class Sample:
     positions: npt.NDArray[np.int32] | None
 
     def cosine_limit(self, precision: str) -> float:
-        """Return the least cosine that passes."""
+        """Returns the least cosine that passes."""
         missing = 1 - THRESHOLDS[precision]
         return 1 - missing * (1 if self.positions is None else _SAMPLED)
 
@@ -38,7 +38,7 @@ class Sample:
         return _NORM * (1 if self.positions is None else _SAMPLED)
 
     def compare(self, answer: npt.NDArray[Any] | None) -> tuple[float, float]:
-        """Return the cosine with a layer's answer for one picture, and `|ratio of lengths - 1|`; NaN for another shape.
+        """Returns the cosine with a layer's answer for one picture, and `|ratio of lengths - 1|`; NaN for another shape.
 
         Args:
             answer: `(1, ...)`, or None where the layer is missing.
@@ -62,7 +62,7 @@ class Sample:
 
 
 def sample_of(answer: npt.NDArray[Any], most: int = 1024) -> Sample:
-    """Return a sample of a layer's answer for one picture, `(1, ...)`."""
+    """Returns a sample of a layer's answer for one picture, `(1, ...)`."""
     flat = answer.reshape(-1)
     drawn = np.random.default_rng(0).choice(flat.size, min(flat.size, most), replace=False)
     positions = np.sort(drawn).astype(np.int32)

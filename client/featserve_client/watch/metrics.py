@@ -13,16 +13,16 @@ _FACTS = ("weights", "precision", "featserve", "tensorflow")
 
 
 def serve_metrics(watch: Watch, host: str, port: int) -> int:
-    """Serve the metrics page of a watch from a thread that ends with the process; return its port.
+    """Serves the metrics page of a watch from a thread that ends with the process; returns its port.
 
     Args:
-        watch: What is shown.
-        host: The address that the page listens on.
-        port: Its port; 0 takes a free one.
+        watch: what is shown.
+        host: the address that the page listens on.
+        port: its port; 0 takes a free one.
 
     Raises:
         MissingExtraError: prometheus-client is not installed.
-        OSError: The address cannot be listened on.
+        OSError: the address cannot be listened on.
     """
     prometheus = require("prometheus_client", "prometheus", "the metrics page")
     registry = prometheus.CollectorRegistry()
@@ -36,11 +36,11 @@ class Collector:
     """Makes the metrics anew for each scrape, so that what is gone has no series."""
 
     def __init__(self, watch: Watch) -> None:
-        """Take what is shown."""
+        """Takes what is shown."""
         self._watch = watch
 
     def collect(self) -> Iterator[Any]:
-        """Yield the metric families."""
+        """Yields the metric families."""
         core = require("prometheus_client.core", "prometheus", "the metrics page")
 
         def gauge(name: str, text: str, labels: tuple[str, ...] = _LABELS) -> Any:

@@ -21,17 +21,17 @@ class Pace:
     """
 
     def __init__(self, every_s: float) -> None:
-        """Take the seconds that are wanted between two looks."""
+        """Takes the seconds that are wanted between two looks."""
         self.interval_s = every_s
         self._every_s = every_s
         self._answered_s = math.inf
 
     def after(self, seconds: float, *, answered: bool) -> float:
-        """Return the seconds from a look's start to the next one's.
+        """Returns the seconds from a look's start to the next one's.
 
         Args:
-            seconds: How long the server was asked.
-            answered: Whether it answered. The time of a look that it does not answer is spent waiting: what such a look
+            seconds: how long the server was asked.
+            answered: whether it answered. The time of a look that it does not answer is spent waiting: what such a look
                 costs the server counts as much as the last one that it answered.
         """
         if answered:

@@ -11,10 +11,10 @@ from ..exceptions import InvalidImageError
 
 
 def read_photo(path: Path | None) -> bytes:
-    """Return the bytes of a photo, or of a drawn picture if there is none.
+    """Returns the bytes of a photo, or of a drawn picture if there is none.
 
     Raises:
-        InvalidImageError: The file cannot be read as an image.
+        InvalidImageError: the file cannot be read as an image.
 
     Example:
         >>> len(read_photo(None)) < 20_000

@@ -49,19 +49,19 @@ class Reference:
         return any(probe.name != CANARY for probe in self.probes)
 
     def canary(self, photo: bytes) -> Probe | None:
-        """Return the probe of the canary photo, None while it is another or has no answer yet."""
+        """Returns the probe of the canary photo, None while it is another or has no answer yet."""
         return next((probe for probe in self.probes if probe.name == CANARY and probe.image == photo), None)
 
     def with_canary(self, probe: Probe) -> Reference:
-        """Return the same with the canary's first answer."""
+        """Returns the same with the canary's first answer."""
         return replace(self, probes=(*(old for old in self.probes if old.name != CANARY), probe))
 
 
 def identity_of(known: ModelMetadata) -> dict[str, str]:
-    """Return what tells one model from another of the same name and version.
+    """Returns what tells one model from another of the same name and version.
 
     Raises:
-        InvalidRequest: The model takes no encoded images.
+        InvalidRequest: the model takes no encoded images.
     """
     manifest = Manifest.parse(known.manifest or {})
     layers = {name: str(spec) for name, spec in select_signature(known, "encoded", None).layers.items()}
@@ -75,10 +75,10 @@ def identity_of(known: ModelMetadata) -> dict[str, str]:
 
 
 def check_precision(precision: str) -> str:
-    """Return a precision of which it is known how close its answers must be.
+    """Returns a precision of which it is known how close its answers must be.
 
     Raises:
-        ResponseError: It is another.
+        ResponseError: it is another.
     """
     if precision not in THRESHOLDS:
         raise ResponseError(f"unknown precision {precision!r}; expected one of {', '.join(THRESHOLDS)}")
@@ -86,11 +86,11 @@ def check_precision(precision: str) -> str:
 
 
 def carried_probes(client: FeatureClient, known: ModelMetadata) -> tuple[Probe, ...]:
-    """Return the golden pictures that a model carries behind its signature `golden`; none from older exports.
+    """Returns the golden pictures that a model carries behind its signature `golden`; none from older exports.
 
     Raises:
-        ResponseError: What the signature answers cannot be read.
-        FeatserveError: The call fails as `FeatureClient.predict` lists.
+        ResponseError: what the signature answers cannot be read.
+        FeatserveError: the call fails as `FeatureClient.predict` lists.
     """
     if GOLDEN not in known.signatures:
         return ()
@@ -117,10 +117,10 @@ def carried_probes(client: FeatureClient, known: ModelMetadata) -> tuple[Probe, 
 
 
 def exported_reference(model_dir: Path) -> tuple[tuple[str, int], Reference]:
-    """Return model and version of an exported directory, and what it must answer.
+    """Returns model and version of an exported directory, and what it must answer.
 
     Raises:
-        OutputError: The directory is no exported version, or its files cannot be read.
+        OutputError: the directory is no exported version, or its files cannot be read.
     """
     raw, golden = read_golden(model_dir)
     manifest = Manifest.parse(raw)

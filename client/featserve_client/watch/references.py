@@ -23,14 +23,14 @@ class References:
     """What each version of each model is held against. Safe to share between threads."""
 
     def __init__(self, exports: Iterable[Path] = (), file: Path | None = None) -> None:
-        """Read what is known from the start.
+        """Reads what is known from the start.
 
         Args:
-            exports: Directories of exported versions, which count more than what servers say.
-            file: Where the references that servers gave are remembered; it need not be there yet.
+            exports: directories of exported versions, which count more than what servers say.
+            file: where the references that servers gave are remembered; it need not be there yet.
 
         Raises:
-            OutputError: A directory is no exported version, or the file cannot be read.
+            OutputError: a directory is no exported version, or the file cannot be read.
         """
         self._lock = threading.Lock()
         self._exported = dict(map(exported_reference, exports))
@@ -39,12 +39,12 @@ class References:
         self._changed = False
 
     def get(self, model: str, version: int) -> Reference | None:
-        """Return the reference of a version; None if it has none yet."""
+        """Returns the reference of a version; None if it has none yet."""
         with self._lock:
             return self._exported.get((model, version)) or self._seen.get((model, version))
 
     def keep(self, model: str, version: int, reference: Reference) -> Reference:
-        """Take the reference of a version, and return the one that holds from now on.
+        """Takes the reference of a version, and returns the one that holds from now on.
 
         The first that came stays, but for a canary's answer that it lacks.
         """
@@ -57,10 +57,10 @@ class References:
             return place[model, version]
 
     def save(self) -> None:
-        """Write the file, if there is one and something is new.
+        """Writes the file, if there is one and something is new.
 
         Raises:
-            OutputError: The file cannot be written.
+            OutputError: the file cannot be written.
         """
         with self._lock:
             if self._file is None or not self._changed:

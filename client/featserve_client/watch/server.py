@@ -48,7 +48,7 @@ class WatchedServer:
         every_s: float,
         report: Callable[[Finding], None],
     ) -> None:
-        """Take the address, the target that stands for it, and what makes a client from it and a model's name.
+        """Takes the address, the target that stands for it, and what makes a client from it and a model's name.
 
         `report` hears of results that are new, pass where they failed, fail where they passed, or fail otherwise.
         """
@@ -67,7 +67,7 @@ class WatchedServer:
         self._findings: dict[tuple[str, int | None], Finding] = {}
 
     def look(self, photo: bytes, references: References) -> None:
-        """Ask each model, and keep what is found; a server that does not answer fails all of them."""
+        """Asks each model, and keeps what is found; a server that does not answer fails all of them."""
         started = time.monotonic()
         silent: FeatserveError | None = None
         for model in self._models:
@@ -92,17 +92,17 @@ class WatchedServer:
             return [Result(model=model, fault=str(exc))]
 
     def findings(self) -> list[Finding]:
-        """Return what was found last of each model and version."""
+        """Returns what was found last of each model and version."""
         with self._lock:
             return list(self._findings.values())
 
     def cost(self) -> Cost:
-        """Return what looking at the server takes."""
+        """Returns what looking at the server takes."""
         with self._lock:
             return Cost(asked_s=self._asked_s, interval_s=self._pace.interval_s)
 
     def _take(self, model: str, results: Sequence[Result]) -> None:
-        """Replace a model's findings; where no version is named now, those that were known have failed."""
+        """Replaces a model's findings; where no version is named now, those that were known have failed."""
         with self._lock:
             before = {key: finding for key, finding in self._findings.items() if key[0] == model}
             found = {(model, result.version): result for result in results}
@@ -126,12 +126,12 @@ class WatchedServer:
 
 
 def _kind(result: Result) -> str:
-    """Return what is wrong without its numbers, which differ from look to look."""
+    """Returns what is wrong without its numbers, which differ from look to look."""
     return re.sub(r"\d+", "", result.fault)
 
 
 def describe(finding: Finding) -> str:
-    """Return a finding in a line.
+    """Returns a finding in a line.
 
     Example:
         >>> result = Result(model="vgg16", version=1, fault="no answer")

@@ -37,18 +37,18 @@ class Watch:
         find: Callable[[str], list[str]] = servers_of,
         forget_s: float = _FORGET_S,
     ) -> None:
-        """Take what is watched, without asking anybody yet.
+        """Takes what is watched, without asking anybody yet.
 
         Args:
-            targets: Addresses, HOST:PORT; a name may stand for several servers.
-            models: Names of models; each server is asked for each.
-            make_client: Makes a client from a server's address, the target that it was found by, and a model.
-            references: What versions are held against.
-            photo: The canary photo, an encoded image.
-            every_s: Seconds between two looks at a server.
-            report: Called from any thread with what was found, when it changes.
-            find: Returns the servers that a target stands for.
-            forget_s: Seconds for which the findings of an address stay that its name no longer has.
+            targets: addresses, HOST:PORT; a name may stand for several servers.
+            models: names of models; each server is asked for each.
+            make_client: makes a client from a server's address, the target that it was found by, and a model.
+            references: what versions are held against.
+            photo: the canary photo, an encoded image.
+            every_s: seconds between two looks at a server.
+            report: called from any thread with what was found, when it changes.
+            find: returns the servers that a target stands for.
+            forget_s: seconds for which the findings of an address stay that its name no longer has.
         """
         self._targets = targets
         self._models = models
@@ -66,18 +66,18 @@ class Watch:
         self._error: BaseException | None = None
 
     def findings(self) -> list[Finding]:
-        """Return what was found last, by server, model and version."""
+        """Returns what was found last, by server, model and version."""
         return [finding for _, server in sorted(self._servers.copy().items()) for finding in server.findings()]
 
     def costs(self) -> Mapping[str, Cost]:
-        """Return what looking at each server takes."""
+        """Returns what looking at each server takes."""
         return {address: server.cost() for address, server in sorted(self._servers.copy().items())}
 
     def once(self) -> list[Finding]:
-        """Look at every server once, due or not; return what was found.
+        """Looks at every server once, due or not; returns what was found.
 
         Raises:
-            OutputError: What was first seen cannot be remembered.
+            OutputError: what was first seen cannot be remembered.
         """
         self._find_servers()
         self._start_looks(math.inf)
@@ -87,10 +87,10 @@ class Watch:
         return self.findings()
 
     def run(self, stop: threading.Event) -> None:
-        """Look at every server again and again until `stop` is set.
+        """Looks at every server again and again until `stop` is set.
 
         Raises:
-            OutputError: What was first seen cannot be remembered.
+            OutputError: what was first seen cannot be remembered.
         """
         next_search = 0.0
         while not stop.is_set():

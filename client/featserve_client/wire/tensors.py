@@ -55,7 +55,7 @@ Buffer = bytes | memoryview
 
 
 def dtype_name(code: wire.DataType) -> str:
-    """Return a dtype's name as numpy spells it, `string` for bytes."""
+    """Returns a dtype's name as numpy spells it, `string` for bytes."""
     if code == wire.DT_STRING:
         return "string"
     if code in DTYPES:
@@ -78,15 +78,15 @@ def _varint(value: int) -> bytes:
 
 
 def length_delimited(field: int, buffers: Sequence[Buffer]) -> list[Buffer]:
-    """Return a field of the length-delimited wire type: a tag, a length, and the content."""
+    """Returns a field of the length-delimited wire type: a tag, a length, and the content."""
     return [_varint(field << 3 | 2) + _varint(sum(map(len, buffers))), *buffers]
 
 
 def encode_tensor(value: npt.ArrayLike) -> list[Buffer]:
-    """Return a TensorProto of an array as buffers to be joined; bytes and str become DT_STRING.
+    """Returns a TensorProto of an array as buffers to be joined; bytes and str become DT_STRING.
 
     Raises:
-        TypeError: The array is of a dtype that cannot be sent.
+        TypeError: the array is of a dtype that cannot be sent.
     """
     array = np.asarray(value)
     if array.dtype.kind in "SU" and array is not value:
@@ -105,7 +105,7 @@ def encode_tensor(value: npt.ArrayLike) -> list[Buffer]:
 
 
 def encode_strings(items: Sequence[bytes], shape: Sequence[int]) -> list[Buffer]:
-    """Return a DT_STRING TensorProto of byte strings as buffers to be joined."""
+    """Returns a DT_STRING TensorProto of byte strings as buffers to be joined."""
     buffers: list[Buffer] = [_head(wire.DT_STRING, shape)]
     for item in items:
         buffers += length_delimited(8, [item])
@@ -115,7 +115,7 @@ def encode_strings(items: Sequence[bytes], shape: Sequence[int]) -> list[Buffer]
 def encode_predict_request(
     spec: wire.ModelSpec, inputs: Mapping[str, Sequence[Buffer]], output_filter: Iterable[str] = ()
 ) -> bytes:
-    """Return a serialized PredictRequest."""
+    """Returns a serialized PredictRequest."""
     rest = wire.PredictRequest(model_spec=spec, output_filter=output_filter)
     buffers: list[Buffer] = [rest.SerializeToString()]
     for name, tensor in inputs.items():
@@ -142,10 +142,10 @@ def _as_bytes(item: object) -> bytes:
 
 
 def decode_predict_response(raw: bytes) -> tuple[int, dict[str, Array]]:
-    """Return the version that answered and its outputs.
+    """Returns the version that answered and its outputs.
 
     Raises:
-        ResponseError: The bytes are not a PredictResponse, or a tensor contradicts itself.
+        ResponseError: the bytes are not a PredictResponse, or a tensor contradicts itself.
     """
     try:
         answer = wire.PackedPredictResponse.FromString(raw)

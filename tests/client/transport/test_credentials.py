@@ -45,7 +45,7 @@ def own(pems: pathlib.Path, name: str, key: str = "") -> TLS:
 
 
 def ask(server: FakeServer, **settings: object) -> str:
-    """Ask by both clients; return what was wrong, which must be the same."""
+    """Asks by both clients; returns what was wrong, which must be the same."""
     target = f"127.0.0.1:{server.port}"
     texts = []
     with FeatureClient(target, model="toy", retry=RetryPolicy(max_attempts=1), **settings) as client:

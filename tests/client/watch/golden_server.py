@@ -15,7 +15,7 @@ WEIGHTS = {"source": "random", "name": None, "sha256": "f" * 64}
 
 
 def carry_golden(server: FakeServer) -> FakeServer:
-    """Give a server's model the signature `golden`."""
+    """Gives a server's model the signature `golden`."""
     definition = server.signatures.signature_def["golden"]
     answer = wire.PredictResponse()
     pictures = answer.outputs["image_bytes"]
@@ -49,6 +49,6 @@ def other_features(data: Any) -> dict[str, np.ndarray]:
 
 
 def swap(server: FakeServer) -> None:
-    """Put another model in the place of a server's own: another export of the same name, version and layers."""
+    """Puts another model in the place of a server's own: another export of the same name, version and layers."""
     server.features = other_features
     server.manifest = MANIFEST | {"weights": WEIGHTS}

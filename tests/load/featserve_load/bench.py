@@ -50,7 +50,7 @@ INTRODUCTION = (
 
 
 def main(argv: Sequence[str]) -> int:
-    """Measure sections and write them; return 1 if one could not be measured."""
+    """Measures sections and writes them; returns 1 if one could not be measured."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--sections", default=",".join(SECTIONS), metavar="A,B", help="(default: %(default)s)")
     parser.add_argument("--models", default=",".join(MODELS), metavar="A,B", help="of `served` (default: %(default)s)")
@@ -142,7 +142,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def command(section: str, options: argparse.Namespace, parser: argparse.ArgumentParser) -> str:
-    """Return the command that renews one section as it was measured."""
+    """Returns the command that renews one section as it was measured."""
     words = ["python", "tests/load/run.py", "bench", "--sections", section]
     for name in (*OPTIONS.get(section, ()), "rounds", "seconds"):
         value = getattr(options, name)
@@ -152,7 +152,7 @@ def command(section: str, options: argparse.Namespace, parser: argparse.Argument
 
 
 def replaced(text: str, heading: str, body: str) -> str:
-    """Return the document with one section put in or exchanged; the sections are in the order of `SECTIONS`."""
+    """Returns the document with one section put in or exchanged; the sections are in the order of `SECTIONS`."""
     found = re.findall(r"^## (.+?)\n+(.*?)(?=^## |\Z)", text, re.M | re.S)
     sections = {each: content.strip() for each, content in found} | {heading: body.strip()}
     order = [title for title, _ in SECTIONS.values()]

@@ -41,7 +41,7 @@ class Capacity:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the capacity; return 1 if there is none, or if it is the generator's own limit."""
+    """Prints the capacity; returns 1 if there is none, or if it is the generator's own limit."""
     parser = argparse.ArgumentParser(prog="capacity", description=__doc__)
     deployment.add_arguments(parser)
     deployment.add_budget(parser)
@@ -96,7 +96,7 @@ def search(
     worth: float = 0.0,
     quiet: bool = False,
 ) -> Capacity:
-    """Return the capacity.
+    """Returns the capacity.
 
     Args:
         run: runs a stage.

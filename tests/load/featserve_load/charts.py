@@ -32,14 +32,14 @@ class Chart:
     wide: bool = False
 
     def alone(self) -> Figure:
-        """Return it as a figure."""
+        """Returns it as a figure."""
         figure = Figure(figsize=(14, 4.8) if self.wide else (7, 4.4), layout="constrained")
         self.draw(figure)
         return figure
 
 
 def of(result: dict[str, Any], old: dict[str, Any] | None) -> list[Chart]:
-    """Return the charts of a result; an earlier one is drawn behind it."""
+    """Returns the charts of a result; an earlier one is drawn behind it."""
     return [
         Chart(title="Throughput and latency, open loop", draw=_single(_tradeoff, result, old, "open")),
         Chart(title="Throughput and latency, closed loop", draw=_single(_tradeoff, result, old, "closed")),
@@ -56,7 +56,7 @@ def of(result: dict[str, Any], old: dict[str, Any] | None) -> list[Chart]:
 
 
 def poster(charts: list[Chart], title: str) -> Figure:
-    """Return all charts in one figure."""
+    """Returns all charts in one figure."""
     rows: list[list[Chart]] = []
     for chart in charts:
         if chart.wide or not rows or len(rows[-1]) == 2 or rows[-1][0].wide:
@@ -146,7 +146,7 @@ def _tradeoff(axes: Axes, result: dict[str, Any], old: dict[str, Any] | None, ki
 
 
 def _over_time(figure: Any, result: dict[str, Any]) -> None:
-    """Draw a panel a load: thin lines are rounds, thick ones their medians, crosses failures."""
+    """Draws a panel a load: thin lines are rounds, thick ones their medians, crosses failures."""
     stages = result["stages"]
     columns = min(len(stages), 4)
     rows = -(-len(stages) // columns)

@@ -10,7 +10,7 @@ METRICS = {"images_per_s": "images/s", "p50_ms": "p50 ms", "p99_ms": "p99 ms"}
 
 
 def summarize(stages: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Return each stage's medians and spread over the rounds, with its errors and limits."""
+    """Returns each stage's medians and spread over the rounds, with its errors and limits."""
     rows = {}
     for name, parts in stages.items():
         row: dict[str, Any] = {"mode": parts[0]["mode"], "load": parts[0]["load"], "rounds": len(parts)}
@@ -40,7 +40,7 @@ def summarize(stages: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 
 def compare(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what changed, stage by stage and metric by metric.
+    """Returns what changed, stage by stage and metric by metric.
 
     A change is outside the noise when the rounds of the two runs do not overlap at all; `chance` is how often that
     happens between two runs of one and the same server (both directions), if rounds are alike and independent.
@@ -72,13 +72,13 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def setup_changes(old: dict[str, Any], new: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Return what was not the same: name, before, now."""
+    """Returns what was not the same: names, before, now."""
     keys = ("model", "version", "precision", "batching", "signature", "images_per_request", "processes", "machine")
     return [(key, old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)]
 
 
 def best_within(summary: dict[str, Any], budget_ms: float) -> tuple[str, dict[str, Any]] | None:
-    """Return the open-loop stage with the most images per second whose p99 kept the budget with < 0.1 % errors."""
+    """Returns the open-loop stage with the most images per second whose p99 kept the budget with < 0.1 % errors."""
     fitting = [
         (name, row)
         for name, row in summary.items()

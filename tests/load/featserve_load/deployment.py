@@ -41,7 +41,7 @@ class Deployment:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose the server and what it is asked."""
+    """Adds the options that choose the server and what it is asked."""
     parser.add_argument("--target", default="", metavar="HOST:PORT[,...]", help="running servers (default: start one)")
     parser.add_argument("--rest", default="", metavar="HOST:PORT[,...]", help="REST of --target (default: looked for)")
     parser.add_argument("--model", default=DEFAULT_MODEL, help="(default: %(default)s)")
@@ -61,13 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_budget(parser: argparse.ArgumentParser) -> None:
-    """Add the option that `budget_ms` takes."""
+    """Adds the option that `budget_ms` takes."""
     parser.add_argument("--slo-ms", type=float, metavar="MS", help="p99 budget (default: 100, or 5 times one image)")
 
 
 @contextlib.contextmanager
 def opened(options: argparse.Namespace) -> Iterator[Deployment]:
-    """Yield the deployment that the options name, answering.
+    """Yields the deployment that the options name, answering.
 
     Raises:
         LoadError: there is nothing to measure.
@@ -92,7 +92,7 @@ def opened(options: argparse.Namespace) -> Iterator[Deployment]:
 
 
 def ensure_model(root: Path, model: str) -> Path:
-    """Return the directory of a model's versions; the default model is exported if it is not there."""
+    """Returns the directory of a model's versions; the default model is exported if it is not there."""
     base_path = root / model
     if any(base_path.glob("[0-9]*/saved_model.pb")):
         return base_path
@@ -103,7 +103,7 @@ def ensure_model(root: Path, model: str) -> Path:
 
 
 def export(*arguments: str) -> Path:
-    """Run `featserve-export`; return the version's directory."""
+    """Runs `featserve-export`; returns the version's directory."""
     say(f"featserve-export {' '.join(arguments)}")
     command = [sys.executable, "-m", "featserve_export", *arguments]
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -126,7 +126,7 @@ def copy_version(source: Path, target: Path) -> None:
 
 
 def payload_of(options: argparse.Namespace, metadata: ModelMetadata) -> Payload:
-    """Return the requests that the options describe."""
+    """Returns the requests that the options describe."""
     if options.images_per_request < 1:
         raise LoadError(f"--images-per-request is at least 1, not {options.images_per_request}")
     if options.processes < 1:
@@ -142,7 +142,7 @@ def payload_of(options: argparse.Namespace, metadata: ModelMetadata) -> Payload:
 
 
 def single_latency_ms(generator: Generator, duration_s: float = 2.0) -> float:
-    """Return the median latency of one caller alone."""
+    """Returns the median latency of one caller alone."""
     measured = generator.run(Stage(callers=1, duration_s=duration_s, warmup_s=1.0, timeout_s=60))
     if not len(measured.ok):
         raise LoadError(f"no request was answered: {measured.errors or 'none was sent'}")
@@ -150,7 +150,7 @@ def single_latency_ms(generator: Generator, duration_s: float = 2.0) -> float:
 
 
 def budget_ms(asked: float | None, single_ms: float) -> float:
-    """Return the p99 budget: the one asked for, or 100 ms, or 5 times the latency of one image alone.
+    """Returns the p99 budget: the one asked for, or 100 ms, or 5 times the latency of one image alone.
 
     Raises:
         LoadError: one image alone takes longer than the budget.
@@ -165,7 +165,7 @@ def budget_ms(asked: float | None, single_ms: float) -> float:
 
 
 def machine() -> dict[str, Any]:
-    """Return what the numbers depend on."""
+    """Returns what the numbers depend on."""
     cpu = "unknown CPU"
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -174,7 +174,7 @@ def machine() -> dict[str, Any]:
 
 
 def say(text: str) -> None:
-    """Tell the user what goes on."""
+    """Tells the user what goes on."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -193,7 +193,7 @@ def _deployment(targets: list[str], model: str, metadata: ModelMetadata, watch: 
 
 
 def check_answers(deployment: Deployment, payload: Payload) -> None:
-    """Raise LoadError unless the first request is answered with an array of the right number of rows."""
+    """Raises LoadError unless the first request is answered with an array of the right number of rows."""
     from featserve_client.wire.tensors import decode_predict_response
 
     from .payload import PREDICT

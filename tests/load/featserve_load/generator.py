@@ -121,7 +121,7 @@ class Generator:
         return [process.pid for process in self._processes]
 
     def close(self) -> None:
-        """End the processes."""
+        """Ends the processes."""
         for pipe in self._pipes:
             try:
                 pipe.send(None)
@@ -136,7 +136,7 @@ class Generator:
             pipe.close()
 
     def run(self, stage: Stage, observe: Callable[[], dict[str, Any]] = dict) -> Measurement:
-        """Run a stage.
+        """Runs a stage.
 
         Args:
             stage: the load.
@@ -162,7 +162,7 @@ class Generator:
     def _collect(
         self, stage: Stage, parts: list[Any], begin: float, end: float, observe: Callable[[], dict[str, Any]]
     ) -> tuple[float, dict[str, Any]]:
-        """Fill `parts` with samples until all processes are done; return their CPU seconds, and the server's use."""
+        """Fills `parts` with samples until all processes are done; returns their CPU seconds, and the server's use."""
         cpu_s, server = 0.0, dict[str, Any]()
         waiting = set(self._pipes)
         observed = 0

@@ -53,7 +53,7 @@ class InProcess:
         self._end()
 
     def images_per_s(self, seconds: float, warmup_s: float = 0.5, *, callers: int = 32, images: int = 1) -> float:
-        """Measure once: threads that call, and images in each of their calls."""
+        """Measures once: threads that call, and images in each of their calls."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{warmup_s} {seconds} {callers} {images}\n")
         self._process.stdin.flush()
@@ -81,7 +81,7 @@ class InProcess:
 
 
 def main(directory: str, signature: str, height: str, width: str) -> None:
-    """Measure whenever a line comes in; `height` and `width` are those of the network."""
+    """Measures whenever a line comes in; `height` and `width` are those of the network."""
     import tensorflow as tf
 
     function = tf.saved_model.load(directory).signatures[signature]

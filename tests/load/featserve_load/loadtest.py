@@ -26,7 +26,7 @@ FORMAT = 1
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run a load test and write its report; return 1 if no result can be trusted, 130 after Ctrl-C."""
+    """Runs a load test and writes its report; returns 1 if no result can be trusted, 130 after Ctrl-C."""
     options = _parser().parse_args(argv)
     if options.rounds < 1:
         raise LoadError(f"--rounds is at least 1, not {options.rounds}")
@@ -87,7 +87,7 @@ def _measure(
     result: dict[str, Any],
     old: dict[str, Any] | None,
 ) -> bool:
-    """Fill `result`; return whether all was measured."""
+    """Fills `result`; returns whether all was measured."""
     running: tuple[Stage, int] | None = None
     try:
         result["single_ms"] = round(deployment.single_latency_ms(generator), 3)
@@ -117,7 +117,7 @@ def _add(result: dict[str, Any], stage: Stage, turn: int, measured: Measurement)
 
 
 def _stages_of(old: dict[str, Any]) -> list[Stage]:
-    """Return the loads of an earlier result: rates that follow the server would hide a change."""
+    """Returns the loads of an earlier result: rates that follow the server would hide a change."""
     stages = []
     for parts in old["stages"].values():
         duration_s = max(part["duration_s"] for part in parts)

@@ -27,7 +27,7 @@ DEFAULT = "efficientnet_lite0"
 
 
 def exported(options: argparse.Namespace, model: str, name: str | None = None, extra: Sequence[str] = ()) -> Path:
-    """Return the versions' directory of a network, exported if it is not there yet."""
+    """Returns the versions' directory of a network, exported if it is not there yet."""
     base_path: Path = options.model_root / (name or model)
     if not (base_path / "1" / "saved_model.pb").exists():
         deployment.export(model, "--model-root", str(options.model_root), "--version", "1", *MODELS[model], *extra)
@@ -35,7 +35,7 @@ def exported(options: argparse.Namespace, model: str, name: str | None = None, e
 
 
 def exported_in(options: argparse.Namespace, model: str, precision: str) -> tuple[str, Path]:
-    """Return the name and the versions' directory of a network in a precision; `winograd` is float32 with such kernels.
+    """Returns the name and the versions' directory of a network in a precision; `winograd` is float32 with such kernels.
 
     Raises:
         LoadError: the export refuses the precision.
@@ -51,7 +51,7 @@ def exported_in(options: argparse.Namespace, model: str, precision: str) -> tupl
 
 
 def exported_by_keras(options: argparse.Namespace, model: str) -> Path:
-    """Return the versions' directory of the network written by `model.export()`, preprocessing included."""
+    """Returns the versions' directory of the network written by `model.export()`, preprocessing included."""
     base_path: Path = options.model_root / f"{model}_keras" / "plain"
     if not (base_path / "1" / "saved_model.pb").exists():
         say(f"model.export() of {model}")

@@ -37,7 +37,7 @@ class Payload:
         return float(np.mean([len(request) for request in self.requests]))
 
     def together(self, count: int) -> list[bytes]:
-        """Return requests that each hold the files of `count`, in order; none where the input is no files."""
+        """Returns requests that each hold the files of `count`, in order; none where the input is no files."""
         if self.input != "encoded" or count < 2:
             return []
         ends = range(count, len(self.requests) + 1, count)
@@ -45,7 +45,7 @@ class Payload:
 
 
 def describe(target: str, model: str, timeout_s: float = 10.0) -> ModelMetadata:
-    """Return the model's metadata, or say why it cannot be measured."""
+    """Returns the model's metadata, or says why it cannot be measured."""
     with FeatureClient(target, model=model, timeout_s=timeout_s) as client:
         return client.metadata()
 
@@ -60,7 +60,7 @@ def make(
     folder: Path | None = None,
     encoded: Sequence[bytes] | None = None,
 ) -> Payload:
-    """Return requests that cycle through the photos."""
+    """Returns requests that cycle through the photos."""
     base = SIGNATURES[input]
     if base not in metadata.signatures:
         raise LoadError(f"model {model!r} has no signature {base!r}; it has {', '.join(sorted(metadata.signatures))}")
@@ -92,7 +92,7 @@ def _joined(requests: Sequence[bytes]) -> bytes:
 
 
 def network_size(metadata: ModelMetadata) -> tuple[int, int]:
-    """Return the `(height, width)` that the backbone takes, in pixels."""
+    """Returns the `(height, width)` that the backbone takes, in pixels."""
     if metadata.manifest:
         height, width = metadata.manifest["preprocessing"]["image_size"]
         return int(height), int(width)

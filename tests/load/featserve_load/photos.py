@@ -19,14 +19,14 @@ _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png"})
 
 
 def folder() -> Path:
-    """Return the directory of scikit-image's pictures."""
+    """Returns the directory of scikit-image's pictures."""
     import skimage
 
     return Path(skimage.__file__).parent / "data"
 
 
 def packaged() -> list[Image.Image]:
-    """Return the photos that scikit-image brings along."""
+    """Returns the photos that scikit-image brings along."""
     paths = [folder() / name for name in NAMES if (folder() / name).exists()]
     if not paths:
         raise LoadError(f"no photos: scikit-image has none in {folder()}; give --photos DIR")
@@ -34,21 +34,21 @@ def packaged() -> list[Image.Image]:
 
 
 def sized(photo: Image.Image, side: int) -> Image.Image:
-    """Return a photo whose longer side has `side` pixels."""
+    """Returns a photo whose longer side has `side` pixels."""
     scale = side / max(photo.size)
     width, height = (max(1, round(length * scale)) for length in photo.size)
     return photo.resize((width, height), Image.Resampling.LANCZOS)
 
 
 def jpeg(photo: Image.Image, quality: int = 88) -> bytes:
-    """Return a photo as a JPEG file."""
+    """Returns a photo as a JPEG file."""
     buffer = io.BytesIO()
     photo.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
 def files(directory: Path | None = None, *, limit: int = 64) -> list[bytes]:
-    """Return encoded photos: those of a directory as they are, otherwise packaged ones as JPEGs of several sizes."""
+    """Returns encoded photos: those of a directory as they are, otherwise packaged ones as JPEGs of several sizes."""
     if directory is None:
         return [jpeg(sized(photo, side)) for side in SIDES for photo in packaged()]
     paths = sorted(path for path in directory.rglob("*") if path.suffix.lower() in _SUFFIXES)[:limit]
@@ -58,6 +58,6 @@ def files(directory: Path | None = None, *, limit: int = 64) -> list[bytes]:
 
 
 def pixels(encoded: list[bytes], size: tuple[int, int]) -> list[npt.NDArray[np.uint8]]:
-    """Return photos as `(height, width, 3)` uint8 RGB."""
+    """Returns photos as `(height, width, 3)` uint8 RGB."""
     height, width = size
     return [np.asarray(Image.open(io.BytesIO(data)).convert("RGB").resize((width, height))) for data in encoded]

@@ -6,7 +6,7 @@ import sys
 
 
 def main(backbone: str, weights: str, directory: str) -> None:
-    """Write a SavedModel."""
+    """Writes a SavedModel."""
     import keras
     from featserve_export import ExportOptions
     from featserve_export.sources.load import load_live_model

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 
 def steady(answered: npt.ArrayLike) -> float:
-    """Return answers per second: the slope of their count over time.
+    """Returns answers per second: the slope of their count over time.
 
     A window holds a whole number of batches or nearly one more: counting its answers is off by up to a batch at either
     end, which at 8 images/s in batches of 8 is a second's worth. The line through the steps is not.

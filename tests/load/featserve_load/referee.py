@@ -71,7 +71,7 @@ class Verdict:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run scenarios; return 1 if one is INVALID, or disagrees with the generator by more than 5 %."""
+    """Runs scenarios; returns 1 if one is INVALID, or disagrees with the generator by more than 5 %."""
     parser = argparse.ArgumentParser(prog="referee", description=__doc__)
     deployment.add_arguments(parser)
     deployment.add_budget(parser)
@@ -133,7 +133,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def settled(ratios: Sequence[float]) -> bool | None:
-    """Return whether the two agree, at once or in two of three tries: a machine has bad moments. None: try again."""
+    """Returns whether the two agree, at once or in two of three tries: a machine has bad moments. None means: try again."""
     near = [abs(ratio - 1) <= TOLERANCE for ratio in ratios]
     if not near or (not near[0] and len(near) - sum(near) < 2 and sum(near) < 2):
         return None
@@ -141,7 +141,7 @@ def settled(ratios: Sequence[float]) -> bool | None:
 
 
 def agreement(scenario: str, mine: Sequence[Measurement], found: Verdict) -> tuple[float, str]:
-    """Return the generator's figure by LoadGen's, and which it is."""
+    """Returns the generator's figure by LoadGen's, and which it is."""
     if scenario == "SingleStream":
         return statistics.mean(each.percentile_ms(50) for each in mine) / found.p50_ms, "p50"
     if scenario == "Offline":
@@ -162,7 +162,7 @@ def run(
     duration_s: float | None = None,
     max_open: int = CALLS_AT_ONCE,
 ) -> Verdict:
-    """Run one scenario; logs and verdict are kept in `out/scenario`.
+    """Runs one scenario; logs and verdict are kept in `out/scenario`.
 
     Args:
         target: `HOST:PORT`.
@@ -266,7 +266,7 @@ class _Sut:
 
 
 def _same_load(scenario: str, found: Verdict | None = None) -> list[Stage]:
-    """Return what the generator measures before LoadGen's run, or after it: a machine that drifts drifts for both."""
+    """Returns what the generator measures before LoadGen's run, or after it: a machine that drifts drifts for both."""
     if scenario == "SingleStream":
         return [Stage(callers=1, duration_s=COMPARE_S)]
     if scenario == "Offline":
@@ -279,7 +279,7 @@ def _same_load(scenario: str, found: Verdict | None = None) -> list[Stage]:
 
 
 def _sets(settings: Path, key: str) -> bool:
-    """Return whether a settings file has a key."""
+    """Returns whether a settings file has a key."""
     if not settings.exists():
         raise LoadError(f"no settings file {settings}")
     return any(key in line.partition("#")[0] for line in settings.read_text().splitlines())

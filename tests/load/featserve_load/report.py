@@ -27,7 +27,7 @@ svg{width:100%;height:auto}
 
 
 def text(result: dict[str, Any], comparison: list[dict[str, Any]] | None) -> str:
-    """Return the summary for a terminal."""
+    """Returns the summary for a terminal."""
     lines = [lead(result), ""]
     lines.append(
         f"{'load':>18} {'images/s':>9} {'p50 ms':>8} {'p90 ms':>8} {'p99 ms':>8} {'spread of p99':>16} "
@@ -52,7 +52,7 @@ def text(result: dict[str, Any], comparison: list[dict[str, Any]] | None) -> str
 
 
 def lead(result: dict[str, Any]) -> str:
-    """Return the answer in a sentence."""
+    """Returns the answer in a sentence."""
     if "budget_ms" not in result:
         return "Interrupted before anything was measured."
     summary = result["summary"]
@@ -76,14 +76,14 @@ def lead(result: dict[str, Any]) -> str:
 
 
 def verdict(change: dict[str, Any]) -> str:
-    """Return whether a change is more than noise."""
+    """Returns whether a change is more than noise."""
     if not change["outside_noise"]:
         return "within the noise"
     return f"{'better' if change['better'] else 'worse'}, outside the noise (by chance {change['chance']:.0%})"
 
 
 def verdicts(comparison: list[dict[str, Any]]) -> str:
-    """Return a comparison in a sentence."""
+    """Returns a comparison in a sentence."""
     apart = [change for change in comparison if change["outside_noise"]]
     better = sum(change["better"] for change in apart)
     expected = sum(change["chance"] for change in comparison)
@@ -97,7 +97,7 @@ def verdicts(comparison: list[dict[str, Any]]) -> str:
 def write(
     stem: Path, result: dict[str, Any], old: dict[str, Any] | None, comparison: list[dict[str, Any]] | None
 ) -> list[Path]:
-    """Write `stem.html` and `stem.png`; return their paths."""
+    """Writes `stem.html` and `stem.png`; returns their paths."""
     drawn = charts.of(result, old) if result["summary"] else []
     picture = stem.with_suffix(".png")
     charts.poster(drawn, lead(result)).savefig(picture, dpi=80)

@@ -11,7 +11,7 @@ Arrivals = Literal["poisson", "constant"]
 
 
 def due(arrivals: Arrivals, rate: float, duration_s: float, seed: int) -> npt.NDArray[np.float64]:
-    """Return ascending times in `[0, duration_s)`.
+    """Returns ascending times in `[0, duration_s)`.
 
     Args:
         arrivals: `poisson` for independent callers, `constant` for a metronome.

@@ -103,7 +103,7 @@ class ServerProcess:
         return self._log.read().decode(errors="replace")[-3000:]
 
     def stop(self) -> None:
-        """End it, by force if it takes more than 20 seconds."""
+        """Ends it, by force if it takes more than 20 seconds."""
         if self.process is not None and self.process.poll() is None:
             self.process.terminate()
             try:
@@ -129,7 +129,7 @@ class ServerProcess:
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on now."""
+    """Returns ports that nothing listens on now."""
     sockets = [socket.create_server((LOOPBACK, 0)) for _ in range(count)]
     ports = [each.getsockname()[1] for each in sockets]
     for each in sockets:
@@ -138,7 +138,7 @@ def free_ports(count: int) -> list[int]:
 
 
 def pid_of(target: str) -> int | None:
-    """Return the local process that listens at `HOST:PORT`; None if it is elsewhere or may not be seen."""
+    """Returns the local process that listens at `HOST:PORT`; None if it is elsewhere or may not be seen."""
     host, _, port = target.rpartition(":")
     if host not in ("localhost", LOOPBACK, "[::1]"):
         return None
@@ -148,7 +148,7 @@ def pid_of(target: str) -> int | None:
 
 
 def rest_of(target: str, pid: int | None) -> str | None:
-    """Return where a server's metrics are: another port of its process, or the next port; None if they are nowhere."""
+    """Returns where a server's metrics are: another port of its process, or the next port; None if they are nowhere."""
     host, _, port = target.rpartition(":")
     own = {listening for owner, listening in _listeners() if owner == pid} if pid else set()
     for candidate in sorted(own - {int(port)}) or [int(port) + 1]:
@@ -158,7 +158,7 @@ def rest_of(target: str, pid: int | None) -> str | None:
 
 
 def _listeners() -> list[tuple[int, int]]:
-    """Return processes and ports."""
+    """Returns processes and ports."""
     try:
         connections = psutil.net_connections("tcp")
     except psutil.AccessDenied:
@@ -167,7 +167,7 @@ def _listeners() -> list[tuple[int, int]]:
 
 
 def _page(rest: str) -> str | None:
-    """Return a server's metrics; None if it gives none."""
+    """Returns a server's metrics; None if it gives none."""
     try:
         with urllib.request.urlopen(f"http://{rest}{METRICS}", timeout=2) as answer:
             page: bytes = answer.read()
@@ -184,7 +184,7 @@ class Usage:
         self._last: tuple[float, float] | None = None
 
     def look(self) -> dict[str, float]:
-        """Return cores used since the last look, and MiB, threads and file descriptors now; empty once they ended."""
+        """Returns cores used since the last look, and MiB, threads and file descriptors now; empty once they ended."""
         cpu, rss, threads, fds = 0.0, 0, 0, 0
         for process in self._family():
             try:
@@ -220,7 +220,7 @@ class Batches:
         self._last: dict[str, float] | None = None
 
     def look(self) -> dict[str, float]:
-        """Return how many batches there were by largest size, `"8"`; empty where a server does not tell."""
+        """Returns how many batches there were by largest size, `"8"`; empty where a server does not tell."""
         pages = [_page(address) for address in self._addresses]
         now: dict[str, float] | None = None
         if None not in pages:
@@ -235,7 +235,7 @@ class Batches:
 
 
 def executed(page: str, model: str) -> dict[str, float]:
-    """Return how many batches a page of metrics tells by size: the embedded server's histogram or TensorFlow's counter.
+    """Returns how many batches a page of metrics tells by size: the embedded server's histogram or TensorFlow's counter.
 
     Reference: `RecordProcessedBatchSizeV2` in tensorflow/core/kernels/batching_util/batch_resource_base.cc.
     """
@@ -282,7 +282,7 @@ class Watch:
         self._batches = Batches(addresses, model) if len(addresses) == len(targets) else None
 
     def look(self) -> dict[str, Any]:
-        """Return use since the last look."""
+        """Returns use since the last look."""
         seen: dict[str, Any] = {}
         if self._usage:
             seen |= {name: round(value, 3) for name, value in self._usage.look().items()}

@@ -81,7 +81,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def soak(base_path: Path, model: str, seconds: float, *, swap_s: float, clients: int) -> Outcome:
-    """Serve copies of the newest version of `base_path` under load and watch."""
+    """Serves copies of the newest version of `base_path` under load and watches."""
     newest = max((path for path in base_path.iterdir() if path.name.isdigit()), key=lambda path: int(path.name))
     outcome = Outcome()
     counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
@@ -144,7 +144,7 @@ def _watch(
 
 
 def growth(times: Sequence[float], rss_mib: Sequence[float], swap_s: float) -> float | None:
-    """Return MiB a minute in the second half, None for fewer than four swaps there.
+    """Returns MiB a minute in the second half, None for fewer than four swaps there.
 
     While a version is swapped two are loaded, and memory is a sawtooth: its lowest between swaps are compared, each
     with each, and the median of their slopes taken.
@@ -189,7 +189,7 @@ def _publish(source: Path, served: Path, version: int) -> None:
 
 
 def _mixed(target: str, model: str) -> list[tuple[bytes, bool]]:
-    """Return requests of every signature, 1 % of them bad, in a fixed random order."""
+    """Returns requests of every signature, 1 % of them bad, in a fixed random order."""
     metadata = describe(target, model)
     good: list[bytes] = []
     for kind, signature in SIGNATURES.items():
@@ -239,7 +239,7 @@ class _Client:
         self._begin()
 
     def stop(self) -> None:
-        """End between two calls."""
+        """Ends between two calls."""
         if self._process.pid is not None:
             os.kill(self._process.pid, signal.SIGTERM)
         self._process.join(20)

@@ -210,7 +210,7 @@ def _row(generator: Generator, settings: Settings, budget: float, best: float, i
 
 
 def _by_precision(base_path: Path) -> dict[str, Path]:
-    """Return the newest version of each precision."""
+    """Returns the newest version of each precision."""
     found: dict[str, Path] = {}
     for path in sorted((p for p in base_path.iterdir() if p.name.isdigit()), key=lambda p: int(p.name)):
         manifest = path / "assets.extra" / "manifest.json"
@@ -222,7 +222,7 @@ def _by_precision(base_path: Path) -> dict[str, Path]:
 
 
 def _rebatched(source: Path, settings: Settings, folder: Path, model: str) -> Path:
-    """Return a directory with one version, batched as `settings` say."""
+    """Returns a directory with one version, batched as `settings` say."""
     from featserve_export import read_batching, rebatch
 
     name = f"{settings.precision}-{settings.threads}-{settings.padded_to}-{settings.largest}-{settings.timeout_micros}"

@@ -59,7 +59,7 @@ class Length:
 
 
 def turns(rounds: int, cases: Mapping[str, Callable[[], Figures]]) -> dict[str, list[Figures]]:
-    """Return each case's figures, round by round: whatever else the machine does falls on all of them.
+    """Returns each case's figures, round by round: whatever else the machine does falls on all of them.
 
     A case that fails is left out, and costs no other.
     """
@@ -81,7 +81,7 @@ def turns(rounds: int, cases: Mapping[str, Callable[[], Figures]]) -> dict[str, 
 
 
 def turns_or_none(rounds: int, cases: Mapping[str, Callable[[], Figures]]) -> dict[str, list[Figures]]:
-    """Return the same, and nothing where all cases failed: each has said why."""
+    """Returns the same, and nothing where all cases failed: each has said why."""
     try:
         return turns(rounds, cases)
     except LoadError:
@@ -93,7 +93,7 @@ def medians(rows: Sequence[Figures]) -> Figures:
 
 
 def pair_of(found: Mapping[str, Sequence[Figures]], one: str, other: str) -> Pair:
-    """Return the ratio of two that took turns, by their first figures."""
+    """Returns the ratio of two that took turns, by their first figures."""
     if missing := {one, other} - set(found):
         raise LoadError(f"{' and '.join(sorted(missing))} failed")
     first, second = found[one], found[other]
@@ -108,7 +108,7 @@ def pair_of(found: Mapping[str, Sequence[Figures]], one: str, other: str) -> Pai
 def closed_loop(
     generator: Generator, options: argparse.Namespace, callers: int = CALLERS, *, length: Length | None = None
 ) -> Callable[[], Figures]:
-    """Return a measurement of a closed loop: images/s, p50 and p99 in ms, cores of the generator."""
+    """Returns a measurement of a closed loop: images/s, p50 and p99 in ms, cores of the generator."""
 
     def once() -> Figures:
         nonlocal length

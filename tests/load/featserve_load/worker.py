@@ -43,7 +43,7 @@ class Task:
 
 
 def main(pipe: Connection, targets: list[str], requests: list[bytes]) -> None:
-    """Serve the parent until it closes the pipe."""
+    """Serves the parent until it closes the pipe."""
     asyncio.run(_Worker(pipe, targets, requests).run())
 
 
@@ -144,7 +144,7 @@ def _given_up(due: npt.NDArray[np.float64], now: float) -> npt.NDArray[Any]:
 
 
 async def _cpu_between(begin: float, end: float) -> float:
-    """Return the CPU seconds that this process used from `begin` to `end`."""
+    """Returns the CPU seconds that this process used from `begin` to `end`."""
     await _sleep_until(begin)
     before = time.process_time()
     await _sleep_until(end)
@@ -158,14 +158,14 @@ async def _sleep_until(moment: float) -> None:
 
 
 def name_of(code: int) -> str:
-    """Return a code's name."""
+    """Returns a code's name."""
     if code == NOT_SENT:
         return "NOT_SENT"
     return next((status.name for status in grpc.StatusCode if status.value[0] == code), str(code))
 
 
 def be_quiet() -> None:
-    """Leave Ctrl-C to the parent, which asks for what was measured."""
+    """Leaves Ctrl-C to the parent, which asks for what was measured."""
     import signal
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -19,7 +19,7 @@ spec:
 
 
 def written() -> str:
-    """Return the object: the rule file is its specification."""
+    """Returns the object: the rule file is its specification."""
     lines = RULES.read_text(encoding="utf-8").splitlines()
     rules = lines[lines.index("groups:") :]
     return HEAD + "".join(f"  {line}\n" if line else "\n" for line in rules)

@@ -17,7 +17,7 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 @pytest.fixture
 def loaded():
-    """Return a function that loads a SavedModel."""
+    """Returns a function that loads a SavedModel."""
     servables = []
 
     def load(path):

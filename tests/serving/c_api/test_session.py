@@ -14,7 +14,7 @@ from featserve_serving.protos.generated import config_pb2, graph_pb2, types_pb2
 
 @pytest.fixture
 def identity():
-    """Return a function that sends an array through a graph which does nothing."""
+    """Returns a function that sends an array through a graph which does nothing."""
     sessions = []
 
     def send(array):

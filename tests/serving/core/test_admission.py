@@ -41,7 +41,7 @@ def post(server, body=b'{"instances": [1.0]}'):
 
 
 def total(server, metric):
-    """Return the sum of a metric's series."""
+    """Returns the sum of a metric's series."""
     url = f"http://127.0.0.1:{server.rest_port}/monitoring/prometheus/metrics"
     page = urllib.request.urlopen(url, timeout=60).read().decode()
     lines = [line for line in page.splitlines() if line.partition(" ")[0].partition("{")[0] == metric]
@@ -49,13 +49,13 @@ def total(server, metric):
 
 
 def runs(server):
-    """Return how many calls reached TensorFlow."""
+    """Returns how many calls reached TensorFlow."""
     return total(server, ":tensorflow:serving:runtime_latency_count")
 
 
 @pytest.fixture
 def occupy(caller, eventually, gate):
-    """Return a function that keeps a server busy with so many calls until the gate opens, and gives their futures."""
+    """Returns a function that keeps a server busy with so many calls until the gate opens, and gives their futures."""
     with futures.ThreadPoolExecutor(16) as threads:
 
         def calls(server, count):

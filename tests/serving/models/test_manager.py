@@ -20,7 +20,7 @@ POLL_S = 0.05
 
 
 def config_of(*models):
-    """Return a configuration of `(name, base path, rest of the entry)`."""
+    """Returns a configuration of `(name, base path, rest of the entry)`."""
     entries = "".join(
         f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" {rest} }}'
         for name, path, rest in models
@@ -30,7 +30,7 @@ def config_of(*models):
 
 @pytest.fixture
 def serve(base_path):
-    """Return a function that starts a server of the model."""
+    """Returns a function that starts a server of the model."""
     servers = []
 
     def start(**kwargs):

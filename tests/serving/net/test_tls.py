@@ -42,7 +42,7 @@ def pems(tmp_path_factory):
 
 @pytest.fixture
 def ssl_config(pems, tmp_path, capsys):
-    """Return a function that writes an `ssl.config` by the command."""
+    """Returns a function that writes an `ssl.config` by the command."""
 
     def write(*, mutual):
         arguments = ["ssl-config", "--cert", str(pems / "server.pem"), "--key", str(pems / "server.key")]

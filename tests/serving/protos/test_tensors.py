@@ -33,7 +33,7 @@ def example(dtype, shape=(2, 3)):
 
 
 def typed(array):
-    """Return the tensor in its typed field."""
+    """Returns the tensor in its typed field."""
     proto = tf.make_tensor_proto(array)
     parsed = predict_pb2.PredictResponse.FromString(predict_response_bytes(b"", {"t": array})).outputs["t"]
     assert not parsed.tensor_content and parsed.tensor_shape == proto.tensor_shape and parsed.dtype == proto.dtype

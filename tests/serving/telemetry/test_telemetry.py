@@ -30,7 +30,7 @@ def page(server):
 
 
 def value(text, name, **labels):
-    """Return the sum of a metric's values that have these labels."""
+    """Returns the sum of a metric's values that have these labels."""
     total, found = 0.0, False
     for line in text.splitlines():
         if line.startswith((name + "{", name + " ")) and all(f'{k}="{v}"' in line for k, v in labels.items()):

@@ -15,7 +15,7 @@ from ..progress import Reporter
 
 
 def add_bulk_options(parser: argparse.ArgumentParser, *, output: str) -> None:
-    """Add the options of a run over many files that writes `output` unless told otherwise."""
+    """Adds the options of a run over many files that writes `output` unless told otherwise."""
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="files, directories, patterns, @FILE (a list) or - (a list on stdin)"
     )
@@ -35,7 +35,7 @@ def add_bulk_options(parser: argparse.ArgumentParser, *, output: str) -> None:
 
 
 def run_bulk(arguments: argparse.Namespace, vectors: VectorKind | None) -> int:
-    """Extract the files into the output; return the exit status."""
+    """Extracts the files into the output; returns the exit status."""
     output = Path(arguments.output)
     check_output(output)
     if output.exists() and not arguments.overwrite and not arguments.resume:

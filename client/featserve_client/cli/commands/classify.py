@@ -12,7 +12,7 @@ from ..options import Commands, add_server_options, image_files, make_client
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
+    """Adds the subcommand."""
     parser = commands.add_parser("classify", help="name what is in images")
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="files, directories, patterns, @FILE (a list) or - (a list on stdin)"
@@ -25,7 +25,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand; return its exit status."""
+    """Runs the subcommand; returns its exit status."""
     paths = image_files(arguments.images)
     failed = 0
     with make_client(arguments) as client:

@@ -14,7 +14,7 @@ from ..options import Commands, add_server_options, make_client
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
+    """Adds the subcommand."""
     parser = commands.add_parser("console", help="show what a server serves on a page, and try it there")
     add_server_options(parser, many_models=True)
     parser.add_argument(
@@ -39,7 +39,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand; return its exit status."""
+    """Runs the subcommand; returns its exit status."""
     try:
         from featserve_console import Address
         from featserve_console import run as page
@@ -92,10 +92,10 @@ def _environment_ca() -> str | None:
 
 
 def _rest_url(text: str) -> str:
-    """Return the REST API's address as a URL.
+    """Returns the REST API's address as a URL.
 
     Raises:
-        ConfigError: The text is no address.
+        ConfigError: the text is no address.
     """
     url = text if "://" in text else f"http://{text}"
     try:

@@ -39,14 +39,14 @@ Finding = tuple[bool | None, str]
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
+    """Adds the subcommand."""
     parser = commands.add_parser("doctor", help="find out why the service does not answer, or how well it does")
     add_server_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand; return its exit status."""
+    """Runs the subcommand; returns its exit status."""
     passed = True
     with make_client(arguments) as client:
         for verdict, text in _findings(client):

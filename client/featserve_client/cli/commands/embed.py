@@ -9,7 +9,7 @@ from .bulk import add_bulk_options, run_bulk
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
+    """Adds the subcommand."""
     parser = commands.add_parser("embed", help="write one vector per image into a file")
     add_bulk_options(parser, output="vectors.npz")
     parser.add_argument(
@@ -25,5 +25,5 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand; return its exit status."""
+    """Runs the subcommand; returns its exit status."""
     return run_bulk(arguments, "mean" if arguments.no_normalize else "mean-l2")

@@ -9,7 +9,7 @@ from .bulk import add_bulk_options, run_bulk
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
+    """Adds the subcommand."""
     parser = commands.add_parser("extract", help="write the activations of images into a file")
     add_bulk_options(parser, output="features.npz")
     parser.add_argument("--layers", metavar="A,B", help="layers wanted (default: all that the model exports)")
@@ -17,5 +17,5 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand; return its exit status."""
+    """Runs the subcommand; returns its exit status."""
     return run_bulk(arguments, None)

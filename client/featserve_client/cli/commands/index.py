@@ -18,7 +18,7 @@ from ..options import Commands, add_server_options, image_files, make_client
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
+    """Adds the subcommand."""
     parser = commands.add_parser("index", help="make an index of photos, for featserve similar")
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="files, directories, patterns, @FILE (a list) or - (a list on stdin)"
@@ -33,7 +33,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand; return its exit status."""
+    """Runs the subcommand; returns its exit status."""
     output = Path(arguments.output)
     check_index(output)
     if output.exists() and not arguments.overwrite:
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 def vectors_of(
     client: FeatureClient, paths: Sequence[str], layer: str
 ) -> Iterator[tuple[str, npt.NDArray[np.float32]]]:
-    """Yield each photo and its vector; say on stderr which could not be extracted."""
+    """Yields each photo and its vector; says on stderr which could not be extracted."""
     for result in client.extract_iter(paths, layer, on_error="return"):
         if result.error is not None:
             print(f"featserve: left out: {result.error}", file=sys.stderr)

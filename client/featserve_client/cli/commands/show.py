@@ -13,7 +13,7 @@ from ..options import Commands, add_server_options, layer_names, make_client
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
+    """Adds the subcommand."""
     parser = commands.add_parser("show", help="draw a photo's activation maps")
     parser.add_argument("image", metavar="IMAGE")
     add_server_options(parser)
@@ -25,7 +25,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand; return its exit status."""
+    """Runs the subcommand; returns its exit status."""
     output = Path(arguments.output)
     check_picture(output, *PICTURES, ".html", figures=True)
     layers = layer_names(arguments.layers)

@@ -39,7 +39,7 @@ class _Instead(argparse.Action):
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
+    """Adds the subcommand."""
     parser = commands.add_parser("similar", help="find the photos most like one, and draw them")
     parser.add_argument("query", metavar="QUERY", help="an image file")
     among = parser.add_argument(
@@ -73,7 +73,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand; return its exit status."""
+    """Runs the subcommand; returns its exit status."""
     output = Path(arguments.output)
     check_picture(output, *PICTURES, ".html")
     if arguments.k < 1:

@@ -10,7 +10,7 @@ from ..options import Commands, add_server_options, make_client
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
+    """Adds the subcommand."""
     parser = commands.add_parser("status", help="show the state of the model's versions")
     add_server_options(parser)
     parser.add_argument("--json", action="store_true")
@@ -18,7 +18,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand; return its exit status."""
+    """Runs the subcommand; returns its exit status."""
     with make_client(arguments) as client:
         name = client.model
         versions = client.status()

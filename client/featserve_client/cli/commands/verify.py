@@ -11,7 +11,7 @@ from ..options import Commands, add_server_options, make_client
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
+    """Adds the subcommand."""
     parser = commands.add_parser("verify", help="compare a server's answers with those of the exported Keras model")
     parser.add_argument("model_dir", metavar="MODEL_DIR", help="an exported version: ROOT/NAME/VERSION")
     add_server_options(parser, model_help="default: the name in the directory")
@@ -19,7 +19,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand; return its exit status."""
+    """Runs the subcommand; returns its exit status."""
     model_dir = Path(arguments.model_dir)
     arguments.model = arguments.model or model_dir.absolute().parent.name
     checks = []

@@ -25,7 +25,7 @@ from ..options import Commands, add_connection_options, client_options
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
+    """Adds the subcommand."""
     parser = commands.add_parser(
         "watch",
         help="see again and again that servers still give what was proven, for Prometheus",
@@ -78,7 +78,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand; return its exit status."""
+    """Runs the subcommand; returns its exit status."""
     watch = _make_watch(arguments)
     if arguments.once:
         findings = watch.once()
@@ -105,12 +105,12 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _make_watch(arguments: argparse.Namespace) -> Watch:
-    """Return what the options describe.
+    """Returns what the options describe.
 
     Raises:
-        ConfigError: An option has a value that cannot work.
-        InvalidImageError: The photo is none.
-        OutputError: An exported version, or the remembered references, cannot be read.
+        ConfigError: an option has a value that cannot work.
+        InvalidImageError: the photo is none.
+        OutputError: an exported version, or the remembered references, cannot be read.
         MissingExtraError: prometheus-client is needed and not installed.
     """
     if not (math.isfinite(arguments.every) and arguments.every >= 1):

@@ -93,7 +93,7 @@ class Running:
         return found
 
     def end(self, number: int) -> tuple[int, str, float]:
-        """Send a signal; return the exit status, what was written to stderr, and the seconds until the end."""
+        """Sends a signal; returns the exit status, what was written to stderr, and the seconds until the end."""
         started = time.monotonic()
         self.process.send_signal(number)
         _, err = self.process.communicate(timeout=60)

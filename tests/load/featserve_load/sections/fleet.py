@@ -35,7 +35,7 @@ PICTURE = "fleet.png"
 
 
 def fleet(options: argparse.Namespace) -> list[str]:
-    """Simulate fleets, from the service times of one server."""
+    """Simulates fleets, from the service times of one server."""
     base_path = exported(options, DEFAULT)
     busy = psutil.cpu_percent(2.0) / 100 * (os.cpu_count() or 1)
     began = time.monotonic()
@@ -75,7 +75,7 @@ def fleet(options: argparse.Namespace) -> list[str]:
 
 
 def bears(fleet: Fleet, budget_ms: float, duration_s: float = 60.0) -> float:
-    """Return the load of each server, in images/s, up to which p99 keeps the budget."""
+    """Returns the load of each server, in images/s, up to which p99 keeps the budget."""
     low, high = 0.0, 1.2e3 * fleet.times.cores / fleet.times.image_ms(fleet.images_per_request)
     while high - low > 0.02 * high:
         middle = (low + high) / 2
@@ -119,7 +119,7 @@ def _timeouts(one: Fleet, budget: float, found: dict[str, float]) -> Iterator[st
 
 
 def _answer(found: dict[str, float]) -> str:
-    """Return which of the three breaks the budget, in sentences."""
+    """Returns which of the three breaks the budget, in sentences."""
     one = found["round_robin many 1"]
     pinned = 1 - min(found[f"pinned many {servers}"] for servers in SERVERS) / one
     gateway = max(found[f"round_robin one {servers}"] for servers in SERVERS) / one - 1

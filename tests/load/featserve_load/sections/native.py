@@ -48,7 +48,7 @@ def native(options: argparse.Namespace) -> list[str]:
 
 @contextlib.contextmanager
 def _native(named: str, base_path: Path) -> Iterator[str]:
-    """Yield the address of TensorFlow Serving: the one named, or that of one started from a file.
+    """Yields the address of TensorFlow Serving: the one named, or that of one started from a file.
 
     Raises:
         Unavailable: there is none here.

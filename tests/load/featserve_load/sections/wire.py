@@ -70,7 +70,7 @@ def wire(options: argparse.Namespace) -> list[str]:
 def one_and_eight_callers(
     opener: Callable[[], Callable[[bytes], int]], bodies: Sequence[bytes], seconds: float
 ) -> Callable[[], Figures]:
-    """Measure the bytes of an answer, the p50 of one caller in ms, and the images/s of eight."""
+    """Measures the bytes of an answer, the p50 of one caller in ms, and the images/s of eight."""
 
     def call_until(end: float, index: int, times: list[float], sizes: list[int], errors: list[Exception]) -> None:
         try:
