@@ -1,4 +1,4 @@
-"""What every part's tests share."""
+"""Fixtures for every part's tests, and the files that `make test-fast` leaves out."""
 
 import os
 import random

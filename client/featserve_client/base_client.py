@@ -1,4 +1,4 @@
-"""What the sync and the async client have in common: everything but waiting."""
+"""The common part of the sync and the async client: everything but waiting."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ class BaseClient(abc.ABC):
         return self._settings.limits
 
     def __repr__(self) -> str:
-        """Shows what the client talks to."""
+        """Shows the server and the model."""
         return f"{type(self).__name__}({self.target!r}, model={self.model!r})"
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -114,7 +114,7 @@ class FeatureClient(BaseClient):
             ConnectError: no server answers at the address.
             DeadlineExceeded: an answer does not come in time.
             MessageTooLarge: a message is over a limit.
-            ResponseError: the answer is not what was asked for.
+            ResponseError: the answer lacks an output, or an output has another shape or dtype.
             ConfigError: there are no images, or `layers` is empty.
 
         Example:
@@ -252,7 +252,7 @@ class FeatureClient(BaseClient):
             timeout_s: seconds to wait.
 
         Raises:
-            DeadlineExceeded: the model does not answer in this time; the text says what it lacked.
+            DeadlineExceeded: the model does not answer in this time; the text says why.
 
         Example:
             >>> client.wait_until_ready(60)

@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 
 
 def write_whole(path: Path, fill: Callable[[BinaryIO], object]) -> None:
-    """Writes a file under another name, and renames it once it is complete; what is broken off leaves nothing."""
+    """Writes a file under another name, and renames it once it is complete; a broken write leaves nothing."""
     with _replacing(path) as temporary:
         with open(temporary, "wb") as file:
             fill(file)

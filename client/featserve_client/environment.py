@@ -1,4 +1,4 @@
-"""What the environment says of the server, where an option does not: FEATSERVE_SERVER, _MODEL, _CA and _TOKEN_FILE."""
+"""Options out of the environment: FEATSERVE_SERVER, _MODEL, _CA and _TOKEN_FILE stand in where none is given."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class ClientSource:
         return {name: self._versions(name) for name in self._known_names()}
 
     def describe(self, model: str, version: int | None) -> Description:
-        """Returns what a version is; None stands for the newest that answers."""
+        """Returns the description of a version; None stands for the newest that answers."""
         number = self._newest(model) if version is None else version
         with self._sentences():
             found = self._version(model, number).metadata()

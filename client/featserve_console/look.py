@@ -1,4 +1,4 @@
-"""What a model sees in one photo: classes, activation maps, a vector, and where the time went."""
+"""The look of a model at one photo: classes, activation maps, a vector, and where the time went."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOP = 5
 def look(
     source: Source, model: str, version: int | None, layer: str | None, channel: int | None, photo: bytes
 ) -> dict[str, Any]:
-    """Returns what a model sees in a photo, as JSON.
+    """Returns the classes, maps and vector that a model finds in a photo, as JSON.
 
     Args:
         source: the server.

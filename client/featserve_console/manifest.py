@@ -18,7 +18,7 @@ def section(manifest: Mapping[str, Any] | None, key: str) -> Mapping[str, Any]:
 
 
 def class_names(manifest: Mapping[str, Any] | None) -> Mapping[str, Sequence[str]]:
-    """Returns the names of the classes of each output that has such."""
+    """Returns the names of the classes, for each output that has classes."""
     return {
         str(output): [str(name) for name in names]
         for output, names in section(manifest, "labels").items()
@@ -40,7 +40,7 @@ def image_input(description: Description) -> str:
     """Returns the input that takes image files.
 
     Raises:
-        SourceError: the model takes none; the text says what it has.
+        SourceError: the model takes no photos; the text has its signatures.
     """
     signature = description.signatures.get(ENCODED)
     if signature is not None and _takes_files(signature) and signature.outputs:

@@ -26,7 +26,7 @@ _LOADED = ":tensorflow:cc:saved_model:load_attempt_count_total"
 
 @dataclass
 class ModelCounts:
-    """What was counted of one model."""
+    """The counts of one model."""
 
     #: Requests answered with OK within so many microseconds.
     latency: dict[float, float] = field(default_factory=lambda: defaultdict(float))
@@ -46,7 +46,7 @@ class ModelCounts:
 
 @dataclass
 class Counts:
-    """What was counted of a server."""
+    """The counts of a server."""
 
     models: dict[str, ModelCounts] = field(default_factory=lambda: defaultdict(ModelCounts))
     #: Requests that compute now, and that wait; None where the server does not say.
@@ -55,7 +55,7 @@ class Counts:
 
 
 def parse(text: str) -> Counts:
-    """Returns what a metrics page counts.
+    """Returns the counts of a metrics page.
 
     Raises:
         SourceError: the text is no such page.

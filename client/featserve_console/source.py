@@ -1,4 +1,4 @@
-"""What the page asks of a server, and what a server answers."""
+"""The questions of the page to a server, and the server's answers."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ class Signature:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """What a version is; `manifest` is what the exporter wrote of it, None for models from elsewhere.
+    """A version: its signatures, and the manifest that the exporter wrote, None for models from elsewhere.
 
     Example:
         >>> Description(version=3, signatures={}).manifest is None
@@ -143,7 +143,7 @@ class Source(Protocol):
         """
 
     def describe(self, model: str, version: int | None) -> Description:
-        """Returns what a version is; None stands for the newest.
+        """Returns the description of a version; None stands for the newest.
 
         Raises:
             SourceError: the server does not answer, or has no such version.
@@ -169,5 +169,5 @@ class Source(Protocol):
         """Returns the server's metrics in Prometheus' text format; None where it is not known where they are.
 
         Raises:
-            SourceError: they cannot be had.
+            SourceError: the metrics cannot be had.
         """

@@ -17,7 +17,7 @@ class Backbone:
     """One network.
 
     Attributes:
-        name: what it is called on the command line.
+        name: its name on the command line.
         family: networks that share an architecture.
         constructor: module and function with the arguments of a `keras.applications` constructor.
         preprocessing: the module whose `preprocess_input` the network was trained with.

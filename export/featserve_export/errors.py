@@ -1,4 +1,4 @@
-"""What the exporter refuses.
+"""The exporter's refusals.
 
 ExportError
 ├── InvalidOptionError   an option's value: expected, received, remedy

@@ -1,4 +1,4 @@
-"""What helps to choose a backbone: how well it classifies, and what it computes.
+"""Figures that help to choose a backbone: how well it classifies, and how much it computes.
 
 Top-1 is the share of ImageNet's validation images that the network with its classifier names rightly, in percent, as
 its makers evaluate it, with pixels resized in their way.

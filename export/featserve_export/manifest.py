@@ -60,7 +60,7 @@ class Preprocessing(TypedDict):
 
 
 class Measured(TypedDict, total=False):
-    """What was measured while a precision was chosen."""
+    """The measurements by which a precision was chosen."""
 
     #: How fast and how close each precision is, where `auto` measured.
     precision_measured: dict[str, Any]
@@ -71,7 +71,7 @@ class Measured(TypedDict, total=False):
 
 
 class Manifest(Measured):
-    """What an exported version is."""
+    """The description of an exported version."""
 
     format: int
     model: str

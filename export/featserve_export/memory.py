@@ -1,4 +1,4 @@
-"""What a version needs in a server's memory: an estimate for the manifest, and the rule that limits follow from."""
+"""The memory that a version needs in a server: an estimate for the manifest, and the rule that limits follow from."""
 
 from __future__ import annotations
 

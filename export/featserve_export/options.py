@@ -1,4 +1,4 @@
-"""What can be asked of an export: one record, checked before anything expensive is imported or built."""
+"""The options of an export: one record, checked before anything expensive is imported or built."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ from .sources.load import load_live_model
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """What was written.
+    """The report of an export.
 
     Attributes:
         path: the version's directory.

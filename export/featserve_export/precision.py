@@ -34,7 +34,7 @@ class Chosen:
     Attributes:
         precision: `float32`, `bfloat16` or `int8`.
         graphs: all layers first, then each layer that is cheaper alone.
-        notes: what was measured on the way, for the manifest.
+        notes: the measurements on the way, for the manifest.
     """
 
     precision: str
@@ -173,7 +173,7 @@ def _fastest(candidates: dict[str, FrozenGraph], golden: Golden, notes: Measured
 
 
 def fetches(graph: FrozenGraph) -> dict[str, str]:
-    """What a session of a graph is asked for: each output by its name."""
+    """The tensors that a session of a graph is asked for: each output by its name."""
     return {layer: f"{node}:0" for layer, node in graph.outputs.items()}
 
 

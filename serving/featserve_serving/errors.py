@@ -1,4 +1,4 @@
-"""What can go wrong, as types.
+"""The errors of this package.
 
 ServingError
 ├── SetupError            the server cannot start: bad flags, files, ports, models

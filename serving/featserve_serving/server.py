@@ -1,4 +1,4 @@
-"""The life of the embedded server: what it is made of, and in which order that starts and stops."""
+"""The life of the embedded server: its parts, and the order in which they start and stop."""
 
 from __future__ import annotations
 

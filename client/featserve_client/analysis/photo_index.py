@@ -1,4 +1,4 @@
-"""An index of photos by their vectors: a .usearch file, and beside it what it is of.
+"""An index of photos by their vectors: a .usearch file, and beside it the photos and the source of the vectors.
 
 `<index>.json` names the model whose vectors these are, and the photo of each key; usearch's own file has room for
 neither.
@@ -27,7 +27,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class VectorSource:
-    """What vectors come from: only those of equal sources can be compared."""
+    """The source of vectors: only vectors of equal sources can be compared."""
 
     model: str
     layer: str
@@ -48,7 +48,7 @@ class VectorSource:
         )
 
     def differences(self, other: VectorSource) -> str:
-        """Returns what differs from another source, as text; empty if nothing does."""
+        """Returns the differences from another source, as text; empty if there are none."""
         mine, others = _flat(asdict(self)), _flat(asdict(other))
         return "; ".join(
             f"{key}: {others.get(key)!r} there, {mine.get(key)!r} now"

@@ -1,4 +1,4 @@
-"""The program `featserve`: what is done before the client, and gRPC with it, is imported."""
+"""The program `featserve`: the steps before the client, and gRPC with it, is imported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the client does, without doing it: operations that yield calls and receive their answers.
+"""The client's operations, described and not done: they yield calls and receive their answers.
 
 Both clients run them. Nothing here opens a connection, sleeps or knows asyncio.
 """

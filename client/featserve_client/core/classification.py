@@ -66,7 +66,7 @@ def find_classifier(model: ModelMetadata, layer: str | None) -> tuple[str, Seque
     """Returns the output that names classes, and their names.
 
     Args:
-        model: what the server says of the model.
+        model: the model as the server describes it.
         layer: the output asked for; the last that has names, if None.
 
     Raises:

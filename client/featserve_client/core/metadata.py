@@ -1,4 +1,4 @@
-"""What the server says of the model, asked for once, and what says that it is ready."""
+"""The model's metadata, asked for once, and its readiness."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def find_images(sources: Sequence[str]) -> FoundImages:
 
 
 def describe(passed_over: Counter[str]) -> str:
-    """Returns what was passed over in one line, the most frequent reason first."""
+    """Returns a line about the files passed over, the most frequent reason first."""
     return ", ".join(f"{count} {reason}" for reason, count in passed_over.most_common())
 
 

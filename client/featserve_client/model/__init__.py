@@ -1,4 +1,4 @@
-"""What a served model says of itself: signatures, versions, manifest.
+"""A served model as it describes itself: signatures, versions, manifest.
 
 Data read from the wire; nothing here asks for it.
 """

@@ -1,4 +1,4 @@
-"""The manifest of an exported model, typed: what the exporter wrote of it.
+"""The manifest of an exported model, typed.
 
 Keys that this client does not know are passed over, and all may be absent, as in the manifests of older exporters.
 """
@@ -37,7 +37,7 @@ class Weights:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What the exporter wrote of a model."""
+    """The exporter's description of a model."""
 
     model: str | None = None
     version: int | None = None
@@ -46,7 +46,7 @@ class Manifest:
     #: Shapes without the batch dimension, in the order of the network.
     layers: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     preprocessing: Preprocessing | None = None
-    # What the client shows and does not act on is absent, too, where it is of another kind.
+    # A value that the client shows and does not act on is absent, too, where it is of another kind.
     #: Image formats that the graph decodes.
     formats: tuple[str, ...] | None = None
     #: Width multiplier of a MobileNet.
@@ -55,7 +55,7 @@ class Manifest:
     sources: Mapping[str, str] = field(default_factory=dict)
     #: How close the exported graph came to the live model.
     closeness: Mapping[str, Any] | None = None
-    #: Names of the classes of each output that has such, in the order of its values.
+    #: Names of the classes, in the order of an output's values, for each output that has classes.
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod

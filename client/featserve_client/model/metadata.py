@@ -1,4 +1,4 @@
-"""What the server says of a model: its signatures, versions and manifest."""
+"""A model as the server describes it: its signatures, versions and manifest."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Signature:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelMetadata:
-    """What the server says of a model; `manifest` is what the exporter wrote of it, None for other models.
+    """A model as the server describes it; `manifest` is the exporter's, None for models from elsewhere.
 
     Example:
         >>> model = client.metadata()

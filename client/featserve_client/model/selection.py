@@ -32,7 +32,7 @@ def select_signature(model: ModelMetadata, kind: InputKind, layers: Sequence[str
     """Returns the signature to ask; a single layer is asked of its own signature, which computes no other layer.
 
     Raises:
-        InvalidRequest: the model takes no such images, or has no such layer; the text lists what it has.
+        InvalidRequest: the model takes no such images, or has no such layer; the text lists its signatures or layers.
     """
     wanted = IMAGE_SIGNATURES[kind]
     signature = model.signatures.get(wanted.name)

@@ -42,7 +42,7 @@ def resolve(target: str) -> str:
     """Returns the target as gRPC takes it; several host names become a list of their addresses.
 
     Raises:
-        ConnectError: None of several host names is known.
+        ConnectError: no host name of several is known.
     """
     addresses = split(target)
     if len(addresses) == 1 or target.startswith(("ipv4:", "ipv6:")):

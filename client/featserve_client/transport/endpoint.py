@@ -1,4 +1,4 @@
-"""What the calls of one client have in common, whichever way they are waited for."""
+"""The common part of a client's calls, whichever way they are waited for."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class Endpoint:
 
         Raises:
             ConfigError: a certificate cannot be read, or is not what gRPC needs.
-            ConnectError: None of several host names is known.
+            ConnectError: no host name of several is known.
         """
         settings = self._settings
         secure = credentials(settings.tls, settings.token) if settings.tls else None
         return resolve(settings.target), channel_options(settings), secure
 
     def call_arguments(self, request_id: str, timeout_s: float) -> dict[str, Any]:
-        """Returns what gRPC takes with a request."""
+        """Returns the arguments that gRPC takes with a request."""
         return {
             "timeout": max(timeout_s, 0.001),
             "metadata": tuple(self._metadata(request_id).items()),

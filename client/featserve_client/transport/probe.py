@@ -1,4 +1,4 @@
-"""What answers at an address: asked by hand, because gRPC says of most mistakes only that there is no connection."""
+"""Asks an address by hand who answers, because gRPC says of most mistakes only that there is no connection."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SETTINGS = 4
 
 
 def probe(host: str, port: int, timeout_s: float) -> tuple[Answer, str]:
-    """Returns what answers at an address, and the reason where nothing does.
+    """Returns who answers at an address, and the reason where nobody does.
 
     Args:
         host: a name or an address.

@@ -23,7 +23,7 @@ Answer = Mapping[str, npt.NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What was found of one version of a model; of no version where the server names none."""
+    """The findings about one version of a model; about no version where the server names none."""
 
     model: str
     version: int | None = None
@@ -45,12 +45,12 @@ class Result:
 
 
 def check_model(client: FeatureClient, photo: bytes, references: References, server: str) -> list[Result]:
-    """Returns what is found of each version of a model that a server has, or one result without a version.
+    """Returns the findings about each version of a model that a server has, or one result without a version.
 
     Args:
         client: asks the server for the model; one that remembers nothing of an earlier look.
         photo: the canary photo, an encoded image.
-        references: what versions are held against; those seen for the first time are added.
+        references: the references of versions; versions seen for the first time are added.
         server: the server's name in sentences.
 
     Raises:

@@ -38,7 +38,7 @@ class Sample:
         return _NORM * (1 if self.positions is None else _SAMPLED)
 
     def compare(self, answer: npt.NDArray[Any] | None) -> tuple[float, float]:
-        """Returns the cosine with a layer's answer for one picture, and `|ratio of lengths - 1|`; NaN for another shape.
+        """Returns the cosine with a layer's answer for a picture, and `|ratio of lengths - 1|`; NaN for another shape.
 
         Args:
             answer: `(1, ...)`, or None where the layer is missing.

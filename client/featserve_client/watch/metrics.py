@@ -1,4 +1,4 @@
-"""What a watch found, as Prometheus metrics."""
+"""The findings of a watch as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def serve_metrics(watch: Watch, host: str, port: int) -> int:
     """Serves the metrics page of a watch from a thread that ends with the process; returns its port.
 
     Args:
-        watch: what is shown.
+        watch: the watch that is shown.
         host: the address that the page listens on.
         port: its port; 0 takes a free one.
 
@@ -36,7 +36,7 @@ class Collector:
     """Makes the metrics anew for each scrape, so that what is gone has no series."""
 
     def __init__(self, watch: Watch) -> None:
-        """Takes what is shown."""
+        """Takes the watch that is shown."""
         self._watch = watch
 
     def collect(self) -> Iterator[Any]:

@@ -1,4 +1,4 @@
-"""What a version of a model is held against: who it is, and what it answers for which pictures."""
+"""References, against which versions of models are held: the identity, and answers for golden pictures."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Probe:
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """What every server's copy of one version must be and answer."""
+    """The identity and the answers that every server's copy of a version must have."""
 
     #: Facts that may not differ: weights, precision, layers, preprocessing.
     identity: Mapping[str, str]
@@ -58,7 +58,7 @@ class Reference:
 
 
 def identity_of(known: ModelMetadata) -> dict[str, str]:
-    """Returns what tells one model from another of the same name and version.
+    """Returns the text that tells a model from another of the same name and version.
 
     Raises:
         InvalidRequest: the model takes no encoded images.
@@ -78,7 +78,7 @@ def check_precision(precision: str) -> str:
     """Returns a precision of which it is known how close its answers must be.
 
     Raises:
-        ResponseError: it is another.
+        ResponseError: the version is another.
     """
     if precision not in THRESHOLDS:
         raise ResponseError(f"unknown precision {precision!r}; expected one of {', '.join(THRESHOLDS)}")
@@ -89,7 +89,7 @@ def carried_probes(client: FeatureClient, known: ModelMetadata) -> tuple[Probe, 
     """Returns the golden pictures that a model carries behind its signature `golden`; none from older exports.
 
     Raises:
-        ResponseError: what the signature answers cannot be read.
+        ResponseError: the signature's answer cannot be read.
         FeatserveError: the call fails as `FeatureClient.predict` lists.
     """
     if GOLDEN not in known.signatures:

@@ -20,10 +20,10 @@ _FORMAT = 1
 
 
 class References:
-    """What each version of each model is held against. Safe to share between threads."""
+    """The reference of each version of each model. Safe to share between threads."""
 
     def __init__(self, exports: Iterable[Path] = (), file: Path | None = None) -> None:
-        """Reads what is known from the start.
+        """Reads the references that are known from the start.
 
         Args:
             exports: directories of exported versions, which count more than what servers say.

@@ -1,4 +1,4 @@
-"""One server that is watched: what was found of its models, and when it is looked at again."""
+"""One server that is watched: the findings about its models, and the moment of the next look."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What looking at a server takes."""
+    """The time that looking at a server takes."""
 
     #: Seconds in which it was asked, since the watch began.
     asked_s: float
@@ -67,7 +67,7 @@ class WatchedServer:
         self._findings: dict[tuple[str, int | None], Finding] = {}
 
     def look(self, photo: bytes, references: References) -> None:
-        """Asks each model, and keeps what is found; a server that does not answer fails all of them."""
+        """Asks each model, and keeps the findings; a server that does not answer fails all of them."""
         started = time.monotonic()
         silent: FeatserveError | None = None
         for model in self._models:
@@ -92,12 +92,12 @@ class WatchedServer:
             return [Result(model=model, fault=str(exc))]
 
     def findings(self) -> list[Finding]:
-        """Returns what was found last of each model and version."""
+        """Returns the last findings about each model and version."""
         with self._lock:
             return list(self._findings.values())
 
     def cost(self) -> Cost:
-        """Returns what looking at the server takes."""
+        """Returns the time that looking at the server takes."""
         with self._lock:
             return Cost(asked_s=self._asked_s, interval_s=self._pace.interval_s)
 
@@ -126,7 +126,7 @@ class WatchedServer:
 
 
 def _kind(result: Result) -> str:
-    """Returns what is wrong without its numbers, which differ from look to look."""
+    """Returns the fault without its numbers, which differ from look to look."""
     return re.sub(r"\d+", "", result.fault)
 
 

@@ -37,16 +37,16 @@ class Watch:
         find: Callable[[str], list[str]] = servers_of,
         forget_s: float = _FORGET_S,
     ) -> None:
-        """Takes what is watched, without asking anybody yet.
+        """Takes the servers to watch, without asking anybody yet.
 
         Args:
             targets: addresses, HOST:PORT; a name may stand for several servers.
             models: names of models; each server is asked for each.
             make_client: makes a client from a server's address, the target that it was found by, and a model.
-            references: what versions are held against.
+            references: the references of versions.
             photo: the canary photo, an encoded image.
             every_s: seconds between two looks at a server.
-            report: called from any thread with what was found, when it changes.
+            report: called from any thread with the findings, when they change.
             find: returns the servers that a target stands for.
             forget_s: seconds for which the findings of an address stay that its name no longer has.
         """
@@ -66,18 +66,18 @@ class Watch:
         self._error: BaseException | None = None
 
     def findings(self) -> list[Finding]:
-        """Returns what was found last, by server, model and version."""
+        """Returns the last findings, by server, model and version."""
         return [finding for _, server in sorted(self._servers.copy().items()) for finding in server.findings()]
 
     def costs(self) -> Mapping[str, Cost]:
-        """Returns what looking at each server takes."""
+        """Returns the pace of the looks at each server."""
         return {address: server.cost() for address, server in sorted(self._servers.copy().items())}
 
     def once(self) -> list[Finding]:
-        """Looks at every server once, due or not; returns what was found.
+        """Looks at every server once, due or not; returns the findings.
 
         Raises:
-            OutputError: what was first seen cannot be remembered.
+            OutputError: a reference that was first seen cannot be remembered.
         """
         self._find_servers()
         self._start_looks(math.inf)
@@ -90,7 +90,7 @@ class Watch:
         """Looks at every server again and again until `stop` is set.
 
         Raises:
-            OutputError: what was first seen cannot be remembered.
+            OutputError: a reference that was first seen cannot be remembered.
         """
         next_search = 0.0
         while not stop.is_set():

@@ -13,7 +13,7 @@ from ..manifest import MANIFEST_FILE, Manifest, read_manifest
 from ..options import ExportOptions
 from ..saved_model.version_directory import next_version
 
-#: An option, what it is in the version that is there, and what is asked for.
+#: An option, its value in the version that is there, and the value asked for.
 Difference = tuple[str, Any, Any]
 
 

@@ -1,1 +1,1 @@
-"""What an export is held against before it is kept: the network's own answers, and what its first layer receives."""
+"""The proof of an export before it is kept: the network's own answers, and the input of its first layer."""

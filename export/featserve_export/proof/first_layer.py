@@ -1,4 +1,4 @@
-"""What reaches a network's first layer: whether pixels are preprocessed once, twice or never."""
+"""The input of a network's first layer: whether pixels are preprocessed once, twice or never."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _UNSCALED = 200.0
 
 @dataclass(frozen=True, kw_only=True)
 class FirstLayer:
-    """What the first layer that has a kernel receives.
+    """The input of the first layer that has a kernel.
 
     Attributes:
         name: the layer's path.

@@ -52,7 +52,7 @@ class Golden:
         return self.images if base == "serving_default" else self.float_images
 
     def carried(self) -> dict[str, _Array]:
-        """What the model answers of it by the signature `golden`: the smallest file of each format, and a sample.
+        """The part that the signature `golden` answers: the smallest file of each format, and a sample.
 
         Returns:
             `image_bytes`, `(N,)` bytes; for each layer `positions/LAYER`, `(K,)` int32 ascending, places in the layer's

@@ -1,4 +1,4 @@
-"""What quantisation refuses."""
+"""The refusal of quantisation."""
 
 from ..errors import ExportError
 

@@ -24,7 +24,7 @@ _KEPT_SHARE = 0.9999
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """What one tensor's values were.
+    """The range of a tensor's values.
 
     Attributes:
         middle: `(channels,)`, halfway between the extremes of each channel; None where nothing is negative, as behind a
@@ -38,7 +38,7 @@ class Range:
     limits: dict[str, float]
 
     def offset(self, limit: Array) -> Array:
-        """What must be added to each channel, `(channels,)`, to use 0..limit; 0 where nothing is negative."""
+        """The summand of each channel, `(channels,)`, that brings it to 0..limit; 0 where nothing is negative."""
         offset: Array = np.zeros_like(limit) if self.middle is None else limit / np.float32(2) - self.middle
         return offset
 

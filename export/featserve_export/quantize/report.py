@@ -1,4 +1,4 @@
-"""What quantisation did, layer by layer, for the manifest."""
+"""The outcome of quantisation, layer by layer, for the manifest."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class LayerReport:
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationReport:
-    """What was done, for the manifest.
+    """The outcome, for the manifest.
 
     Attributes:
         method: how the ranges were cut: one of min-max, percentile, mean-squared-error.

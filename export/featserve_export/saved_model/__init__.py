@@ -1,1 +1,1 @@
-"""What lies in a version's directory: the SavedModel with its signatures, warm-up records, and the directory itself."""
+"""A version's directory and its files: the SavedModel with its signatures, and the warm-up records."""

@@ -29,7 +29,7 @@ class Activation:
     """One tensor that a network computes.
 
     Attributes:
-        name: what it is called in signatures.
+        name: its name in signatures.
         path: the names of the nested models that hold its layer, and of the layer, joined by `/`.
         call: which call of the layer gives it, from 1, in the order in which the graph was written.
         turn: which of these calls it is while the network runs, from 1.

@@ -109,7 +109,7 @@ class LiveModel:
         return [self._pool(tf.cast(tensor, tf.float32), tf.reduce_mean, tf.reduce_max) for tensor in tensors]
 
     def reference(self, images: npt.NDArray[Any]) -> dict[str, npt.NDArray[np.float32]]:
-        """What Keras' own `predict` gives for what is output: another way to the values than that of `activations`.
+        """The outputs by Keras' own `predict`: another way to the values than that of `activations`.
 
         Args:
             images: `(batch, height, width, 3)` float32 RGB 0..255; three equal channels for a gray network.

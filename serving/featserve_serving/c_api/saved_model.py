@@ -24,7 +24,7 @@ def read(path: Path, tags: Collection[str]) -> Any:
     """Returns the `MetaGraphDef` that has these tags and no other.
 
     Raises:
-        OpError: there is none, or the file holds no SavedModel.
+        OpError: no graph has these tags, or the file holds no SavedModel.
         OSError: the file cannot be read.
     """
     for meta_graph in _read(path).meta_graphs:

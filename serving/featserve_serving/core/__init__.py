@@ -1,1 +1,1 @@
-"""What the server does, and how many requests it takes, in terms that belong to no protocol."""
+"""The server's operations, and the admission of requests to them, in terms that belong to no protocol."""

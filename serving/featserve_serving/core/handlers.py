@@ -1,4 +1,4 @@
-"""What the server does, in terms that belong to no protocol. gRPC and REST both call this."""
+"""The server's operations, in terms that belong to no protocol. gRPC and REST both call them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What happens to every gRPC call: admission, an id, a record, and the one place where errors become status codes."""
+"""Every gRPC call's admission, id and record, and the one place where errors become status codes."""
 
 from __future__ import annotations
 

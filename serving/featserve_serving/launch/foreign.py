@@ -1,4 +1,4 @@
-"""What a server that is another program is told: its models, files, flags and ports."""
+"""The models, files, flags and ports that a server gets which is another program."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which versions a model should serve: what its policy chooses among those of its directory that can be loaded."""
+"""The versions that a model should serve: its policy's choice among those of its directory that can be loaded."""
 
 from __future__ import annotations
 

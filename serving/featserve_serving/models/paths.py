@@ -18,7 +18,7 @@ def local_path(text: str | Path) -> Path:
     """Returns the path of a directory of this machine, given as a path or as a `file://` URI.
 
     Raises:
-        SetupError: it is the URI of another place.
+        SetupError: the text is the URI of another place.
     """
     found = _URI.fullmatch(str(text))
     if found is None:

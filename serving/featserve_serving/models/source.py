@@ -32,7 +32,7 @@ def model_source(
     model_name: str = "default",
     model_config_file: str | Path | None = None,
 ) -> ModelSource:
-    """Returns the source of one of: a model root, one model, a configuration file.
+    """Returns the source of a model root, of one model, or of a configuration file.
 
     Raises:
         SetupError: none of the three is given, or more than one, or a path is not of this machine, or one level off.

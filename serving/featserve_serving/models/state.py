@@ -46,7 +46,7 @@ class VersionStatus:
 
 @dataclass
 class Version:
-    """A version that was seen: what it is, how far it got, and how many calls hold it."""
+    """A version that was seen: its directory, how far it got, and how many calls hold it."""
 
     name: str
     number: int

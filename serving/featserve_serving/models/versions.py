@@ -37,7 +37,7 @@ def is_saved_model(path: Path) -> bool:
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """Returns what changes when a directory's files change: name, size and time of each."""
+    """Returns the name, size and time of each file of a directory: they change when the files change."""
     entries = []
     for folder, _, names in os.walk(path):
         for name in names:

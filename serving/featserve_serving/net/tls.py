@@ -50,7 +50,7 @@ def from_pem_files(cert: Path, key: Path, client_ca: Path | None) -> str:
 
 
 def credentials(config: SSLConfig) -> grpc.ServerCredentials:
-    """Returns what gRPC needs to listen with TLS."""
+    """Returns the credentials with which gRPC listens."""
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],
         root_certificates=config.custom_ca.encode() or None,
@@ -59,7 +59,7 @@ def credentials(config: SSLConfig) -> grpc.ServerCredentials:
 
 
 def ssl_context(config: SSLConfig, source: str) -> ssl.SSLContext:
-    """Returns what the REST server needs to listen with TLS.
+    """Returns the context with which the REST server listens.
 
     Args:
         config: certificate, key and authority as PEM text.

@@ -49,7 +49,7 @@ class Console:
     Args:
         handlers: what the page asks for.
         recorder: keeps the record of its calls.
-        metrics: what it shows, unless they are off.
+        metrics: the metrics that it shows, unless they are off.
         pools: the threads of its calls.
         options: the limits, and the names by which browsers may call the page.
         metrics_on: whether the operator lets the metrics be seen.
@@ -120,7 +120,7 @@ class Console:
         }
 
     def describe(self, model: str, version: int | None) -> Description:
-        """Returns what a version is; `None` stands for the newest."""
+        """Returns the description of a version; `None` stands for the newest."""
         with _sentences():
             found = self._handlers.signatures(ModelRef(name=model, version=version))
             kept = self._kept.get((model, found.version))

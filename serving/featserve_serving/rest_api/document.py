@@ -73,7 +73,7 @@ def _loads(body: bytes) -> Any:
 
 
 def type_name(value: Any) -> str:
-    """Returns what JSON calls a value, as TensorFlow Serving spells it."""
+    """Returns JSON's name for the type of a value, as TensorFlow Serving spells it."""
     if isinstance(value, bool):
         return str(value)
     names = {type(None): "Null", dict: "Object", list: "Array", str: "String", int: "Number", float: "Number"}

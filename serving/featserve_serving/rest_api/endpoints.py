@@ -1,4 +1,4 @@
-"""What each path answers: from the body's bytes to the response's, with no HTTP around them.
+"""The endpoints: from the bytes of a body to those of the response, with no HTTP around them.
 
 Reference: tensorflow_serving/model_servers/http_rest_api_handler.cc.
 """

@@ -24,7 +24,7 @@ _MAX_HEAD_BYTES = 64 << 10
 
 
 class _Phase(enum.Enum):
-    """What a connection does: nothing, bring the head of a request, or wait for an answer."""
+    """The phase of a connection: it is idle, brings the head of a request, or waits for an answer."""
 
     IDLE = enum.auto()
     HEAD = enum.auto()
@@ -35,7 +35,7 @@ class Connection(HttpToolsProtocol):
     """uvicorn's connection, with bounds on the time and the bytes that it may take to bring a request.
 
     uvicorn waits for ever: a thousand silent callers would take all the process's descriptors, gRPC's included. A new
-    connection that is one too many takes the place of the one that has been idle longest.
+    connection over the limit takes the place of the connection that has been idle longest.
     """
 
     idle_since: float | None = None
@@ -91,7 +91,7 @@ class Connection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _make_room(self) -> None:
-        """Closes the connection that has been idle longest, one that never brought a request first, or this one."""
+        """Closes the connection that has been idle longest, those without any request first, or else this one."""
         others: Sequence[Connection] = [each for each in self.connections if isinstance(each, Connection)]
         others = [each for each in others if not each.transport.is_closing()]
         if len(others) <= max_connections():

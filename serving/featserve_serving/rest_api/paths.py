@@ -1,4 +1,4 @@
-"""What a URL names.
+"""The paths of URLs, and the model that each names.
 
 Reference: tensorflow_serving/model_servers/http_rest_api_util.cc.
 """

@@ -1,1 +1,1 @@
-"""What is known about each call, and its record in log, metrics and trace. It knows neither models nor protocols."""
+"""Calls, and their record in log, metrics and trace. Nothing here knows models or protocols."""

@@ -1,4 +1,4 @@
-"""What is known about a call, whichever protocol brought it."""
+"""A call, whichever protocol brought it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MAX_ID_CHARS = 128
 
 @dataclass(kw_only=True)
 class Call:
-    """What is known about a call; the handlers fill in the model as they find it."""
+    """The facts about a call; the handlers fill in the model as they find it."""
 
     method: str
     entrypoint: str

@@ -35,7 +35,7 @@ def exported(options: argparse.Namespace, model: str, name: str | None = None, e
 
 
 def exported_in(options: argparse.Namespace, model: str, precision: str) -> tuple[str, Path]:
-    """Returns the name and the versions' directory of a network in a precision; `winograd` is float32 with such kernels.
+    """Returns the name and versions' directory of a network in a precision; `winograd` is float32 with such kernels.
 
     Raises:
         LoadError: the export refuses the precision.

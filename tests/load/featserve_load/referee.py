@@ -133,7 +133,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def settled(ratios: Sequence[float]) -> bool | None:
-    """Returns whether the two agree, at once or in two of three tries: a machine has bad moments. None means: try again."""
+    """Returns whether the two agree, at once or in two of three tries: machines have bad moments. None: again."""
     near = [abs(ratio - 1) <= TOLERANCE for ratio in ratios]
     if not near or (not near[0] and len(near) - sum(near) < 2 and sum(near) < 2):
         return None

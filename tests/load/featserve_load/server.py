@@ -235,7 +235,7 @@ class Batches:
 
 
 def executed(page: str, model: str) -> dict[str, float]:
-    """Returns how many batches a page of metrics tells by size: the embedded server's histogram or TensorFlow's counter.
+    """Returns the batches of a metrics page by size: the embedded server's histogram or TensorFlow's counter.
 
     Reference: `RecordProcessedBatchSizeV2` in tensorflow/core/kernels/batching_util/batch_resource_base.cc.
     """

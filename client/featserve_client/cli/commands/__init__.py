@@ -1,1 +1,1 @@
-"""The subcommands of `featserve`, one module each; `bulk` is what `extract` and `embed` share."""
+"""The subcommands of `featserve`, one module each; `extract` and `embed` share `bulk`."""

@@ -1,4 +1,4 @@
-"""What `extract` and `embed` share: options, progress and report of a run over many files."""
+"""The part that `extract` and `embed` share: options, progress and report of a run over many files."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _make_watch(arguments: argparse.Namespace) -> Watch:
-    """Returns what the options describe.
+    """Returns the watch that the options describe.
 
     Raises:
         ConfigError: an option has a value that cannot work.
