@@ -178,7 +178,7 @@ def _missing() -> Response:
 
 
 def _error(text: str, status: int) -> Response:
-    # What was not read of a body is not read as another request: the connection ends.
+    # The rest of a body must not be read as another request: the connection ends.
     headers = {"connection": "close"} if status in (408, 413, 429) else None
     return JSONResponse({"error": text}, status, headers)
 

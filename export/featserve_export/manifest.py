@@ -86,7 +86,7 @@ class Manifest(Measured):
     signatures: dict[str, Signature]
     formats: list[str]
     preprocessing: Preprocessing
-    #: What the first layer with a kernel receives: name, low, high.
+    #: The input of the first layer with a kernel: its name, low, high.
     first_layer: dict[str, Any] | None
     pooling: str
     precision: str

@@ -66,7 +66,7 @@ async def _read(
     images: ImageLike | Iterable[ImageLike] | AsyncIterable[ImageLike],
     inputs: asyncio.Queue[tuple[str, ImageLike] | BaseException | None],
 ) -> None:
-    # One task reads all the images: what the caller's generator holds between two images may belong to the task.
+    # A single task reads all the images: a resource that the caller's generator holds may belong to the task.
     try:
         if isinstance(images, AsyncIterable):
             index = 0

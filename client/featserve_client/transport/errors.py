@@ -81,7 +81,7 @@ class CallContext:
     request_id: str = ""
     version: int | None = None
     label: str | None = None
-    #: What answers at the address, where it was asked by hand.
+    #: Who answers at the address, where it was asked by hand.
     answer: Answer | None = None
     secure: bool = False
     #: The environment's variable whose proxy the connection goes through; None where there is none.
@@ -220,7 +220,7 @@ def pushback_s(error: grpc.RpcError, attempt: int, left_s: float, *, wait_for_re
     """Returns the seconds after which the server is to be called again, because it asks for it or is starting.
 
     Args:
-        error: what came back.
+        error: the error that came back.
         attempt: how many times the call was tried.
         left_s: seconds until the call's deadline.
         wait_for_ready: whether to wait for a server that is still loading the model.

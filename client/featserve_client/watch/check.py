@@ -27,7 +27,7 @@ class Result:
 
     model: str
     version: int | None = None
-    #: What is wrong, as a sentence; empty if nothing is.
+    #: The fault, as a sentence; empty if there is none.
     fault: str = ""
     #: The lowest cosine of any picture, by layer.
     cosines: Mapping[str, float] = field(default_factory=dict)

@@ -184,7 +184,7 @@ def optimize(graph_def: graph_pb2.GraphDef, outputs: Sequence[str], *, bfloat16:
     if bfloat16:
         rewrites.auto_mixed_precision_onednn_bfloat16 = rewriter_config_pb2.RewriterConfig.ON
     else:
-        # It moves a residual sum in front of the shift that is to be folded into the convolution.
+        # This optimizer moves a residual sum in front of the shift that is to be folded into the convolution.
         rewrites.arithmetic_optimization = rewriter_config_pb2.RewriterConfig.OFF
     graph = tf.Graph()
     with graph.as_default():

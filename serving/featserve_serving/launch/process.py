@@ -22,7 +22,7 @@ class ServerCommand:
     models: tuple[str, ...]
     is_ready: Callable[[ServerCommand], bool]
     environment: dict[str, str] = field(default_factory=dict)
-    #: What stops it gently, and what at once; where there are none, SIGTERM does.
+    #: Commands that stop the server gently, and at once; where there are none, SIGTERM does.
     stop: list[str] = field(default_factory=list)
     stop_now: list[str] = field(default_factory=list)
 

@@ -85,7 +85,7 @@ class Console:
         """Answers a request."""
         await self._app(scope, receive, send)
 
-    # What the page asks of a source.
+    # The questions of the page to its source.
 
     @property
     def max_upload_bytes(self) -> int:
