@@ -54,11 +54,11 @@ class Server:
         self._manager = ModelManager(options.models, on_change=lambda: self._health.update(), on_load=on_load)
         self._config = ConfigWatcher(source, self._manager, options.config_poll_interval_s)
         self._ssl_config = read_ssl_config(options.ssl_config_file) if options.ssl_config_file else None
-        self._health = Health(self._manager.available)
+        self._health = Health(self._manager.catalog.available)
         self._pools = Pools(options.max_threads, options.max_queued_requests)
-        metrics = Metrics(self._pools.compute, known_models=lambda: self._manager.available().keys())
-        metrics.add_models(self._manager.every_state)
-        metrics.add_batches(self._manager.executed_batches)
+        metrics = Metrics(self._pools.compute, known_models=lambda: self._manager.catalog.available().keys())
+        metrics.add_models(self._manager.catalog.every_state)
+        metrics.add_batches(self._manager.catalog.executed_batches)
         self._tracer = create_tracer()
         recorder = Recorder(metrics, self._tracer)
         handlers = Handlers(self._manager, reloadable=options.enable_reload_rpc or is_local(options.address))
@@ -91,7 +91,7 @@ class Server:
 
     def models(self) -> dict[str, list[int]]:
         """Returns the available versions of each model, newest first."""
-        return self._manager.available()
+        return self._manager.catalog.available()
 
     def start(self) -> None:
         """Opens the ports, then loads the models side by side; each serves as soon as it is loaded.

@@ -75,11 +75,11 @@ class Handlers:
     def statuses(self, name: str, version: int | None) -> list[VersionStatus]:
         """Returns the states of the model's versions, newest first."""
         _note(model=name)
-        return self._manager.statuses(name, version)
+        return self._manager.catalog.statuses(name, version)
 
     def every_status(self) -> dict[str, list[VersionStatus]]:
         """Returns the states of every model's versions, newest first."""
-        return self._manager.every_status()
+        return self._manager.catalog.every_status()
 
     def refuse_examples(self, ref: ModelRef, signature_name: str, method: str) -> NoReturn:
         """Refuses Classify or Regress with the code of the real server: the kit's signatures are made for Predict.
@@ -132,7 +132,7 @@ class Handlers:
     def _acquire(self, ref: ModelRef, signature_name: str | None = None) -> Iterator[tuple[int, Servable]]:
         """Holds a version for the time of a call, and notes it in the call's record."""
         _note(model=ref.name)
-        with self._manager.acquire(ref) as (version, servable):
+        with self._manager.catalog.acquire(ref) as (version, servable):
             name = signature_name or DEFAULT_SIGNATURE
             if signature_name is not None and name in servable.signatures:
                 _note(signature=name)

@@ -44,7 +44,7 @@ class ConfigWatcher:
             problems = self._apply(self._config)
         except RequestError as exc:
             raise SetupError(str(exc)) from exc
-        if problems and not any(self._manager.available().values()):
+        if problems and not any(self._manager.catalog.available().values()):
             raise SetupError(problems)
         self._report(problems)
         self._manager.start()

@@ -10,7 +10,6 @@ from pythonjsonlogger import json
 
 from .call import current_call
 
-FORMATS = ("json", "text")
 _FACTS = ("request_id", "entrypoint", "model", "version", "signature")
 
 
@@ -25,9 +24,7 @@ class JsonFormatter(json.JsonFormatter):
         """Adds the call's identity, as far as it is known."""
         super().add_fields(log_data, record, message_dict)
         if call := current_call():
-            facts = {
-                name: getattr(call, name) for name in ("request_id", "entrypoint", "model", "version", "signature")
-            }
+            facts = {name: getattr(call, name) for name in _FACTS}
             log_data.update((name, value) for name, value in facts.items() if value not in ("", None))
 
 

@@ -76,7 +76,7 @@ def test_a_version_that_leaves_in_the_middle_of_a_look_waits_for_its_successor(
     load, left, available = ModelManager._load_aspired, threading.Event(), []
 
     def load_and_lose(manager, name):
-        available.append(manager.available()[name])
+        available.append(manager.catalog.available()[name])
         load(manager, name)
         if not left.is_set():
             newest.rename(newest.with_name("withdrawn"))
