@@ -1,4 +1,4 @@
-"""The sync client."""
+"""The sync client. The module is long by its documentation: every method has its arguments, errors and an example."""
 
 from __future__ import annotations
 

@@ -63,29 +63,67 @@ class Backbone:
         return preprocessing_function(self.preprocessing)
 
 
-def _keras(
-    name: str,
-    family: str,
-    constructor: str,
-    module: str,
-    side: int,
-    output: str,
-    output_shape: tuple[int, ...],
-    parameters: int,
-) -> Backbone:
-    return Backbone(
-        name=name,
-        family=family,
-        constructor=("keras.applications", constructor),
-        preprocessing=f"keras.applications.{module}",
-        image_size=(side, side),
-        interpolation="nearest",
-        output=output,
-        output_shape=output_shape,
-        parameters=parameters,
-        weights_source="Keras download",
-    )
-
+#: Keras' networks by family, module and default layer: name, constructor, image side, the layer's shape, parameters.
+_KERAS: dict[tuple[str, str, str], tuple[tuple[str, str, int, tuple[int, int, int], int], ...]] = {
+    ("ConvNeXt", "convnext", "layer_normalization"): (
+        ("convnext_base", "ConvNeXtBase", 224, (7, 7, 1024), 87_566_464),
+        ("convnext_large", "ConvNeXtLarge", 224, (7, 7, 1536), 196_230_336),
+        ("convnext_small", "ConvNeXtSmall", 224, (7, 7, 768), 49_454_688),
+        ("convnext_tiny", "ConvNeXtTiny", 224, (7, 7, 768), 27_820_128),
+        ("convnext_xlarge", "ConvNeXtXLarge", 224, (7, 7, 2048), 348_147_968),
+    ),
+    ("DenseNet", "densenet", "relu"): (
+        ("densenet121", "DenseNet121", 224, (7, 7, 1024), 7_037_504),
+        ("densenet169", "DenseNet169", 224, (7, 7, 1664), 12_642_880),
+        ("densenet201", "DenseNet201", 224, (7, 7, 1920), 18_321_984),
+    ),
+    ("EfficientNet", "efficientnet", "top_activation"): (
+        ("efficientnet_b0", "EfficientNetB0", 224, (7, 7, 1280), 4_049_571),
+        ("efficientnet_b1", "EfficientNetB1", 240, (8, 8, 1280), 6_575_239),
+        ("efficientnet_b2", "EfficientNetB2", 260, (9, 9, 1408), 7_768_569),
+        ("efficientnet_b3", "EfficientNetB3", 300, (10, 10, 1536), 10_783_535),
+        ("efficientnet_b4", "EfficientNetB4", 380, (12, 12, 1792), 17_673_823),
+        ("efficientnet_b5", "EfficientNetB5", 456, (15, 15, 2048), 28_513_527),
+        ("efficientnet_b6", "EfficientNetB6", 528, (17, 17, 2304), 40_960_143),
+        ("efficientnet_b7", "EfficientNetB7", 600, (19, 19, 2560), 64_097_687),
+    ),
+    ("EfficientNetV2", "efficientnet_v2", "top_activation"): (
+        ("efficientnet_v2_b0", "EfficientNetV2B0", 224, (7, 7, 1280), 5_919_312),
+        ("efficientnet_v2_b1", "EfficientNetV2B1", 240, (8, 8, 1280), 6_931_124),
+        ("efficientnet_v2_b2", "EfficientNetV2B2", 260, (9, 9, 1408), 8_769_374),
+        ("efficientnet_v2_b3", "EfficientNetV2B3", 300, (10, 10, 1536), 12_930_622),
+        ("efficientnet_v2_l", "EfficientNetV2L", 480, (15, 15, 1280), 117_746_848),
+        ("efficientnet_v2_m", "EfficientNetV2M", 480, (15, 15, 1280), 53_150_388),
+        ("efficientnet_v2_s", "EfficientNetV2S", 384, (12, 12, 1280), 20_331_360),
+    ),
+    ("Inception", "inception_resnet_v2", "conv_7b_ac"): (
+        ("inception_resnet_v2", "InceptionResNetV2", 299, (8, 8, 1536), 54_336_736),
+    ),
+    ("Inception", "inception_v3", "mixed10"): (("inception_v3", "InceptionV3", 299, (8, 8, 2048), 21_802_784),),
+    ("MobileNet", "mobilenet", "conv_pw_13_relu"): (("mobilenet", "MobileNet", 224, (7, 7, 1024), 3_228_864),),
+    ("MobileNet", "mobilenet_v2", "out_relu"): (("mobilenet_v2", "MobileNetV2", 224, (7, 7, 1280), 2_257_984),),
+    ("MobileNet", "mobilenet_v3", "activation_17"): (
+        ("mobilenet_v3_small", "MobileNetV3Small", 224, (7, 7, 576), 939_120),
+    ),
+    ("MobileNet", "mobilenet_v3", "activation_19"): (
+        ("mobilenet_v3_large", "MobileNetV3Large", 224, (7, 7, 960), 2_996_352),
+    ),
+    ("NASNet", "nasnet", "activation_187"): (("nasnet_mobile", "NASNetMobile", 224, (7, 7, 1056), 4_269_716),),
+    ("NASNet", "nasnet", "activation_259"): (("nasnet_large", "NASNetLarge", 331, (11, 11, 4032), 84_916_818),),
+    ("ResNet", "resnet", "conv5_block3_out"): (
+        ("resnet101", "ResNet101", 224, (7, 7, 2048), 42_658_176),
+        ("resnet152", "ResNet152", 224, (7, 7, 2048), 58_370_944),
+        ("resnet50", "ResNet50", 224, (7, 7, 2048), 23_587_712),
+    ),
+    ("ResNetV2", "resnet_v2", "post_relu"): (
+        ("resnet101_v2", "ResNet101V2", 224, (7, 7, 2048), 42_626_560),
+        ("resnet152_v2", "ResNet152V2", 224, (7, 7, 2048), 58_331_648),
+        ("resnet50_v2", "ResNet50V2", 224, (7, 7, 2048), 23_564_800),
+    ),
+    ("VGG", "vgg16", "block5_pool"): (("vgg16", "VGG16", 224, (7, 7, 512), 14_714_688),),
+    ("VGG", "vgg19", "block5_pool"): (("vgg19", "VGG19", 224, (7, 7, 512), 20_024_384),),
+    ("Xception", "xception", "block14_sepconv2_act"): (("xception", "Xception", 299, (10, 10, 2048), 20_861_480),),
+}
 
 EFFICIENTNET_LITE0 = Backbone(
     name="efficientnet_lite0",
@@ -103,225 +141,25 @@ EFFICIENTNET_LITE0 = Backbone(
 
 BACKBONES: tuple[Backbone, ...] = (
     EFFICIENTNET_LITE0,
-    _keras(
-        "convnext_base", "ConvNeXt", "ConvNeXtBase", "convnext", 224, "layer_normalization", (7, 7, 1024), 87_566_464
+    *sorted(
+        (
+            Backbone(
+                name=name,
+                family=family,
+                constructor=("keras.applications", constructor),
+                preprocessing=f"keras.applications.{module}",
+                image_size=(side, side),
+                interpolation="nearest",
+                output=layer,
+                output_shape=shape,
+                parameters=parameters,
+                weights_source="Keras download",
+            )
+            for (family, module, layer), networks in _KERAS.items()
+            for name, constructor, side, shape, parameters in networks
+        ),
+        key=lambda backbone: backbone.name,
     ),
-    _keras(
-        "convnext_large", "ConvNeXt", "ConvNeXtLarge", "convnext", 224, "layer_normalization", (7, 7, 1536), 196_230_336
-    ),
-    _keras(
-        "convnext_small", "ConvNeXt", "ConvNeXtSmall", "convnext", 224, "layer_normalization", (7, 7, 768), 49_454_688
-    ),
-    _keras(
-        "convnext_tiny", "ConvNeXt", "ConvNeXtTiny", "convnext", 224, "layer_normalization", (7, 7, 768), 27_820_128
-    ),
-    _keras(
-        "convnext_xlarge",
-        "ConvNeXt",
-        "ConvNeXtXLarge",
-        "convnext",
-        224,
-        "layer_normalization",
-        (7, 7, 2048),
-        348_147_968,
-    ),
-    _keras("densenet121", "DenseNet", "DenseNet121", "densenet", 224, "relu", (7, 7, 1024), 7_037_504),
-    _keras("densenet169", "DenseNet", "DenseNet169", "densenet", 224, "relu", (7, 7, 1664), 12_642_880),
-    _keras("densenet201", "DenseNet", "DenseNet201", "densenet", 224, "relu", (7, 7, 1920), 18_321_984),
-    _keras(
-        "efficientnet_b0",
-        "EfficientNet",
-        "EfficientNetB0",
-        "efficientnet",
-        224,
-        "top_activation",
-        (7, 7, 1280),
-        4_049_571,
-    ),
-    _keras(
-        "efficientnet_b1",
-        "EfficientNet",
-        "EfficientNetB1",
-        "efficientnet",
-        240,
-        "top_activation",
-        (8, 8, 1280),
-        6_575_239,
-    ),
-    _keras(
-        "efficientnet_b2",
-        "EfficientNet",
-        "EfficientNetB2",
-        "efficientnet",
-        260,
-        "top_activation",
-        (9, 9, 1408),
-        7_768_569,
-    ),
-    _keras(
-        "efficientnet_b3",
-        "EfficientNet",
-        "EfficientNetB3",
-        "efficientnet",
-        300,
-        "top_activation",
-        (10, 10, 1536),
-        10_783_535,
-    ),
-    _keras(
-        "efficientnet_b4",
-        "EfficientNet",
-        "EfficientNetB4",
-        "efficientnet",
-        380,
-        "top_activation",
-        (12, 12, 1792),
-        17_673_823,
-    ),
-    _keras(
-        "efficientnet_b5",
-        "EfficientNet",
-        "EfficientNetB5",
-        "efficientnet",
-        456,
-        "top_activation",
-        (15, 15, 2048),
-        28_513_527,
-    ),
-    _keras(
-        "efficientnet_b6",
-        "EfficientNet",
-        "EfficientNetB6",
-        "efficientnet",
-        528,
-        "top_activation",
-        (17, 17, 2304),
-        40_960_143,
-    ),
-    _keras(
-        "efficientnet_b7",
-        "EfficientNet",
-        "EfficientNetB7",
-        "efficientnet",
-        600,
-        "top_activation",
-        (19, 19, 2560),
-        64_097_687,
-    ),
-    _keras(
-        "efficientnet_v2_b0",
-        "EfficientNetV2",
-        "EfficientNetV2B0",
-        "efficientnet_v2",
-        224,
-        "top_activation",
-        (7, 7, 1280),
-        5_919_312,
-    ),
-    _keras(
-        "efficientnet_v2_b1",
-        "EfficientNetV2",
-        "EfficientNetV2B1",
-        "efficientnet_v2",
-        240,
-        "top_activation",
-        (8, 8, 1280),
-        6_931_124,
-    ),
-    _keras(
-        "efficientnet_v2_b2",
-        "EfficientNetV2",
-        "EfficientNetV2B2",
-        "efficientnet_v2",
-        260,
-        "top_activation",
-        (9, 9, 1408),
-        8_769_374,
-    ),
-    _keras(
-        "efficientnet_v2_b3",
-        "EfficientNetV2",
-        "EfficientNetV2B3",
-        "efficientnet_v2",
-        300,
-        "top_activation",
-        (10, 10, 1536),
-        12_930_622,
-    ),
-    _keras(
-        "efficientnet_v2_l",
-        "EfficientNetV2",
-        "EfficientNetV2L",
-        "efficientnet_v2",
-        480,
-        "top_activation",
-        (15, 15, 1280),
-        117_746_848,
-    ),
-    _keras(
-        "efficientnet_v2_m",
-        "EfficientNetV2",
-        "EfficientNetV2M",
-        "efficientnet_v2",
-        480,
-        "top_activation",
-        (15, 15, 1280),
-        53_150_388,
-    ),
-    _keras(
-        "efficientnet_v2_s",
-        "EfficientNetV2",
-        "EfficientNetV2S",
-        "efficientnet_v2",
-        384,
-        "top_activation",
-        (12, 12, 1280),
-        20_331_360,
-    ),
-    _keras(
-        "inception_resnet_v2",
-        "Inception",
-        "InceptionResNetV2",
-        "inception_resnet_v2",
-        299,
-        "conv_7b_ac",
-        (8, 8, 1536),
-        54_336_736,
-    ),
-    _keras("inception_v3", "Inception", "InceptionV3", "inception_v3", 299, "mixed10", (8, 8, 2048), 21_802_784),
-    _keras("mobilenet", "MobileNet", "MobileNet", "mobilenet", 224, "conv_pw_13_relu", (7, 7, 1024), 3_228_864),
-    _keras("mobilenet_v2", "MobileNet", "MobileNetV2", "mobilenet_v2", 224, "out_relu", (7, 7, 1280), 2_257_984),
-    _keras(
-        "mobilenet_v3_large",
-        "MobileNet",
-        "MobileNetV3Large",
-        "mobilenet_v3",
-        224,
-        "activation_19",
-        (7, 7, 960),
-        2_996_352,
-    ),
-    _keras(
-        "mobilenet_v3_small",
-        "MobileNet",
-        "MobileNetV3Small",
-        "mobilenet_v3",
-        224,
-        "activation_17",
-        (7, 7, 576),
-        939_120,
-    ),
-    _keras("nasnet_large", "NASNet", "NASNetLarge", "nasnet", 331, "activation_259", (11, 11, 4032), 84_916_818),
-    _keras("nasnet_mobile", "NASNet", "NASNetMobile", "nasnet", 224, "activation_187", (7, 7, 1056), 4_269_716),
-    _keras("resnet101", "ResNet", "ResNet101", "resnet", 224, "conv5_block3_out", (7, 7, 2048), 42_658_176),
-    _keras("resnet101_v2", "ResNetV2", "ResNet101V2", "resnet_v2", 224, "post_relu", (7, 7, 2048), 42_626_560),
-    _keras("resnet152", "ResNet", "ResNet152", "resnet", 224, "conv5_block3_out", (7, 7, 2048), 58_370_944),
-    _keras("resnet152_v2", "ResNetV2", "ResNet152V2", "resnet_v2", 224, "post_relu", (7, 7, 2048), 58_331_648),
-    _keras("resnet50", "ResNet", "ResNet50", "resnet", 224, "conv5_block3_out", (7, 7, 2048), 23_587_712),
-    _keras("resnet50_v2", "ResNetV2", "ResNet50V2", "resnet_v2", 224, "post_relu", (7, 7, 2048), 23_564_800),
-    _keras("vgg16", "VGG", "VGG16", "vgg16", 224, "block5_pool", (7, 7, 512), 14_714_688),
-    _keras("vgg19", "VGG", "VGG19", "vgg19", 224, "block5_pool", (7, 7, 512), 20_024_384),
-    _keras("xception", "Xception", "Xception", "xception", 299, "block14_sepconv2_act", (10, 10, 2048), 20_861_480),
 )
 
 
@@ -339,7 +177,7 @@ def find_backbone(name: str) -> Backbone:
     """Looks a backbone up; case, `-` and `_` do not matter.
 
     Raises:
-        InvalidOptionError: there is none of that name; the closest names are given.
+        InvalidOptionError: no backbone has that name; the text has the closest names.
     """
     known = {_plain(backbone.name): backbone for backbone in BACKBONES}
     known.update({_plain(backbone.constructor[1]): backbone for backbone in BACKBONES})

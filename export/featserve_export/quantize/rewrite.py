@@ -13,6 +13,8 @@ the bias of the layer that reads it: both exact, and all eight bits are used. So
     Pad of an eight-bit tensor                             Bitcast, Pad of int64, Bitcast
 
 Saturation at 255 is ReLU6's upper bound. The kernels are oneDNN's (tensorflow/core/kernels/mkl/mkl_conv_ops.cc).
+
+The module is long because every operation of the table reads and extends the same map of eight-bit tensors.
 """
 
 from collections.abc import Collection, Mapping, Sequence
