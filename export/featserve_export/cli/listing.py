@@ -7,7 +7,6 @@ from types import MappingProxyType
 
 from ..backbones import Backbone, find_backbone, is_backbone
 from ..errors import InvalidOptionError
-from ..figures import FIGURES
 
 #: Of a weight in float32.
 _BYTES = 4
@@ -38,8 +37,8 @@ def describe_backbones(
                 "output_shape": backbone.output_shape,
                 "parameters": backbone.parameters,
                 "megabytes": _megabytes(backbone),
-                "top1_percent": FIGURES[backbone.name].top1,
-                "gflops": FIGURES[backbone.name].gflops,
+                "top1_percent": backbone.top1_percent,
+                "gflops": backbone.gflops,
                 "weights_source": backbone.weights_source,
                 **({"milliseconds": milliseconds[backbone.name]} if backbone.name in milliseconds else {}),
             }
@@ -53,9 +52,9 @@ def describe_backbones(
             "×".join(map(str, backbone.image_size)),
             backbone.output,
             "×".join(map(str, backbone.output_shape)),
-            f"{FIGURES[backbone.name].top1:.1f}",
+            f"{backbone.top1_percent:.1f}",
             f"{_megabytes(backbone):,}",
-            f"{FIGURES[backbone.name].gflops:.2f}",
+            f"{backbone.gflops:.2f}",
             backbone.weights_source,
         ]
         for backbone in backbones

@@ -14,13 +14,11 @@ import h5py
 import keras
 import tensorflow as tf
 
-# What layers of Keras 2 wrote that those of Keras 3 refuse, by the end of the class's name.
-_DROPPED = {
-    "DepthwiseConv2D": ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint"),
-    "DepthwiseConv1D": ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint"),
-    "SeparableConv2D": ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint"),
-    "SeparableConv1D": ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint"),
-}
+# Keys that layers of Keras 2 wrote and those of Keras 3 refuse, by the class.
+_DROPPED: dict[str, tuple[str, ...]] = dict.fromkeys(
+    ("DepthwiseConv1D", "DepthwiseConv2D", "SeparableConv1D", "SeparableConv2D"),
+    ("groups", "kernel_initializer", "kernel_regularizer", "kernel_constraint"),
+)
 _CONSTANT = "_CONSTANT_VALUE"
 _DROPPED_OF_RANDOM_LAYERS = ("rng_type",)
 # TensorFlow's operations that a Keras 2 graph may call by name. Others, such as those that write files, are refused.
@@ -80,7 +78,7 @@ def _mend(value: Any) -> Any:
 
 def _mend_layer(layer: dict[str, Any], config: dict[str, Any]) -> None:
     name = str(layer["class_name"])
-    dropped: tuple[str, ...] = _DROPPED.get(name, ())
+    dropped = _DROPPED.get(name, ())
     if config.get("groups", 1) != 1:
         dropped = tuple(key for key in dropped if key != "groups")
     for key in (*dropped, *_DROPPED_OF_RANDOM_LAYERS):
