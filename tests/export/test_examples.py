@@ -1,6 +1,7 @@
 """The examples in the docstrings, run."""
 
 import doctest
+import functools
 
 import featserve_export
 import pytest
@@ -17,13 +18,25 @@ EXAMPLES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """The options of an export that several examples read."""
+    folder = tmp_path_factory.mktemp("small")
+    return ExportOptions("mobilenet", alpha=0.25, weights="random", image_size=(32, 32), model_root=folder)
+
+
+@functools.cache
+def export_once(options):
+    return featserve_export.export_backbone(options)
+
+
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
-def test_an_example_gives_what_it_says(example, tmp_path):
-    options = {"alpha": 0.25, "weights": "random", "image_size": (32, 32), "model_root": tmp_path / "small"}
+def test_an_example_gives_what_it_says(example, small, tmp_path):
     example.globs = {
         **ENTRIES,
+        "export_backbone": export_once,
         "folder": tmp_path,
-        "small": ExportOptions("mobilenet", **options),
+        "small": small,
         "default_batching": default_batching,
     }
     told: list[str] = []

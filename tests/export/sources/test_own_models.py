@@ -1,12 +1,16 @@
+import contextlib
+import io
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import keras
 import pytest
 from featserve_export import ExportOptions, InvalidOptionError, VerificationError, WeightsError, export_backbone
 from featserve_export import pipeline as export_module
 from featserve_export.cli import main
+from featserve_export.manifest import read_manifest
 from featserve_export.proof.golden import verify
 from featserve_export.sources.load import load_live_model
 
@@ -26,26 +30,34 @@ def network(tmp_path_factory):
     return path
 
 
-def test_a_model_of_ones_own_is_exported(network, tmp_path, capsys):
-    arguments = [str(network), "--preprocess", "none", "--model-root", str(tmp_path), "--version", "7"]
-    assert main(arguments) == 0
-    assert capsys.readouterr().out.strip() == str(tmp_path / "own" / "7")
+@pytest.fixture(scope="module")
+def export(network):
+    """The arguments that export the network, and what they printed."""
+    arguments = [str(network), "--preprocess", "none", "--model-root", str(network.parent / "models"), "--version", "7"]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert main(arguments) == 0
+    return arguments, printed.getvalue()
+
+
+def test_a_model_of_ones_own_is_exported(network, export, capsys):
+    arguments, printed = export
+    assert printed.strip() == str(network.parent / "models" / "own" / "7")
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert "expected a version that does not exist, received 7" in captured.err
     assert not captured.out
 
 
-def test_a_constant_factor_is_refused(network, tmp_path):
+def test_a_constant_factor_is_refused(export):
     """The cosine does not see it."""
-    report = export_backbone(ExportOptions(str(network), preprocess="none", model_root=tmp_path))
-    golden = load_golden(report.path)
-    assert report.closeness["features"].norm_difference < 1e-3
+    path = Path(export[1].strip())
+    golden = load_golden(path)
+    assert read_manifest(path)["closeness"]["features"]["norm_difference"] < 1e-3
     for layers in golden.expected.values():
         layers["features"] /= 1.1
     for precision in ("bfloat16", "int8"):
         with pytest.raises(VerificationError, match=r"received a difference of 0\.100 from signature"):
-            verify(report.path, golden, precision)
+            verify(path, golden, precision)
 
 
 def test_the_list_needs_no_tensorflow():
