@@ -10,13 +10,16 @@ import sys
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+# What imports TensorFlow, which takes seconds, is imported where it is needed.
+from ..backbones import find_backbone, list_backbones
+from ..batching import read_batching
+from ..errors import ExportError, InvalidOptionError
+from ..options import CONVOLUTIONS, DEVICES, POOLINGS, PRECISIONS, ExportOptions
+from .existing import check_same
+from .listing import describe_backbones, describe_layers
 from .output import ends_quietly
 from .quiet_tensorflow import import_tensorflow
-
-if TYPE_CHECKING:
-    from ..options import ExportOptions
 
 #: What `--version` gives without a number; a model's versions begin at 1.
 PROGRAM = object()
@@ -39,12 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.rebatch and options.backbone is not None:
         parser.error(f"--rebatch copies the version {options.rebatch}, which has its backbone: leave BACKBONE out")
     if options.list:
-        # Without TensorFlow, which takes seconds to import.
         return _list(options)
     if options.measure:
         parser.error("--measure goes with --list")
-    from ..errors import ExportError
-
     try:
         # What can be refused at once is refused before TensorFlow is imported.
         asked = None if options.show_layers or options.rebatch else _export_options(parser, options)
@@ -90,10 +90,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="A,B",
         help="layers to output (default: the last feature map; of a model of your own: all its outputs)",
     )
-    parser.add_argument("--pooling", default="none", choices=("none", "avg", "max"), help="pool 4-D outputs")
+    parser.add_argument("--pooling", default=ExportOptions.pooling, choices=POOLINGS, help="pool 4-D outputs")
     parser.add_argument(
         "--weights",
-        default="imagenet",
+        default=ExportOptions.weights,
         metavar="imagenet|random|PATH",
         help="the weights, or a .weights.h5, .h5 or .keras file (default: %(default)s)",
     )
@@ -115,32 +115,40 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--precision",
-        default="float32",
-        metavar="float32|bfloat16|int8|auto",
+        default=ExportOptions.precision,
+        metavar="|".join(PRECISIONS),
         help="what the backbone computes in; auto measures (default: %(default)s)",
     )
     parser.add_argument(
         "--calibrate", metavar="DIR|GLOB", help="photos like those to be served, for int8 (and for auto to try it)"
     )
     parser.add_argument(
-        "--calibration-images", type=int, default=64, metavar="N", help="how many of them (default: %(default)s)"
+        "--calibration-images",
+        type=int,
+        default=ExportOptions.calibration_images,
+        metavar="N",
+        help="how many of them (default: %(default)s)",
     )
     parser.add_argument(
         "--device",
-        default="cpu",
-        metavar="cpu|any",
+        default=ExportOptions.device,
+        metavar="|".join(DEVICES),
         help="where the backbone runs: cpu, for which servers then optimise it, or any, which lets a GPU take it "
         "(default: %(default)s)",
     )
     parser.add_argument(
         "--convolutions",
-        default="direct",
-        metavar="direct|winograd",
+        default=ExportOptions.convolutions,
+        metavar="|".join(CONVOLUTIONS),
         help="how float32 convolutions are computed: winograd makes VGGs a quarter faster, and their memory larger "
         "(default: %(default)s)",
     )
     parser.add_argument(
-        "--max-pixels", type=int, default=50_000_000, metavar="N", help="refuse larger images (default: %(default)s)"
+        "--max-pixels",
+        type=int,
+        default=ExportOptions.max_pixels,
+        metavar="N",
+        help="refuse larger images (default: %(default)s)",
     )
     parser.add_argument("--preprocess", metavar="NAME|none", help="for a model file: whose preprocess_input it wants")
     parser.add_argument(
@@ -163,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batching", type=Path, metavar="FILE", help="BatchingParameters text proto")
     parser.add_argument("--model-name", metavar="NAME", help="the servable's name (default: the backbone's)")
     parser.add_argument(
-        "--model-root", type=Path, default=Path("build/models"), metavar="DIR", help="(default: %(default)s)"
+        "--model-root", type=Path, default=Path(ExportOptions.model_root), metavar="DIR", help="(default: %(default)s)"
     )
     parser.add_argument(
         "--version",
@@ -191,10 +199,6 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _list(options: argparse.Namespace) -> int:
-    from ..backbones import find_backbone, list_backbones
-    from ..errors import InvalidOptionError
-    from .listing import describe_backbones
-
     try:
         names = options.backbone.split(",") if options.backbone else ()
         chosen = [find_backbone(name) for name in names] or list_backbones()
@@ -214,9 +218,6 @@ def _list(options: argparse.Namespace) -> int:
 
 
 def _export_options(parser: argparse.ArgumentParser, options: argparse.Namespace) -> ExportOptions:
-    from ..batching import read_batching
-    from ..options import ExportOptions
-
     if options.backbone is None:
         parser.error("expected a BACKBONE, for example vgg16; --list names them all")
     values = {field.name: getattr(options, field.name) for field in dataclasses.fields(ExportOptions)}
@@ -226,8 +227,6 @@ def _export_options(parser: argparse.ArgumentParser, options: argparse.Namespace
 
 def _there(parser: argparse.ArgumentParser, options: argparse.Namespace, asked: ExportOptions) -> Path | None:
     """The version's directory where it is there and may be; a version that may not be there is refused."""
-    from .existing import check_same
-
     if not options.if_missing:
         asked.check_version_is_free()
         return None
@@ -237,9 +236,7 @@ def _there(parser: argparse.ArgumentParser, options: argparse.Namespace, asked: 
 
 
 def _describe_or_rebatch(parser: argparse.ArgumentParser, options: argparse.Namespace) -> str:
-    from ..batching import read_batching
     from ..saved_model.rebatch import rebatch
-    from .listing import describe_layers
 
     if options.show_layers:
         return describe_layers(
