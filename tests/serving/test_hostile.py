@@ -151,7 +151,7 @@ def test_an_unforeseen_error_tells_nothing(server, caller, monkeypatch, caplog):
     def fail(*_):
         raise OSError(secret)
 
-    monkeypatch.setattr(server._manager, "acquire", fail)
+    monkeypatch.setattr(server._manager.catalog, "acquire", fail)
     with pytest.raises(grpc.RpcError) as refusal:
         caller(server).predict(1.0)
     assert refusal.value.code() is grpc.StatusCode.INTERNAL
@@ -168,7 +168,7 @@ def test_an_error_of_a_kind_of_its_own_has_its_parents_code(server, caller, monk
     def fail(*_):
         raise ModelIsAsleep("Wake it.")
 
-    monkeypatch.setattr(server._manager, "acquire", fail)
+    monkeypatch.setattr(server._manager.catalog, "acquire", fail)
     with pytest.raises(grpc.RpcError) as refusal:
         caller(server).predict(1.0)
     assert (refusal.value.code(), refusal.value.details()) == (grpc.StatusCode.UNAVAILABLE, "Wake it.")

@@ -147,7 +147,10 @@ class RestApi:
         return b"".join(chunks)
 
     async def _in(self, pool: BoundedPool, request: Request, work: Callable[[], Response]) -> Response:
-        """Runs the work in a thread; a caller that leaves, or waits too long, gives up its place in the queue."""
+        """Runs the work in a thread; a caller whose connection is reset, or who waits too long, gives up its place.
+
+        A caller that closes its own side alone may still listen for the answer.
+        """
         future: asyncio.Future[Response] = asyncio.wrap_future(pool.submit(work))
         gone = asyncio.ensure_future(request.receive())
         either: set[asyncio.Future[Any]] = {future, gone}
