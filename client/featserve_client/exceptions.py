@@ -18,7 +18,12 @@ FeatserveError
 
 from __future__ import annotations
 
+import copy
+from typing import TypeVar
+
 import grpc
+
+_Error = TypeVar("_Error", bound="FeatserveError")
 
 
 class FeatserveError(Exception):
@@ -31,6 +36,13 @@ class FeatserveError(Exception):
         ...     print(type(exc).__name__, exc, sep=": ")
         InvalidImageError: no.jpg: no such file
     """
+
+
+def reworded(error: _Error, text: str) -> _Error:
+    """Returns a copy of an error with another text, whose cause is the error."""
+    told = copy.copy(error)
+    told.args, told.__cause__ = (text,), error
+    return told
 
 
 class ConfigError(FeatserveError, ValueError):

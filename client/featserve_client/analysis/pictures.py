@@ -117,9 +117,9 @@ def overlay(photo: npt.NDArray[np.uint8], heat: npt.NDArray[np.float64]) -> npt.
     smooth = np.asarray(Image.fromarray(scaled.astype(np.float32)).resize(size, Image.Resampling.BICUBIC))
     smooth = np.clip(smooth, 0, 1)
     colors = require("matplotlib", "pictures", "a picture").colormaps["inferno"](smooth)[..., :3]
-    grey = photo.mean(axis=-1, keepdims=True) / 255
+    gray = photo.mean(axis=-1, keepdims=True) / 255
     weight = 0.2 + 0.45 * smooth[..., np.newaxis]
-    mixed: npt.NDArray[np.float64] = grey * (1 - weight) + colors * weight
+    mixed: npt.NDArray[np.float64] = gray * (1 - weight) + colors * weight
     return mixed
 
 

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 from ..config import check_timeout
-from ..exceptions import ConnectError, DeadlineExceeded, ModelNotFound, ResponseError
+from ..exceptions import ConnectError, DeadlineExceeded, ModelNotFound, ResponseError, reworded
 from ..model.manifest import parse_json
 from ..model.metadata import ModelMetadata, VersionStatus, parse_metadata, parse_status
 from ..model.signatures import MANIFEST
@@ -79,14 +79,8 @@ def status(requests: ModelRequests, timeout_s: float | None = None) -> Operation
             raise
         others = parse_status((yield requests.status(timeout_s, of_all=True)))
         known = ", ".join(f"{each.version} {each.state}" for each in others)
-        raise ModelNotFound(
-            f"model {requests.model!r} at {exc.target} has no version {requests.version}; it has {known or 'none'}",
-            code=exc.code,
-            details=exc.details,
-            target=exc.target,
-            model=exc.model,
-            request_id=exc.request_id,
-        ) from exc
+        text = f"model {requests.model!r} at {exc.target} has no version {requests.version}; it has {known or 'none'}"
+        raise reworded(exc, text) from exc
 
 
 def wait_until_ready(requests: ModelRequests, cache: MetadataCache, timeout_s: float) -> Operation[None]:

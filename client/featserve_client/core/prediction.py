@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from ..exceptions import InvalidRequest, ResponseError
+from ..exceptions import InvalidRequest, ResponseError, reworded
 from ..wire.tensors import decode_predict_response, encode_tensor
 from .metadata import MetadataCache
 from .requests import ModelRequests
@@ -32,14 +32,8 @@ def predict(
     except InvalidRequest as exc:
         known = yield from cache.signatures(timeout_s)
         if signature not in known.signatures:
-            raise InvalidRequest(
-                f"model {requests.model!r} has no signature {signature!r}; it has {known.describe_signatures()}",
-                code=exc.code,
-                details=exc.details,
-                target=exc.target,
-                model=requests.model,
-                request_id=exc.request_id,
-            ) from exc
+            text = f"model {requests.model!r} has no signature {signature!r}; it has {known.describe_signatures()}"
+            raise reworded(exc, text) from exc
         raise
     version, outputs = decode_predict_response(raw)
     cache.answered_by(version)

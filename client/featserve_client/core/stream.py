@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import random
 import time
@@ -22,6 +21,7 @@ from ..exceptions import (
     ResponseError,
     ServerOverloaded,
     TransportError,
+    reworded,
 )
 from ..images.inputs import Image
 from ..model.metadata import ModelMetadata
@@ -208,7 +208,5 @@ def check_stream(concurrency: int, on_error: str) -> None:
 def _failed(index: int, source: str, error: FeatserveError) -> Extracted:
     text = str(error)
     if not text.startswith(source):
-        named = copy.copy(error)
-        named.args = (f"{source}: {text}",)
-        named.__cause__, error = error, named
+        error = reworded(error, f"{source}: {text}")
     return Extracted(index=index, source=source, features={}, error=error, version=0)

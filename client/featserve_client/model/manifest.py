@@ -22,7 +22,7 @@ class Preprocessing:
     max_pixels: int
     #: JPEGs are turned as their EXIF orientation says.
     apply_orientation: bool = False
-    #: The colour is taken away before the resize.
+    #: The color is taken away before the resize.
     gray: bool = False
 
 

@@ -18,7 +18,7 @@ _CROPS = 200
 _LEAST_SIDE = 0.4
 _HELD_OUT_EVERY = 4
 _SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp"})
-# Where no channel has a greater standard deviation (0..255) the photos are one colour as far as ranges are concerned.
+# Where no channel has a greater standard deviation (0..255) the photos are one color as far as ranges are concerned.
 _MIN_SPREAD = 4.0
 
 
@@ -91,7 +91,7 @@ def read_photos(
     crops = _crops(
         [path for path, out in zip(read, held_out(len(read)), strict=True) if out], image_size, interpolation
     )
-    return CalibrationPhotos(images=stacked, crops=crops, skipped=tuple(skipped), warnings=one_colour_warning(stacked))
+    return CalibrationPhotos(images=stacked, crops=crops, skipped=tuple(skipped), warnings=one_color_warning(stacked))
 
 
 def held_out(count: int) -> npt.NDArray[np.bool_]:
@@ -100,11 +100,11 @@ def held_out(count: int) -> npt.NDArray[np.bool_]:
     return mask
 
 
-def one_colour_warning(images: Array) -> tuple[str, ...]:
+def one_color_warning(images: Array) -> tuple[str, ...]:
     """Warns where all pixels are nearly the same: such photos say nothing about the ranges of others."""
     if float(images.std(axis=(0, 1, 2)).max()) >= _MIN_SPREAD:
         return ()
-    return ("the calibration photos are of one colour: ranges are degenerate, other photos will saturate",)
+    return ("the calibration photos are of one color: ranges are degenerate, other photos will saturate",)
 
 
 def _crops(paths: Sequence[Path], image_size: tuple[int, int], interpolation: str) -> Array:

@@ -12,7 +12,7 @@ from .class_agreement import MIN_SAME, ClassCheck
 from .errors import QuantizationError
 from .graph import Array, FloatGraph
 from .layers import Layer, find_layers
-from .photos import MIN_PHOTOS, held_out, one_colour_warning
+from .photos import MIN_PHOTOS, held_out, one_color_warning
 from .ranges import METHODS, calibrate
 from .report import LayerReport, QuantizationReport, QuantizedGraph
 from .rewrite import quantize
@@ -153,7 +153,7 @@ def quantize_graph(
             crops=0 if check is None else check.count,
             int8_share=_share(layers, keep),
             layers=_layer_reports(graph, layers, refused, keep, alone),
-            warnings=one_colour_warning(images),
+            warnings=one_color_warning(images),
         ),
     )
 

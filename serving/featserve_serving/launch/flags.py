@@ -33,17 +33,14 @@ def _truth(text: str) -> bool:
 
 
 def _whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"expects a whole number; received {text!r}") from exc
+    return int(_number(text, int, "a whole number"))
 
 
-def _number(text: str) -> float:
+def _number(text: str, kind: type[int] | type[float] = float, expected: str = "a number") -> float:
     try:
-        return float(text)
+        return kind(text)
     except ValueError as exc:
-        raise argparse.ArgumentTypeError(f"expects a number; received {text!r}") from exc
+        raise argparse.ArgumentTypeError(f"expects {expected}; received {text!r}") from exc
 
 
 def _path(text: str) -> Path | None:

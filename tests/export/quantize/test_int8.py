@@ -16,7 +16,7 @@ from featserve_export.quantize import (
 )
 from featserve_export.quantize.graph import FloatGraph
 from featserve_export.quantize.layers import find_layers
-from featserve_export.quantize.photos import one_colour_warning
+from featserve_export.quantize.photos import one_color_warning
 from featserve_export.quantize.ranges import METHODS, calibrate
 from featserve_export.quantize.rewrite import quantize
 from featserve_export.quantize.rounding import Rounder, round_weights, second_moments
@@ -391,12 +391,12 @@ def test_too_few_photos_are_refused(tmp_path, photos, count, sentence):
         read_photos(tmp_path, (8, 8), count=count)
 
 
-def test_photos_of_one_colour_are_warned_about(tmp_path):
+def test_photos_of_one_color_are_warned_about(tmp_path):
     for index in range(8):
         Image.new("RGB", (20, 20), (90, 160, 30)).save(tmp_path / f"{index}.png")
     (warning,) = read_photos(tmp_path, (8, 8), count=8).warnings
-    assert "one colour" in warning
-    assert one_colour_warning(IMAGES) == ()
+    assert "one color" in warning
+    assert one_color_warning(IMAGES) == ()
 
 
 @pytest.fixture(scope="module")
