@@ -2,7 +2,7 @@
 
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -380,24 +380,21 @@ def test_no_photo_is_shown_for_what_rounding_does(tmp_path: pathlib.Path, capsys
 
 @pytest.mark.long
 def test_two_versions_of_one_export_differ_by_rounding_at_most(
-    export: Callable[..., pathlib.Path], photos: pathlib.Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: pathlib.Path, photos: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    first, second = export(1), export(2)
-    assert compare(first, second, "--photos", photos, "--json") == 0
+    from featserve_export import Batching, ExportOptions, export_backbone, rebatch
+
+    first = export_backbone(ExportOptions("efficientnet_lite0", model_root=tmp_path / "models")).path
+    other = Batching(
+        num_batch_threads=1,
+        max_batch_size=3,
+        batch_timeout_micros=0,
+        max_enqueued_batches=256,
+        allowed_batch_sizes=(1, 3),
+    )
+    assert compare(first, rebatch(first, other), "--photos", photos, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     (layer,) = found["layers"]
     assert found["photos"] == PHOTOS and layer["mixed"]["at_10"]["value"] > 0.99
     # A photo's last digits depend on the batch that it is computed in.
     assert layer["largest_distance"] < 1e-5
-
-
-@pytest.fixture
-def export(tmp_path: pathlib.Path) -> Callable[[int], pathlib.Path]:
-    """Exports a small network as a version."""
-    from featserve_export import ExportOptions, export_backbone
-
-    def make(version: int) -> pathlib.Path:
-        options = ExportOptions("efficientnet_lite0", model_root=tmp_path / "models", version=version)
-        return pathlib.Path(export_backbone(options).path)
-
-    return make

@@ -44,6 +44,10 @@ def own(pems: pathlib.Path, name: str, key: str = "") -> TLS:
     return TLS(ca=pems / "ca.pem", certificate=pems / f"{name}.pem", private_key=pems / f"{key or name}.key")
 
 
+#: As many tries as by default, with shorter pauses.
+QUICK = RetryPolicy(initial_backoff_s=0.01, max_backoff_s=0.05)
+
+
 def ask(server: FakeServer, **settings: object) -> str:
     """Asks by both clients; returns what was wrong, which must be the same."""
     target = f"127.0.0.1:{server.port}"
@@ -109,7 +113,7 @@ def test_connections_that_do_not_come_about(
     text: str,
 ) -> None:
     before = len(servers[server].metadata)
-    with FeatureClient(f"127.0.0.1:{servers[server].port}", model="toy", tls=make(pems)) as client:
+    with FeatureClient(f"127.0.0.1:{servers[server].port}", model="toy", tls=make(pems), retry=QUICK) as client:
         with pytest.raises(ConnectError, match=text):
             client.status()
         with pytest.raises(DeadlineExceeded, match=f"not ready after timeout_s=0.1 seconds: .*({text}|no answer)"):
@@ -134,7 +138,7 @@ def test_a_name_of_two_addresses_of_which_one_answers(
     text: str,
 ) -> None:
     # gRPC knows localhost as ::1, too, where nothing listens, and tells of the last address that it tried.
-    with FeatureClient(f"localhost:{servers[server].port}", model="toy", tls=make(pems)) as client:
+    with FeatureClient(f"localhost:{servers[server].port}", model="toy", tls=make(pems), retry=QUICK) as client:
         with pytest.raises(ConnectError, match=text):
             client.status()
 
