@@ -87,7 +87,7 @@ def create_server(
         {'adder': [1]}
     """
     try:
-        from .models.source import model_source
+        from .models.config.source import model_source
         from .server import Server
     except ModuleNotFoundError as exc:
         raise SetupError(f"the embedded server needs {exc.name}: pip install 'featserve[serving]'") from exc

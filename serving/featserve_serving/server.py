@@ -14,9 +14,9 @@ from .core.handlers import Handlers
 from .errors import SetupError
 from .grpc_api.health import Health
 from .grpc_api.server import GrpcServer
-from .models.config_watcher import ConfigWatcher
+from .models.config.source import ModelSource
+from .models.config.watcher import ConfigWatcher
 from .models.manager import ModelManager
-from .models.source import ModelSource
 from .net.sockets import is_local, listen_all
 from .net.tls import read_ssl_config, ssl_context
 from .options import ServerOptions

@@ -98,7 +98,7 @@ def _models_config(arguments: Sequence[str]) -> int:
     parser.add_argument("--model_root", type=Path, required=True, help="directory of MODEL/VERSION/ directories")
     parser.add_argument("--served_from", help="where the server sees the root, such as /models in a container")
     given = parser.parse_args(arguments)
-    from ..models import config_file
+    from ..models.config import file as config_file
 
     print(config_file.to_text(config_file.from_model_root(given.model_root, given.served_from)), end="")
     return 0

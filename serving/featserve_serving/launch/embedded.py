@@ -19,7 +19,7 @@ def serve(flags: Flags) -> int:
         SetupError: the server cannot start as asked.
     """
     _warn_of_ignored(flags)
-    from ..models.source import model_source
+    from ..models.config.source import model_source
     from ..server import Server
     from ..telemetry import logs
 

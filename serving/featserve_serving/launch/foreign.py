@@ -37,7 +37,7 @@ def model_server_config(flags: Flags, inside: str | None = None) -> Any:
     Raises:
         SetupError: the model root, the model or the file is not there.
     """
-    from ..models import config_file
+    from ..models.config import file as config_file
     from ..models.paths import check_base_path
 
     if flags.model_root is not None:
@@ -57,7 +57,7 @@ def model_names(config: Any) -> tuple[str, ...]:
 
 def write_models(folder: Path, config: Any) -> Path:
     """Writes a `ModelServerConfig`; returns the path of the file."""
-    from ..models import config_file
+    from ..models.config import file as config_file
 
     path = folder / "models.config"
     path.write_text(config_file.to_text(config))

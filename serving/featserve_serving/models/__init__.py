@@ -1,1 +1,1 @@
-"""The models: their directories and configuration, loading, warm-up, and the session that runs each version."""
+"""The models: their directories and versions, loading, warm-up, and the session that runs each version."""

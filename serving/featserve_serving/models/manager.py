@@ -17,7 +17,7 @@ from ..errors import FailedPrecondition
 from ..options import ModelOptions
 from .aspired import aspired_versions
 from .catalog import Catalog
-from .config_check import models_by_name
+from .config.check import models_by_name
 from .labels import Labels
 from .loader import Loader
 from .paths import local_path

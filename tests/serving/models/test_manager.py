@@ -8,8 +8,8 @@ import grpc
 import pytest
 from featserve_serving import SetupError, create_server
 from featserve_serving.models import warmup
+from featserve_serving.models.config.source import model_source
 from featserve_serving.models.manager import ModelManager
-from featserve_serving.models.source import model_source
 from featserve_serving.options import ServerOptions
 from featserve_serving.server import Server
 from google.protobuf import text_format

@@ -7,11 +7,11 @@ from typing import Any
 
 from google.protobuf import text_format
 
-from ..errors import SetupError
-from ..protos import text_files
-from ..protos.generated import model_server_config_pb2
-from .paths import meant
-from .versions import scan_versions
+from ...errors import SetupError
+from ...protos import text_files
+from ...protos.generated import model_server_config_pb2
+from ..paths import meant
+from ..versions import scan_versions
 
 #: A file of this name in the model root is honoured: its entries stay as they are.
 FILE = "models.config"

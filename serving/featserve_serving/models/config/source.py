@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import SetupError
-from . import config_file
-from .paths import check_base_path, local_path
+from ...errors import SetupError
+from ..paths import check_base_path, local_path
+from . import file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ def model_source(
         )
     path = local_path(given[0])
     if model_root is not None:
-        return ModelSource(read=lambda: config_file.from_model_root(path), each=True)
+        return ModelSource(read=lambda: file.from_model_root(path), each=True)
     if model_base_path is not None:
         check_base_path(path)
-        return ModelSource(read=lambda: config_file.of_one_model(model_name, path))
-    return ModelSource(read=lambda: config_file.read(path))
+        return ModelSource(read=lambda: file.of_one_model(model_name, path))
+    return ModelSource(read=lambda: file.read(path))

@@ -6,8 +6,8 @@ import logging
 import threading
 from typing import Any
 
-from ..errors import RequestError, ServingError, SetupError
-from .manager import ModelManager
+from ...errors import RequestError, ServingError, SetupError
+from ..manager import ModelManager
 from .source import ModelSource
 
 _LOGGER = logging.getLogger(__name__)

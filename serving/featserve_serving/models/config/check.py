@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import InvalidArgument, SetupError
-from ..protos.generated import model_server_config_pb2
-from .paths import local_path
+from ...errors import InvalidArgument, SetupError
+from ...protos.generated import model_server_config_pb2
+from ..paths import local_path
 
 PLATFORM = "tensorflow"
 
