@@ -18,10 +18,10 @@ class InputFile:
         self._limit = limit
 
     def read(self) -> bytes:
-        """Return the file's bytes, and complete `fact`.
+        """Returns the file's bytes, and complete `fact`.
 
         Raises:
-            InvalidImageError: The file cannot be read, is too large, or is no regular file.
+            InvalidImageError: the file cannot be read, is too large, or is no regular file.
         """
         data = read_path(self.name, self.name, self._limit)
         self.fact["sha256"] = hashlib.sha256(data).hexdigest()

@@ -55,21 +55,21 @@ def extract_files(
     vectors: VectorKind | None = None,
     report: Callable[[Progress], None] = lambda progress: None,
 ) -> Summary:
-    """Write the activations of files, sorted by name, into a result file.
+    """Writes the activations of files, sorted by name, into a result file.
 
     Args:
-        client: The client that asks.
-        paths: The image files.
+        client: the client that asks.
+        paths: the image files.
         output: `.npz`, `.npy`, `.parquet`, `.h5` or `.zarr`.
-        layers: The layers wanted, all if None.
-        concurrency: Requests in flight at most.
-        resume: Go on where an extraction of the same was broken off.
-        vectors: Make one vector of each image's activations, as `FeatureClient.embed`; of one layer if none is named.
-        report: Called after each image.
+        layers: the layers wanted, all if None.
+        concurrency: requests in flight at most.
+        resume: go on where an extraction of the same was broken off.
+        vectors: make one vector of each image's activations, as `FeatureClient.embed`; of one layer if none is named.
+        report: called after each image.
 
     Raises:
-        OutputError: The output cannot be written, or another extraction is in the way.
-        FeatserveError: A call fails as `FeatureClient.extract` lists, where that is not about one image.
+        OutputError: the output cannot be written, or another extraction is in the way.
+        FeatserveError: a call fails as `FeatureClient.extract` lists, where that is not about one image.
     """
     check_output(output)
     check_stream(concurrency, "return")
@@ -100,7 +100,7 @@ def extract_files(
 
 
 def partial_folder(output: Path) -> Path:
-    """Return the directory that holds the parts of an output while it is made."""
+    """Returns the directory that holds the parts of an output while it is made."""
     return output.with_name(f"{output.name}.partial")
 
 

@@ -57,7 +57,7 @@ class Job:
     format: int = _FORMAT
 
     def differences(self, other: Mapping[str, Any]) -> str:
-        """Return what differs from another extraction, as text; empty if nothing does."""
+        """Returns the differences from another extraction, as text; empty if there are none."""
         return "; ".join(
             "the names of the images are others"
             if key == "images_sha256"
@@ -109,18 +109,18 @@ class PartsFolder:
         self.close()
 
     def close(self) -> None:
-        """Let other processes have the directory."""
+        """Lets other processes have the directory."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
     def remove(self) -> None:
-        """Delete the directory; an extraction cannot go on from there."""
+        """Deletes the directory; an extraction cannot go on from there."""
         (self.path / JOB_FILE).unlink()  # first, so that a removal that is broken off leaves nothing to go on with
         shutil.rmtree(self.path)
 
     def part(self, number: int) -> Path:
-        """Return where a part is, or will be."""
+        """Returns where a part is, or will be."""
         return self.path / f"part-{number:08d}.npz"
 
     @property
@@ -136,7 +136,7 @@ class PartsFolder:
         concurrency: int,
         report: Callable[[Progress], None],
     ) -> None:
-        """Extract all parts that are not there."""
+        """Extracts all parts that are not there."""
         size = self._job.part_images
         missing = [number for number in self.numbers if not self.part(number).exists()]
         done = len(paths) - sum(len(paths[number * size : (number + 1) * size]) for number in missing)
@@ -187,7 +187,7 @@ class PartsFolder:
         write_whole(self.part(number), lambda file: np.savez(file, allow_pickle=False, **arrays))
 
     def parts(self) -> tuple[list[Part], list[dict[str, Any]]]:
-        """Return all parts and all failures."""
+        """Returns all parts and all failures."""
         parts, failures = [], []
         for number in self.numbers:
             text = _text(self.part(number))

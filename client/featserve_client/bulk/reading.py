@@ -38,10 +38,10 @@ class ResultFile:
     _runs: Callable[[str], Iterator[npt.NDArray[np.float32]]]
 
     def runs(self, layer: str) -> Iterator[_Run]:
-        """Yield the first row's number and the activations `(rows, ...)` float32 of each run of rows.
+        """Yields the first row's number and the activations `(rows, ...)` float32 of each run of rows.
 
         Raises:
-            OutputError: The file breaks off.
+            OutputError: the file breaks off.
         """
         start = 0
         try:
@@ -53,12 +53,12 @@ class ResultFile:
 
 
 def read_results(path: Path) -> ResultFile:
-    """Return a file that `featserve embed` or `featserve extract` wrote.
+    """Returns a file that `featserve embed` or `featserve extract` wrote.
 
     Raises:
-        ConfigError: The suffix is neither .npz nor .parquet.
-        OutputError: The file cannot be read, or is no such output.
-        MissingExtraError: The file is a .parquet, and pyarrow is not installed.
+        ConfigError: the suffix is neither .npz nor .parquet.
+        OutputError: the file cannot be read, or is no such output.
+        MissingExtraError: the file is a .parquet, and pyarrow is not installed.
     """
     readers = {".npz": _read_npz, ".parquet": _read_parquet}
     if path.suffix not in readers:

@@ -47,7 +47,7 @@ class Changed:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerComparison:
-    """What became of one layer; what cannot be said is None."""
+    """The comparison of one layer; a figure that cannot be had is None."""
 
     layer_a: str
     layer_b: str
@@ -99,16 +99,16 @@ def compare_layer(
     classes: bool,
     broken: Mapping[str, int],
 ) -> LayerComparison:
-    """Return the comparison of a layer.
+    """Returns the comparison of a layer.
 
     Args:
-        layers: The layer's name in A and in B.
-        photos: The names of at least one photo.
-        rows: The vectors of A and of B, a row for each photo.
-        search: How neighbors are found.
-        lengths: Whether both sides have the lengths that their models gave.
-        classes: Whether the values are scores of the same classes.
-        broken: Photos left out because their vector holds NaN or infinity on one side alone, by side.
+        layers: the layer's name in A and in B.
+        photos: the names of at least one photo.
+        rows: the vectors of A and of B, a row for each photo.
+        search: how neighbors are found.
+        lengths: whether both sides have the lengths that their models gave.
+        classes: whether the values are scores of the same classes.
+        broken: photos left out because their vector holds NaN or infinity on one side alone, by side.
     """
     (a, b) = (side.unit[layer] for side, layer in zip(rows, layers, strict=True))
     norms_a, norms_b = (side.norms[layer] for side, layer in zip(rows, layers, strict=True))

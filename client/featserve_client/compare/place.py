@@ -38,10 +38,10 @@ class Place:
 
 
 def parse_place(text: str) -> Place:
-    """Return the place that an argument names.
+    """Returns the place that an argument names.
 
     Raises:
-        ConfigError: The argument names none; the text says what is expected.
+        ConfigError: the argument names none; the text says what is expected.
 
     Example:
         >>> parse_place("localhost:8500/vgg16@3").version

@@ -30,7 +30,7 @@ _WIDTH, _HEIGHT = 480, 90
 
 
 def to_page(comparison: Comparison) -> str:
-    """Return the page."""
+    """Returns the page."""
     # A photo may be the neighbor of several others.
     picture = functools.cache(thumbnail)
     title = f"{comparison.a['name']} and {comparison.b['name']}"

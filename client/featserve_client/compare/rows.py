@@ -33,7 +33,7 @@ class Rows:
         self.there = np.zeros(count, bool)
 
     def put(self, layer: str, rows: npt.NDArray[np.intp], vectors: Vectors) -> None:
-        """Take vectors `(len(rows), size)` float32 as they were computed."""
+        """Takes vectors `(len(rows), size)` float32 as they were computed."""
         norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
         self.norms[layer][rows] = norms
         finite = np.isfinite(norms)
@@ -42,14 +42,14 @@ class Rows:
         self.there[rows] = True
 
     def finite(self) -> npt.NDArray[np.bool_]:
-        """Return which rows hold neither NaN nor infinity in any layer."""
+        """Returns which rows hold neither NaN nor infinity in any layer."""
         finite = np.ones(len(self.there), np.bool_)
         for norms in self.norms.values():
             finite &= np.isfinite(norms)
         return finite
 
     def keep(self, rows: npt.NDArray[np.intp]) -> None:
-        """Forget all but some rows, which are ascending."""
+        """Forgets all but some rows, which are ascending."""
         if len(rows) == len(self.there):
             return
         for layer, unit in self.unit.items():
@@ -62,7 +62,7 @@ class Rows:
 
 
 def runs(count: int, size: int, copies: int = 1) -> Iterator[slice]:
-    """Yield slices that cover `count` rows; each holds a bounded number of bytes of `copies` vectors of `size`."""
+    """Yields slices that cover `count` rows; each holds a bounded number of bytes of `copies` vectors of `size`."""
     step = max(_RUN_BYTES // max(4 * size * copies, 1), 1)
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))

@@ -34,7 +34,7 @@ class Search:
         return photos <= self.exact_photos
 
     def check(self, photos: int) -> None:
-        """Refuse a search that lacks its library.
+        """Refuses a search that lacks its library.
 
         Raises:
             MissingExtraError: usearch is needed and not installed.
@@ -43,14 +43,14 @@ class Search:
             require("usearch.index", "pictures", f"searching more than {self.exact_photos:,} photos")
 
     def steps(self, photos: int) -> int:
-        """Return the steps at most of comparing so many photos: each is searched for in A, mixed and in B."""
+        """Returns the steps at most of comparing so many photos: each is searched for in A, mixed and in B."""
         if self.is_exact(photos):
             return 3 * photos
         # Two indexes take each photo, and try some.
         return 5 * photos + 2 * min(_CHECKED, photos)
 
     def index(self, vectors: Vectors) -> ExactIndex | ApproximateIndex:
-        """Return an index of unit vectors `(N, size)` float32."""
+        """Returns an index of unit vectors `(N, size)` float32."""
         kind = ExactIndex if self.is_exact(len(vectors)) else ApproximateIndex
         return kind(vectors, self.report)
 
@@ -66,11 +66,11 @@ class ExactIndex:
         self._report = report
 
     def neighbors(self, queries: Vectors, count: int, own: npt.NDArray[np.intp]) -> Neighbors:
-        """Return the rows nearest to each query, best first, `(N, count)`; -1 where there are no more.
+        """Returns the rows nearest to each query, best first, `(N, counts)`; -1 where there are no more.
 
         Args:
             queries: `(N, size)` float32 unit vectors.
-            count: Neighbors wanted.
+            count: neighbors wanted.
             own: `(N,)`: the row of the index that is the query's own photo, which is left out.
         """
         found = np.empty((len(queries), count), np.int64)
@@ -112,7 +112,7 @@ class ApproximateIndex:
         self.description = f"approximate search by usearch, which finds {self._found(vectors):.3f} of the exact ones"
 
     def neighbors(self, queries: Vectors, count: int, own: npt.NDArray[np.intp]) -> Neighbors:
-        """Return the rows nearest to each query, as `ExactIndex.neighbors` does."""
+        """Returns the rows nearest to each query, as `ExactIndex.neighbors` does."""
         found = np.full((len(queries), count), -1, np.int64)
         for part in runs(len(queries), queries.shape[1]):
             matches = self._index.search(queries[part], count + 1)
@@ -135,7 +135,7 @@ class ApproximateIndex:
 def tie_aware_recall(
     vectors: Vectors, own: npt.NDArray[np.intp], truth: Neighbors, found: Neighbors
 ) -> npt.NDArray[np.float64]:
-    """Return for each query the share of its neighbors found that are as near as the true ones, `(N,)` in 0..1.
+    """Returns for each query the share of its neighbors found that are as near as the true ones, `(N,)` in 0..1.
 
     Photos that lie equally far are equally right, so that duplicates do not count as changes.
 

@@ -25,7 +25,7 @@ Report = Callable[[Progress], None]
 
 
 class Side(Protocol):
-    """What both kinds of sides have."""
+    """The common part of both kinds of sides."""
 
     @property
     def name(self) -> str:
@@ -33,7 +33,7 @@ class Side(Protocol):
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What is known of the model: its name, version, precision and weights."""
+        """The model as far as it is known: its name, version, precision and weights."""
 
     @property
     def sizes(self) -> Mapping[str, int]:
@@ -56,10 +56,10 @@ class Side(Protocol):
         """The photos that it has vectors of, as it names them; None if it takes any."""
 
     def read(self, photos: Sequence[str], rows: Rows, report: Report) -> dict[int, str]:
-        """Read the vectors of photos into `rows`; return why some could not be, by row.
+        """Reads the vectors of photos into `rows`; returns why some could not be, by row.
 
         Raises:
-            FeatserveError: The side fails in a way that is not about one photo.
+            FeatserveError: the side fails in a way that is not about one photo.
         """
 
 
@@ -91,7 +91,7 @@ class ServedSide:
         self._version = known.version
 
     def read(self, photos: Sequence[str], rows: Rows, report: Report) -> dict[int, str]:
-        """Ask the server for the vectors of photos."""
+        """Asks the server for the vectors of photos."""
         failures: dict[int, str] = {}
         # The client reads ahead of its answers: these are the files that it has taken and not yet answered.
         taken: deque[InputFile] = deque()
@@ -142,7 +142,7 @@ class FileSide:
             raise OutputError(f"{path} has more than one row of {twice}; expected one of each photo")
 
     def read(self, photos: Sequence[str], rows: Rows, report: Report) -> dict[int, str]:
-        """Read the vectors of photos from the file, too soon done for a progress."""
+        """Reads the vectors of photos from the file, too soon done for a progress."""
         wanted = np.full(len(self.photos), -1, np.intp)
         for row, photo in enumerate(photos):
             there = self._rows[photo_key(photo)]
@@ -156,5 +156,5 @@ class FileSide:
 
 
 def photo_key(path: str) -> str:
-    """Return what names a photo on either side: its absolute path, odd bytes spelled out as in a .parquet."""
+    """Returns the name of a photo on either side: its absolute path, odd bytes spelled out as in a .parquet."""
     return os.path.abspath(path).encode("utf-8", "backslashreplace").decode()

@@ -37,16 +37,16 @@ class Comparison:
 
 
 def pair_layers(a: Side, b: Side, wanted: str | None) -> list[tuple[str, str]]:
-    """Return the layers to compare, as their names in A and B.
+    """Returns the layers to compare, as their names in A and B.
 
     Args:
-        a: One side.
-        b: The other.
-        wanted: A layer of both, `A=B` for layers with two names, or None for all that have the same name; if there
+        a: one side.
+        b: the other.
+        wanted: a layer of both, `A=B` for layers with two names, or None for all that have the same name; if there
             are none, the layer of each side that `featserve embed` takes.
 
     Raises:
-        ConfigError: A side lacks the layer; the text lists those that it has.
+        ConfigError: a side lacks the layer; the text lists those that it has.
     """
     if wanted is None:
         return [(layer, layer) for layer in a.sizes if layer in b.sizes] or [(a.main_layer, b.main_layer)]
@@ -70,21 +70,21 @@ def compare(
     thresholds: Thresholds,
     report: Report,
 ) -> Comparison:
-    """Return the comparison of two sides.
+    """Returns the comparison of two sides.
 
     Args:
-        a: The side whose vectors are there.
-        b: The side whose vectors may be put beside them.
-        photos: Image files; None if a side is a file, which names its own.
-        layer: As for `pair_layers`.
-        search: How neighbors are found.
-        thresholds: What vectors need to be mixed.
-        report: Called after each photo that is read, then after some steps of the search.
+        a: the side whose vectors are there.
+        b: the side whose vectors may be put beside them.
+        photos: image files; None if a side is a file, which names its own.
+        layer: as for `pair_layers`.
+        search: how neighbors are found.
+        thresholds: what vectors need to be mixed.
+        report: called after each photo that is read, then after some steps of the search.
 
     Raises:
-        ConfigError: The sides share no photo, or lack a layer.
-        InvalidImageError: No photo could be read.
-        FeatserveError: A side fails in a way that is not about one photo.
+        ConfigError: the sides share no photo, or lack a layer.
+        InvalidImageError: no photo could be read.
+        FeatserveError: a side fails in a way that is not about one photo.
     """
     pairs = pair_layers(a, b, layer)
     common = _Common.of(a, b, photos)
@@ -193,7 +193,7 @@ class _Common:
         return rows
 
     def leave_out_broken(self, rows: tuple[Rows, Rows]) -> dict[str, int]:
-        """Leave out photos with NaN or infinity; return how many have it on one side alone, by side."""
+        """Leaves out photos with NaN or infinity; returns how many have it on one side alone, by side."""
         good_a, good_b = (side.finite() for side in rows)
         counts = {"A": int((~good_a & good_b).sum()), "B": int((good_a & ~good_b).sum())}
         if not (good_a & good_b).any():

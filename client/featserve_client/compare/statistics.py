@@ -30,7 +30,7 @@ class Distribution:
 
     @classmethod
     def of(cls, values: npt.NDArray[np.float64]) -> Distribution:
-        """Return the distribution of at least one value."""
+        """Returns the distribution of at least one value."""
         first, median = np.quantile(values, (0.01, 0.5))
         return cls(
             minimum=float(values.min()), first_percent=float(first), median=float(median), mean=float(values.mean())
@@ -52,13 +52,13 @@ class Estimate:
         return max(self.value - self.low, self.high - self.value)
 
     def __str__(self) -> str:
-        """Return value and margin as in `0.998 ± 0.002`."""
+        """Returns value and margin as in `0.998 ± 0.002`."""
         digits = 3 if self.margin >= 0.001 else 5
         return f"{self.value:.{digits}f} ± {self.margin:.{digits}f}"
 
 
 def estimate(values: npt.NDArray[np.float64]) -> Estimate:
-    """Return the mean of values `(N,)` in 0..1 with its interval.
+    """Returns the mean of values `(N,)` in 0..1 with its interval.
 
     Reference:
         Gaffke, Three test statistics for a nonparametric one-sided hypothesis on the mean of a nonnegative variable,

@@ -12,12 +12,12 @@ from .statistics import INTERVALS, Distribution
 
 
 def to_json(comparison: Comparison) -> str:
-    """Return everything as a JSON object."""
+    """Returns everything as a JSON object."""
     return json.dumps({"intervals": INTERVALS, **asdict(comparison)}, indent=2, allow_nan=False)
 
 
 def to_lines(comparison: Comparison) -> Iterator[str]:
-    """Yield what was found, a line at a time; the verdict is the last."""
+    """Yields the findings, a line at a time; the verdict is the last."""
     yield f"A       {describe_side(comparison.a)}"
     yield f"B       {describe_side(comparison.b)}"
     yield f"photos  {describe_photos(comparison)}"
@@ -36,13 +36,13 @@ def to_lines(comparison: Comparison) -> Iterator[str]:
 
 
 def describe_side(side: Mapping[str, str]) -> str:
-    """Return a side's name and facts in one line."""
+    """Returns a side's name and facts in one line."""
     facts = ", ".join(f"{key} {value}" for key, value in side.items() if key != "name")
     return f"{side['name']}" + (f"  ({facts})" if facts else "")
 
 
 def describe_photos(comparison: Comparison) -> str:
-    """Return how many photos were compared, and why others were not."""
+    """Returns how many photos were compared, and why others were not."""
     text = f"{comparison.photos:,} compared"
     if comparison.left_out:
         text += "; left out: " + ", ".join(f"{count:,} {reason}" for reason, count in comparison.left_out.items())
@@ -50,12 +50,12 @@ def describe_photos(comparison: Comparison) -> str:
 
 
 def describe_sizes(layer: LayerComparison) -> str:
-    """Return the sizes of a layer's vectors."""
+    """Returns the sizes of a layer's vectors."""
     return str(layer.size_a) if layer.size_a == layer.size_b else f"{layer.size_a} ↔ {layer.size_b}"
 
 
 def describe_change(changed: Changed) -> str:
-    """Return how much the vector of a photo changed."""
+    """Returns how much the vector of a photo changed."""
     notes = [] if changed.cosine is None else [f"cosine {changed.cosine:.4f}"]
     if changed.recall_at_10 is not None:
         notes.append(f"{changed.recall_at_10 * NEIGHBORS:.0f} of {NEIGHBORS} neighbors kept")
@@ -63,7 +63,7 @@ def describe_change(changed: Changed) -> str:
 
 
 def describe_layer(layer: LayerComparison) -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of each thing that can be said of a layer."""
+    """Yields the name and the text of each thing that can be said of a layer."""
     yield "cosine", _distribution(layer.cosine) if layer.cosine else "none: the sizes differ"
     if layer.norm_ratio:
         yield "norm ratio B/A", _distribution(layer.norm_ratio)

@@ -19,7 +19,7 @@ _FEWEST = 10 * NEIGHBORS + 1
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """What vectors need to be mixed."""
+    """The least values with which vectors may be mixed."""
 
     #: Of layers whose vectors are searched: the least recall of B's queries in an index of A.
     recall_1: float = 0.95
@@ -30,10 +30,10 @@ class Thresholds:
     cosine: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse thresholds that decide nothing.
+        """Refuses thresholds that decide nothing.
 
         Raises:
-            ConfigError: A threshold is not between 0 and 1.
+            ConfigError: a threshold is not between 0 and 1.
         """
         for field in fields(self):
             value = getattr(self, field.name)
@@ -44,14 +44,14 @@ class Thresholds:
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What to do with vectors, and the sentence that says why."""
+    """The advice about vectors, and the sentence that says why."""
 
     status: Status
     sentence: str
 
 
 def judge(layers: Sequence[LayerComparison], thresholds: Thresholds) -> Verdict:
-    """Return the verdict on all layers: that of the worst one."""
+    """Returns the verdict on all layers: that of the worst one."""
     verdicts = [_judge_layer(layer, thresholds) for layer in layers]
     openings: dict[Status, str] = {
         "again": "compute them again",

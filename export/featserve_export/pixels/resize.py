@@ -128,7 +128,7 @@ def resize_images(
 
 
 def _crop(size: tf.Tensor, image_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Start and length, `(vertical, horizontal)`, of the largest centred box of the target's aspect ratio."""
+    """Starts and length, `(vertical, horizontal)`, of the largest centred box of the target's aspect ratio."""
     target_height, target_width = image_size
     height, width = tf.unstack(tf.cast(size, tf.int64))
     length = tf.stack(

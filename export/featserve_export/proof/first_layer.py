@@ -43,7 +43,7 @@ class FirstLayer:
     warnings: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Name and range as JSON values."""
+        """Names and range as JSON values."""
         return {"name": self.name, "low": self.low, "high": self.high}
 
 

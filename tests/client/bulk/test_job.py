@@ -149,7 +149,7 @@ def test_what_cannot_be_done(
 
 
 def broken_off(server: FakeServer, photos: pathlib.Path, output: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave a .partial directory with some parts in it."""
+    """Leaves a .partial directory with some parts in it."""
     with monkeypatch.context() as patch:
         patch.setattr("featserve_client.bulk.job._PART_IMAGES", 4)
         patch.setattr("featserve_client.bulk.job._join", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

@@ -25,7 +25,7 @@ _DEFAULTS = Thresholds()
 
 
 def add_to(commands: Commands) -> None:
-    """Add the subcommand."""
+    """Adds the subcommand."""
     parser = commands.add_parser(
         "compare",
         help="say whether vectors of two models, versions or servers may be mixed",
@@ -85,7 +85,7 @@ def add_to(commands: Commands) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Run the subcommand; return its exit status."""
+    """Runs the subcommand; returns its exit status."""
     places = parse_place(arguments.a), parse_place(arguments.b)
     thresholds = Thresholds(
         recall_1=arguments.min_recall_1,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 def main(argv: Sequence[str]) -> int:
-    """Plan; return 0, or raise LoadError for what cannot be planned as asked."""
+    """Plans; returns 0, or raises LoadError for what cannot be planned as asked."""
     # `capacity` writes what this package reads, and this package searches as `capacity` does.
     from .command import main as run
 

@@ -54,7 +54,7 @@ class Timeline:
 
 
 def follow(load: Callable[[float], float], seconds: int, image_s: float, cores: int, rules: Autoscaler) -> Timeline:
-    """Return what the autoscaler does of a load in images/s, given core-seconds of an image.
+    """Returns the timeline of the autoscaler under a load in images/s, given core-seconds of an image.
 
     Load is a fluid here: at the scale of its looks, that loses nothing. Callers are 100, each connected since its own
     moment; they share the pods that they know evenly.
@@ -112,7 +112,7 @@ def latencies(
     samples: int = 4,
     seed: int = 0,
 ) -> npt.NDArray[np.float64]:
-    """Return what callers of the busiest pod see: rows of seconds due, and ms, infinite where refused.
+    """Returns the latencies that callers of the busiest pod see: rows of seconds due, and ms, infinite where refused.
 
     `samples` such pods are simulated, each with arrivals of its own.
     """

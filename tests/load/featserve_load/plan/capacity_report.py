@@ -58,7 +58,7 @@ class CapacityReport:
 
 
 def needs(server: Deployment, payload: Payload) -> dict[str, Any]:
-    """Return what a plan needs beside a capacity: service times, or why there are none."""
+    """Returns the needs of a plan beside a capacity: service times, or why there are none."""
     manifest = server.metadata.manifest or {}
     pid = pid_of(server.targets[0])
     cores = (
@@ -77,7 +77,7 @@ def needs(server: Deployment, payload: Payload) -> dict[str, Any]:
 
 
 def newest(folder: Path = FOLDER) -> Path:
-    """Return the newest capacity report below a folder."""
+    """Returns the newest capacity report below a folder."""
     found = sorted(folder.rglob(NAME), key=lambda path: path.stat().st_mtime)
     if not found:
         raise LoadError(f"no capacity report in {folder}: `make capacity` measures one, on the CPU that is to serve")
@@ -85,7 +85,7 @@ def newest(folder: Path = FOLDER) -> Path:
 
 
 def read(path: Path, model: str | None = None) -> CapacityReport:
-    """Return the report of a file.
+    """Returns the report of a file.
 
     Raises:
         LoadError: it is none, is of another model, or has no service times.

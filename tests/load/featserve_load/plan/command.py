@@ -25,7 +25,7 @@ START_S = 15.0
 
 
 def main(argv: Sequence[str]) -> int:
-    """Print the plan, and write its files; return 0."""
+    """Prints the plan, and writes its files; returns 0."""
     options = _parser().parse_args(argv)
     for name in ("qps", "slo_ms", "price"):
         value = getattr(options, name)
@@ -116,7 +116,7 @@ def _plan(report: CapacityReport, trust: float, options: argparse.Namespace) -> 
 
 
 def _simulated(report: CapacityReport, servers: int, load: float, clients: int) -> dict[str, float]:
-    """Return what a fleet shows at a load of each server, by eight of them at most."""
+    """Returns the figures of a fleet at a load of each server, by eight of them at most."""
     fleet = sizing.fleet_of(report, servers=servers, clients=clients, balancing="round_robin", sampled=8)
     found = fleet.run(Stage(rate=load * servers / report.images_per_request, duration_s=60, warmup_s=5))
     return {

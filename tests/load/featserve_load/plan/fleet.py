@@ -50,7 +50,7 @@ class Fleet:
     machines: int | None = None
 
     def run(self, stage: Stage) -> Measurement:
-        """Simulate a stage; its seed gives the arrivals that the generator would have made of it."""
+        """Simulates a stage; its seed gives the arrivals that the generator would have made of it."""
         env = simpy.Environment()
         count = min(self.servers, self.sampled or self.servers)
         machines = [Cores(env, self.times.cores) for _ in range(min(count, self.machines or count))]
@@ -95,7 +95,7 @@ class Fleet:
             again(0.0)
 
     def _assigned(self, count: int, seed: int) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-        """Return the server and the request of each arrival."""
+        """Returns the server and the request of each arrival."""
         length = len(self.times.request_ms)
         random = np.random.default_rng([seed, 1])
         if self.balancing == "generator":

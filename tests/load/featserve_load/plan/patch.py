@@ -17,7 +17,7 @@ VERSIONS = 3
 
 
 def memory_mib(memory: dict[str, float] | None, threads: int, largest: int) -> int | None:
-    """Return the memory limit of a server with one model, by the rule of serving/README.md, in steps of 256 MiB.
+    """Returns the memory limit of a server with one model, by the rule of serving/README.md, in steps of 256 MiB.
 
     Example:
         >>> memory_mib({"version_mib": 203, "image_mib": 13.8}, 2, 8)
@@ -32,7 +32,7 @@ def memory_mib(memory: dict[str, float] | None, threads: int, largest: int) -> i
 def component(
     *, replicas: int, most: int, utilization: float, queue_s: float, cores: int, mib: int | None
 ) -> dict[str, Any]:
-    """Return the kustomization: replicas and targets of the autoscaler, and resources of the server.
+    """Returns the kustomization: replicas and targets of the autoscaler, and resources of the server.
 
     Args:
         replicas: at least.
@@ -80,7 +80,7 @@ def component(
 
 
 def write(folder: Path, found: dict[str, Any], why: str) -> Path:
-    """Write `kustomization.yaml`, with `why` as a comment above it; return its path."""
+    """Writes `kustomization.yaml`, with `why` as a comment above it; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "kustomization.yaml"
     comment = "".join(f"# {line}\n" for line in why.splitlines())

@@ -31,7 +31,7 @@ class Curve:
 
 
 def curve(name: str, fleet: Fleet, loads: Sequence[float], duration_s: float = 40.0) -> Curve:
-    """Simulate a fleet at several loads of each server."""
+    """Simulates a fleet at several loads of each server."""
     found = []
     for load in loads:
         rate = load * fleet.servers / fleet.images_per_request
@@ -40,7 +40,7 @@ def curve(name: str, fleet: Fleet, loads: Sequence[float], duration_s: float = 4
 
 
 def curves(title: str, found: Sequence[Curve], slo_ms: float, planned: float | None = None) -> Chart:
-    """Return p99 against load."""
+    """Returns p99 against load."""
 
     def draw(figure: FigureBase) -> None:
         axes = figure.add_subplot()
@@ -75,7 +75,7 @@ class Step:
 
 
 def step(fleet: Fleet, before: float, after: float, rules: Autoscaler, *, at_s: int = 60, seconds: int = 360) -> Step:
-    """Simulate a step from `before` to `after` images/s."""
+    """Simulates a step from `before` to `after` images/s."""
     load = np.where(np.arange(seconds) < at_s, before, after)
     image_s = fleet.times.image_ms(fleet.images_per_request) / 1e3
     timeline = follow(lambda now: float(load[int(now)]), seconds, image_s, fleet.times.cores, rules)
@@ -90,7 +90,7 @@ def step(fleet: Fleet, before: float, after: float, rules: Autoscaler, *, at_s: 
 
 
 def steps(title: str, found: Step, slo_ms: float) -> Chart:
-    """Return a step: pods above, what callers see below."""
+    """Returns a step: pods above, what callers see below."""
 
     def draw(figure: Any) -> None:
         upper, lower = figure.subplots(2, 1, sharex=True)

@@ -56,13 +56,13 @@ class ServiceTimes:
 
     @classmethod
     def of(cls, value: dict[str, Any]) -> ServiceTimes:
-        """Return what `as_dict` gave."""
+        """Returns the service times that `as_dict` gave."""
         batches = {int(size): float(ms) for size, ms in value["batch_ms"].items()}
         tuples = {name: tuple(value.get(name, ())) for name in ("request_ms", "alone_ms")}
         return cls(**{**value, **tuples, "batch_ms": batches})
 
     def slowed(self, factor: float) -> ServiceTimes:
-        """Return the times of a server whose work takes `factor` times as long."""
+        """Returns the times of a server whose work takes `factor` times as long."""
         return replace(
             self,
             request_ms=tuple(factor * ms for ms in self.request_ms),
@@ -79,7 +79,7 @@ class ServiceTimes:
 def measure(
     target: str, metadata: ModelMetadata, payload: Payload, *, pid: int | None, cores: int, rounds: int = ROUNDS
 ) -> ServiceTimes:
-    """Return the service times of a server that nobody else asks.
+    """Returns the service times of a server that nobody else asks.
 
     A batch's time is that of a request of as many pictures that need neither decoding nor resizing. What a request
     costs beside it is the payload's time less that of such a request of the same size; what it costs among others,
@@ -148,14 +148,14 @@ def _solved(
 
 
 def _warm_share(alone: Sequence[float], together: Sequence[float]) -> float:
-    """Return the share of its time alone that decoding takes in warm caches; each request is in `together` once."""
+    """Returns the share of its time alone that decoding takes in warm caches; each request is in `together` once."""
     if not together or not sum(alone):
         return 1.0
     return min(1.0, max(0.0, sum(together)) / sum(alone))
 
 
 def _taken(call: Any, request: bytes, count: int, process: Any) -> tuple[float, float]:
-    """Return the median latency and the mean CPU time of the server, in ms."""
+    """Returns the median latency and the mean CPU time of the server, in ms."""
     before = process.cpu_times() if process else None
     times = []
     for _ in range(count):

@@ -35,7 +35,7 @@ class Settings:
 
     @classmethod
     def of(cls, batching: dict[str, Any], *, running: int = 32, waiting: int = 16) -> Settings:
-        """Return the settings of a manifest's `batching`."""
+        """Returns the settings of a manifest's `batching`."""
         return cls(
             threads=batching["num_batch_threads"],
             largest=batching["max_batch_size"],
@@ -65,7 +65,7 @@ class Cores:
         self.busy_s = 0.0
 
     def submit(self, work_s: float, spread: float, then: Callable[[], None]) -> None:
-        """Call `then` once `work_s` core-seconds are done, on `spread` cores at most."""
+        """Calls `then` once `work_s` core-seconds are done, on `spread` cores at most."""
         self._advance()
         self._number += 1
         heapq.heappush(self._jobs, (self._virtual_s + work_s / spread, self._number, spread, then))
@@ -113,7 +113,7 @@ class Threads:
         return self._free == self._count
 
     def submit(self, work_s: float, spread: float, then: Callable[[], None]) -> None:
-        """Call `then` once a thread has seen to `work_s` core-seconds, on `spread` cores at most."""
+        """Calls `then` once a thread has seen to `work_s` core-seconds, on `spread` cores at most."""
         self._queue.append((work_s, spread, then))
         self._start()
 
@@ -160,7 +160,7 @@ class SimulatedServer:
         self.batches: dict[int, int] = {}
 
     def ask(self, which: int, images: int, answered: Callable[[bool], None]) -> None:
-        """Send request number `which` of the payload; `answered` is told whether it was answered or refused."""
+        """Sends request number `which` of the payload; `answered` is told whether it was answered or refused."""
         if self._inside < self._settings.running:
             self._start(which, images, answered)
         elif len(self._calls) < self._settings.waiting:

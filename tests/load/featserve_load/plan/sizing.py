@@ -35,7 +35,7 @@ class Sizing:
 
 
 def fleet_of(report: CapacityReport, **changes: object) -> Fleet:
-    """Return one server of a report, simulated, or as many and as balanced as `changes` say."""
+    """Returns one server of a report, simulated, or as many and as balanced as `changes` say."""
     fields: dict[str, object] = {
         "times": report.times,
         "settings": report.settings,
@@ -46,7 +46,7 @@ def fleet_of(report: CapacityReport, **changes: object) -> Fleet:
 
 
 def calibrated(report: CapacityReport) -> tuple[CapacityReport, float]:
-    """Return a report whose simulation bears no more than the server did, and the measured share of the simulated.
+    """Returns a report whose simulation bears no more than the server did, and the measured share of the simulated.
 
     A server that bore more than is simulated changes nothing. One that bore less did more work than was timed:
     slowed by the inverse of the share, it would bear too little, since its answers take longer, too.
@@ -65,7 +65,7 @@ def calibrated(report: CapacityReport) -> tuple[CapacityReport, float]:
 
 
 def bears(report: CapacityReport, budget_ms: float) -> float:
-    """Return the images per second that one server of a report, simulated, bears within a budget of p99."""
+    """Returns the images per second that one server of a report, simulated, bears within a budget of p99."""
     found = capacity.search(
         fleet_of(report).run, budget_ms, report.images_per_request, duration_s=DURATION_S, repeats=1, quiet=True
     )
@@ -73,7 +73,7 @@ def bears(report: CapacityReport, budget_ms: float) -> float:
 
 
 def check_budget(report: CapacityReport, slo_ms: float) -> None:
-    """Refuse a budget of p99 that no request keeps.
+    """Refuses a budget of p99 that no request keeps.
 
     Raises:
         LoadError: the budget is below one request's latency.
@@ -88,7 +88,7 @@ def check_budget(report: CapacityReport, slo_ms: float) -> None:
 
 
 def per_server(report: CapacityReport, slo_ms: float) -> float:
-    """Return the images per second that one server bears within a budget of p99.
+    """Returns the images per second that one server bears within a budget of p99.
 
     Raises:
         LoadError: no rate keeps the budget.
@@ -103,7 +103,7 @@ def per_server(report: CapacityReport, slo_ms: float) -> float:
 
 
 def size(images_per_s: float, each: float, zones: int, most: int = MAX_SERVERS) -> Sizing:
-    """Return the servers for a load.
+    """Returns the servers for a load.
 
     Args:
         images_per_s: the load.
@@ -132,7 +132,7 @@ def size(images_per_s: float, each: float, zones: int, most: int = MAX_SERVERS) 
 
 
 def per_million(price: float, replicas: int, images_per_s: float) -> float:
-    """Return the cost of a million images, at `price` per replica and hour, at a steady load.
+    """Returns the cost of a million images, at `price` per replica and hour, at a steady load.
 
     Example:
         >>> round(per_million(0.10, 6, 390.0), 4)

@@ -59,7 +59,7 @@ class Bench:
 
 
 def plan(options: argparse.Namespace) -> list[str]:
-    """Measure and simulate the same arrivals in turns."""
+    """Measures and simulates the same arrivals in turns."""
     if len(os.sched_getaffinity(0)) < 2:
         raise Unavailable("servers and their callers need a core each, and there is only one")
     lines = [
