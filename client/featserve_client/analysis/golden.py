@@ -20,7 +20,7 @@ THRESHOLDS = {"float32": 0.99999, "bfloat16": 0.999, "int8": 0.99}
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerComparison:
+class GoldenCheck:
     """How close one layer of one signature came to the live model."""
 
     signature: str
@@ -36,7 +36,7 @@ class LayerComparison:
         return self.cosine >= self.threshold
 
 
-def compare_with_golden(client: FeatureClient, model_dir: Path) -> Iterator[LayerComparison]:
+def compare_with_golden(client: FeatureClient, model_dir: Path) -> Iterator[GoldenCheck]:
     """Sends the golden inputs of an exported version to a server and compares, each signature and layer.
 
     Args:
@@ -109,7 +109,7 @@ def _compare(
     got: npt.NDArray[Any] | None,
     expected: npt.NDArray[np.float32],
     threshold: float,
-) -> LayerComparison:
+) -> GoldenCheck:
     cosine, error = float("nan"), float("nan")
     if got is not None and got.shape == expected.shape:
         a, b = (array.reshape(len(array), -1).astype(np.float64) for array in (got, expected))
@@ -119,7 +119,7 @@ def _compare(
         cosines = np.where(lengths > 0, dots / np.where(lengths > 0, lengths, 1), (a == b).all(axis=1))
         cosine = float(cosines.min())
         error = float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-12))
-    return LayerComparison(
+    return GoldenCheck(
         signature=signature,
         layer=layer,
         images=len(expected),

@@ -12,7 +12,7 @@ from .address import check_target, is_host_port, proxy_variable, resolve
 from .channel import COMPRESSION, channel_options
 from .credentials import check_metadata, check_token, credentials
 from .errors import CallContext, is_unclear, pushback_s, translate
-from .probe import Answer, probe
+from .probe import Responder, probe
 
 _PROBE_S = 1.0
 
@@ -67,7 +67,7 @@ class Endpoint:
         )
         return translate(code, details, context)
 
-    def _answer(self) -> Answer | None:
+    def _answer(self) -> Responder | None:
         """Asks the address by hand; None where that is not one host and port, or is behind a proxy."""
         host, _, port = self._settings.target.rpartition(":")
         if not is_host_port(self._settings.target) or proxy_variable(self._settings.target):

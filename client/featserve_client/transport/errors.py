@@ -18,7 +18,7 @@ from ..exceptions import (
     ServerOverloaded,
     TransportError,
 )
-from .probe import Answer
+from .probe import Responder
 
 #: The error of every code but OK. Codes that say "no answer" are transport errors, all others the server's answer.
 ERRORS: dict[grpc.StatusCode, type[TransportError | ServerError]] = {
@@ -82,7 +82,7 @@ class CallContext:
     version: int | None = None
     label: str | None = None
     #: Who answers at the address, where it was asked by hand.
-    answer: Answer | None = None
+    answer: Responder | None = None
     secure: bool = False
     #: The environment's variable whose proxy the connection goes through; None where there is none.
     proxy: str | None = None

@@ -7,14 +7,14 @@ import ssl
 from typing import Literal
 
 #: gRPC in plain text or under TLS, a web server's HTTP/1, something else, or nothing at all.
-Answer = Literal["grpc", "tls", "http", "other", "nothing"]
+Responder = Literal["grpc", "tls", "http", "other", "nothing"]
 
 # RFC 9113, 3.4 and 6.5: a client's first words, and the empty SETTINGS frame after them.
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5)
 _SETTINGS = 4
 
 
-def probe(host: str, port: int, timeout_s: float) -> tuple[Answer, str]:
+def probe(host: str, port: int, timeout_s: float) -> tuple[Responder, str]:
     """Returns who answers at an address, and the reason where nobody does.
 
     Args:

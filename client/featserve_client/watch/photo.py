@@ -10,14 +10,14 @@ import numpy as np
 from ..exceptions import InvalidImageError
 
 
-def read_photo(path: Path | None) -> bytes:
+def canary_photo(path: Path | None) -> bytes:
     """Returns the bytes of a photo, or of a drawn picture if there is none.
 
     Raises:
         InvalidImageError: the file cannot be read as an image.
 
     Example:
-        >>> len(read_photo(None)) < 20_000
+        >>> len(canary_photo(None)) < 20_000
         True
     """
     from PIL import Image

@@ -9,17 +9,14 @@ import numpy.typing as npt
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2
 
+from ..graph.weights import producer
+
 Array = npt.NDArray[np.float32]
 
 
 def tensor_name(name: str) -> str:
     """Drops the output number of a first output: `conv:0` and `conv` are one tensor."""
     return name.removesuffix(":0")
-
-
-def producer(name: str) -> str:
-    """The node that a tensor or control input comes from."""
-    return name.removeprefix("^").split(":", 1)[0]
 
 
 class FloatGraph:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from tensorflow.core.framework import node_def_pb2
 
-from .graph import Array, FloatGraph, producer, tensor_name
+from ..graph.weights import producer
+from .graph import Array, FloatGraph, tensor_name
 
 LINEAR_OPS = ("Conv2D", "DepthwiseConv2dNative", "MatMul")
 _ADDITIONS = ("BiasAdd", "Add", "AddV2", "AddN")

@@ -24,7 +24,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import graph_pb2, node_def_pb2
 
-from .graph import Array, FloatGraph, producer, tensor_name
+from ..graph.weights import producer
+from .graph import Array, FloatGraph, tensor_name
 from .layers import NO_PADDING, Layer, Padding, spatial_padding
 from .ranges import Range
 from .rounding import WEIGHT_LEVELS, Rounder

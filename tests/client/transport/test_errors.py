@@ -25,7 +25,7 @@ from featserve_client import (
     ServerOverloaded,
 )
 from featserve_client.transport.errors import ERRORS, CallContext, is_unclear, translate
-from featserve_client.transport.probe import Answer
+from featserve_client.transport.probe import Responder
 
 from ..fake_server import FakeServer, Refusal, jpeg
 
@@ -58,7 +58,7 @@ def test_errors_keep_what_the_call_said(code: grpc.StatusCode) -> None:
         ("nothing", False, "no server at host:1: nothing listens there. Start one with"),
     ],
 )
-def test_a_refusal_at_the_last_address_is_not_taken_for_that_of_all(answer: Answer, secure: bool, text: str) -> None:
+def test_a_refusal_at_the_last_address_is_not_taken_for_that_of_all(answer: Responder, secure: bool, text: str) -> None:
     told = "failed to connect to all addresses; last error: UNKNOWN: ipv6:%5B::1%5D:1: Connection refused (111)"
     assert is_unclear(grpc.StatusCode.UNAVAILABLE, told)
     context = dataclasses.replace(CONTEXT, answer=answer, secure=secure)

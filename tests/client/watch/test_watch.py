@@ -12,7 +12,7 @@ import pytest
 from featserve_client import FeatureClient, OutputError
 from featserve_client.watch.closeness import Sample, sample_of
 from featserve_client.watch.pace import SHARE, Pace
-from featserve_client.watch.photo import read_photo
+from featserve_client.watch.photo import canary_photo
 from featserve_client.watch.references import References
 from featserve_client.watch.server import Finding, describe
 from featserve_client.watch.watch import Watch
@@ -22,7 +22,7 @@ from ...waiting import eventually
 from ..fake_server import MANIFEST, FakeServer, Refusal, features, grpc
 from .golden_server import PICTURES, carry_golden, other_features, swap
 
-PHOTO = read_photo(None)
+PHOTO = canary_photo(None)
 
 
 def make_client(address: str, target: str, model: str) -> FeatureClient:

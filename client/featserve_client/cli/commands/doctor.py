@@ -35,7 +35,7 @@ _CPU_FLAGS = {
 }
 
 #: Whether a check passed, None where there is nothing to pass; and what it found.
-Finding = tuple[bool | None, str]
+Diagnosis = tuple[bool | None, str]
 
 
 def add_to(commands: Commands) -> None:
@@ -49,13 +49,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the subcommand; returns its exit status."""
     passed = True
     with make_client(arguments) as client:
-        for verdict, text in _findings(client):
+        for verdict, text in _diagnoses(client):
             passed = passed and verdict is not False
             print(f"{ {True: 'ok', False: 'FAILED', None: ''}[verdict]:8}{text}")
     return 0 if passed else 1
 
 
-def _findings(client: FeatureClient) -> Iterator[Finding]:
+def _diagnoses(client: FeatureClient) -> Iterator[Diagnosis]:
     yield None, f"client: featserve {__version__}, grpcio {grpc.__version__}, Python {platform.python_version()}"
     yield None, _cpu(Path("/proc/cpuinfo"))
     if variable := proxy_variable(client.target):
@@ -83,7 +83,7 @@ def _state(status: VersionStatus) -> str:
     return f"version {status.version}{labels} {status.state}{since} {status.error}".rstrip()
 
 
-def _address(client: FeatureClient, host: str, port: int) -> Finding:
+def _address(client: FeatureClient, host: str, port: int) -> Diagnosis:
     answer, reason = probe(host, port, _PROBE_S)
     where = f"address {host}:{port}: "
     if answer == "nothing":
@@ -102,7 +102,7 @@ def _address(client: FeatureClient, host: str, port: int) -> Finding:
     return True, f"{where}gRPC{' under TLS' if answer == 'tls' else ' in plain text'}"
 
 
-def _model(client: FeatureClient) -> Iterator[Finding]:
+def _model(client: FeatureClient) -> Iterator[Diagnosis]:
     model = client.metadata()
     manifest = Manifest.parse(model.manifest or {})
     yield True, f"layers of version {model.version}: {', '.join(model.layers) or 'none that takes images'}"

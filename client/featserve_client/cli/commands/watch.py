@@ -17,7 +17,7 @@ from ...exceptions import ConfigError
 from ...extras import require
 from ...transport.address import check_target, split
 from ...watch.metrics import serve_metrics
-from ...watch.photo import read_photo
+from ...watch.photo import canary_photo
 from ...watch.references import References
 from ...watch.server import Finding, describe
 from ...watch.watch import Watch
@@ -140,7 +140,7 @@ def _make_watch(arguments: argparse.Namespace) -> Watch:
         list(dict.fromkeys(models)),
         make_client,
         references=References(map(Path, arguments.export), remember),
-        photo=read_photo(Path(arguments.photo) if arguments.photo else None),
+        photo=canary_photo(Path(arguments.photo) if arguments.photo else None),
         every_s=arguments.every,
         report=(lambda finding: None) if arguments.once else _report,
     )
