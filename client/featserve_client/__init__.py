@@ -4,7 +4,6 @@ What is named here, `interceptors` and `integrations` are public; the other modu
 """
 
 import importlib as _importlib
-from importlib import metadata as _metadata
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 from typing import Any as _Any
 
@@ -93,7 +92,7 @@ _MODULES = {
 
 def __getattr__(name: str) -> _Any:
     if name == "__version__":
-        return _metadata.version("featserve")
+        return _importlib.import_module("importlib.metadata").version("featserve")
     # The command sets what gRPC reads once, so nothing is imported before it is used.
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -35,6 +35,14 @@ def test_the_client_imports_nothing_heavy() -> None:
     assert not loaded & (heavy | {"featserve_export", "featserve_serving", "opentelemetry", "ray"})
 
 
+def test_a_command_imports_no_other() -> None:
+    code = "import sys; from featserve_client.cli import dispatch; dispatch._parser('extract'); print(*sys.modules)"
+    loaded = set(fresh(code).split())
+    commands = {name.rpartition(".")[2] for name in loaded if name.startswith("featserve_client.cli.commands.")}
+    assert commands == {"extract", "bulk"}
+    assert not loaded & {"importlib.metadata", "featserve_client.compare", "featserve_client.watch"}
+
+
 def test_an_extraction_needs_no_tensorflow(server: FakeServer, tmp_path: pathlib.Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg(0))
     code = """

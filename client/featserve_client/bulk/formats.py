@@ -45,10 +45,14 @@ class Results:
         """Rows in all."""
         return sum(part.count for part in self.parts)
 
-    def column(self, name: str) -> npt.NDArray[Any]:
-        """Return a column, named in COLUMNS, of all rows."""
-        values = [row[name] for part in self.parts for row in part.rows()]
-        return np.array(values, COLUMNS[name])
+    def columns(self) -> dict[str, npt.NDArray[Any]]:
+        """Return the columns, named in COLUMNS, of all rows."""
+        found: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in COLUMNS}
+        for part in self.parts:
+            rows = part.rows()
+            for name, kind in COLUMNS.items():
+                found[name].append(np.array([row[name] for row in rows], kind))
+        return {name: np.concatenate(arrays) for name, arrays in found.items()}
 
 
 def check_output(path: Path) -> None:
@@ -137,8 +141,7 @@ def _write_npz(path: Path, results: Results) -> None:
         for layer in results.layers:
             with archive.open(zipfile.ZipInfo(f"{layer}.npy"), "w", force_zip64=True) as file:
                 _array(file, results, layer)
-        columns = {name: results.column(name) for name in COLUMNS}
-        for name, values in {**columns, "featserve": np.array(json.dumps(results.job))}.items():
+        for name, values in {**results.columns(), "featserve": np.array(json.dumps(results.job))}.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
                 np.lib.format.write_array(file, values, allow_pickle=False)
 
@@ -190,9 +193,8 @@ def _write_h5(path: Path, results: Results) -> None:
     # HDF5 writes through Python's own file: its own driver ends the process when a disk is full.
     with open(path, "w+b") as target, h5py.File(target, "w", track_order=True) as file:
         file.attrs["featserve"] = json.dumps(results.job)
-        for name, kind in COLUMNS.items():
-            values = results.column(name)
-            if kind is np.str_:
+        for name, values in results.columns().items():
+            if values.dtype.kind == "U":
                 encoded = [_utf8(value) for value in values.tolist()]
                 file.create_dataset(name, data=encoded, shape=(results.count,), dtype=h5py.string_dtype())
             else:
@@ -215,8 +217,7 @@ def _write_zarr(path: Path, results: Results) -> None:
     group = zarr.open_group(str(path), mode="w", **version)
     create = getattr(group, "create_array", None) or group.create_dataset
     group.attrs["featserve"] = json.dumps(results.job)
-    for name in COLUMNS:
-        values = results.column(name)
+    for name, values in results.columns().items():
         create(name, shape=values.shape, chunks=(max(len(values), 1),), dtype=values.dtype)[:] = values
     for layer, shape in results.layers.items():
         rows = max(part.count for part in results.parts)

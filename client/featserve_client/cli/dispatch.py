@@ -3,51 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import io
 import sys
 from collections.abc import Sequence
 
-from .. import __version__
 from ..exceptions import FeatserveError, MissingExtraError
 from ..extras import require
-from .commands import (
-    classify,
-    compare,
-    console,
-    doctor,
-    embed,
-    extract,
-    index,
-    metadata,
-    show,
-    similar,
-    status,
-    verify,
-    watch,
-)
 
-#: The subcommands, in the order of the help.
+#: The subcommands, modules of `commands`, in the order of the help.
 _SUBCOMMANDS = (
-    extract,
-    embed,
-    classify,
-    status,
-    show,
-    index,
-    similar,
-    verify,
-    compare,
-    watch,
-    metadata,
-    doctor,
-    console,
+    "extract",
+    "embed",
+    "classify",
+    "status",
+    "show",
+    "index",
+    "similar",
+    "verify",
+    "compare",
+    "watch",
+    "metadata",
+    "doctor",
+    "console",
 )
 
 
 def dispatch(argv: Sequence[str] | None) -> int:
     """Runs the subcommand that the arguments, or this process's, name; returns its exit status."""
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = _parser(*words[:1]).parse_args(words)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # names of files may be any bytes
     try:
@@ -62,6 +47,16 @@ def dispatch(argv: Sequence[str] | None) -> int:
         return 130
 
 
+class _PrintVersion(argparse.Action):
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: object, values: object, option: object = None
+    ) -> None:
+        from .. import __version__  # reading it takes longer than most commands' parsing
+
+        print(f"featserve {__version__}")
+        parser.exit()
+
+
 class _PrintCompletion(argparse.Action):
     def __call__(
         self, parser: argparse.ArgumentParser, namespace: object, shell: object, option: object = None
@@ -74,9 +69,10 @@ class _PrintCompletion(argparse.Action):
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(command: str = "") -> argparse.ArgumentParser:
+    """Return the parser of a subcommand alone, which spares the imports of the others; of all, where it is none."""
     parser = argparse.ArgumentParser(prog="featserve", description="Image features from a model server, over gRPC.")
-    parser.add_argument("--version", action="version", version=f"featserve {__version__}")
+    parser.add_argument("--version", action=_PrintVersion, nargs=0, help="show program's version number and exit")
     parser.add_argument(
         "--print-completion",
         action=_PrintCompletion,
@@ -84,6 +80,6 @@ def _parser() -> argparse.ArgumentParser:
         help="print what makes a shell complete this command",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for subcommand in _SUBCOMMANDS:
-        subcommand.add_to(commands)
+    for name in [command] if command in _SUBCOMMANDS else _SUBCOMMANDS:
+        importlib.import_module(f".commands.{name}", __package__).add_to(commands)
     return parser

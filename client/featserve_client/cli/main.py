@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 
 from .output import ends_quietly
 
@@ -14,6 +13,8 @@ from .output import ends_quietly
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit status: 0 done, 1 some images failed, 2 nothing could be done."""
     if list(sys.argv[1:] if argv is None else argv) == ["--version"]:
+        from importlib import metadata
+
         print(f"featserve {metadata.version('featserve')}")
         return 0
     if "grpc" not in sys.modules:  # a program that calls this keeps what it has set

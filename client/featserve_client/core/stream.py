@@ -104,6 +104,11 @@ class Stream:
         return min(ahead, self._most_rows - (self._taken - self._given))
 
     @property
+    def full(self) -> bool:
+        """Whether as many batches are in flight as may be: what is read waits for an answer."""
+        return self._in_flight >= self.window.limit
+
+    @property
     def finished(self) -> bool:
         """Whether everything has been given out."""
         return self.input_ended and self._taken == self._given
@@ -132,7 +137,7 @@ class Stream:
         """Returns the batch to send next, None while enough are in flight."""
         if not self._batches and (self.room <= 0 or self._in_flight == 0):
             self._batches.extend(self._batcher.flush())
-        if not self._batches or self._in_flight >= self.window.limit:
+        if not self._batches or self.full:
             return None
         self._in_flight += 1
         return self._batches.popleft()

@@ -7,6 +7,7 @@ import importlib.util
 import io
 import os
 import stat
+import struct
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ ImageLike: TypeAlias = Union[
 _OF_THE_SHELL = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 # The first bytes of what tf.io.decode_image reads. Everything else that Pillow reads is decoded here and sent as uint8.
 _SERVER_READS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
+# Markers of the segments that begin a frame: all of 0xC0 to 0xCF but three, which hold tables.
+_JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 @dataclass(frozen=True)
@@ -134,8 +137,21 @@ def register_heif() -> bool:
 
 def header_size(source: str, data: bytes) -> tuple[int, int]:
     """Returns an encoded image's (width, height), without decoding it."""
+    if (size := _jpeg_size(data)) is not None:  # most are JPEGs, of which Pillow reads the tables, too
+        return size
     with open_pil(source, data, max_pixels=2**62) as image:
         return image.width, image.height
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """Returns (width, height) of a JPEG's frame; None if the file's first segments do not lead to it."""
+    place = 2 if data.startswith(b"\xff\xd8\xff") else len(data)
+    while place + 9 <= len(data) and data[place] == 0xFF:
+        marker, length, height, width = struct.unpack_from(">BHxHH", data, place + 1)
+        if marker in _JPEG_FRAMES:
+            return width, height
+        place += 2 + length
+    return None
 
 
 def rgb(source: str, image: Any) -> npt.NDArray[np.uint8]:

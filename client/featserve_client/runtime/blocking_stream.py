@@ -34,6 +34,11 @@ def drive(
     def hungry() -> bool:
         return not exhausted and len(loading) < stream.room
 
+    def useful() -> bool:
+        # What is read while nothing more may be sent waits for the next answer: a wake for each image would cost as
+        # much as the reading.
+        return bool(loading) and not stream.full and loading[0][1].done()
+
     try:
         while not stream.finished:
             while hungry():
@@ -42,7 +47,7 @@ def drive(
                     exhausted = True
                 else:
                     loading.append((named[0], readers.submit(extractor.load, *named, known)))
-                if loading and loading[0][1].done() or any(future.done() for future in running):
+                if useful() or any(future.done() for future in running):
                     break  # the next input may be long in coming
             while loading and loading[0][1].done():
                 source, loaded = loading.popleft()
@@ -51,7 +56,9 @@ def drive(
             while (batch := stream.take()) is not None:
                 running.add(senders.submit(runner.run, stream.ask(batch), group))
             yield from stream.pop()
-            waited: list[Future[Any]] = [*running, *(future for _, future in list(loading)[:1])]
+            waited: list[Future[Any]] = [*running]
+            if loading and not stream.full:
+                waited.append(loading[0][1])
             # A wait for nothing returns at once.
             done, _ = wait(waited, timeout=0 if hungry() else None, return_when=FIRST_COMPLETED)
             for answered in [future for future in running if future in done]:

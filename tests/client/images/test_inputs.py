@@ -13,6 +13,7 @@ from featserve_client import (
     FeatureClient,
     InvalidImageError,
 )
+from featserve_client.images.inputs import header_size
 from PIL import Image
 
 from ..fake_server import FakeServer, features, jpeg
@@ -147,3 +148,25 @@ def test_layers_that_are_no_names(client: FeatureClient, layers: object) -> None
 
 def test_black_is_the_same_in_every_range(client: FeatureClient) -> None:
     assert client.extract(np.zeros((8, 8, 3), np.float32))["late"].shape == (1, 4)
+
+
+def test_the_size_of_an_encoded_image_is_pillows() -> None:
+    gradient = Image.linear_gradient("L").resize((37, 23))
+    files = []
+    for mode in ("L", "RGB", "CMYK"):
+        for options in ({}, {"progressive": True}, {"comment": b"x" * 60_000, "exif": b"Exif\0\0" + bytes(500)}):
+            buffer = io.BytesIO()
+            gradient.convert(mode).save(buffer, "JPEG", **options)
+            files.append(buffer.getvalue())
+    filled = files[0][:2] + b"\xff\xff" + files[0][2:]  # markers may have bytes of 0xff before them
+    files += [filled, files[0][:-30], jpeg(1)]
+    for kind in ("PNG", "GIF", "WEBP"):
+        buffer = io.BytesIO()
+        gradient.save(buffer, kind)
+        files.append(buffer.getvalue())
+    for data in files:
+        with Image.open(io.BytesIO(data)) as image:
+            assert header_size("photo", data) == image.size
+    for cut in (files[0][:3], files[0][:40], b"\xff\xd8\xff\xe0\xff\xff" + bytes(20)):
+        with pytest.raises(InvalidImageError, match="not an image in a known format"):
+            header_size("photo", cut)
