@@ -37,6 +37,8 @@ class BoundedPool(futures.ThreadPoolExecutor):
         self._lock = threading.Lock()
         self._pending = 0
         self._mean_s = 0.0
+        #: Moment of `time.monotonic` at which the caller who was refused last is to come back.
+        self._last_return = 0.0
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
         """Queues a call; the caller must have looked at `full` before."""
@@ -78,9 +80,16 @@ class BoundedPool(futures.ThreadPoolExecutor):
         return max(0, self._pending - self.threads)
 
     def retry_after_ms(self) -> int:
-        """Returns the time until half of what is pending is done, judged by the last calls."""
-        half_s = self._mean_s * self._pending / self.threads / 2
-        return min(_MAX_RETRY_MS, max(_MIN_RETRY_MS, round(half_s * 1e3)))
+        """Returns the time after which a caller who is refused now should come back, judged by the last calls.
+
+        The first one comes when half of what is pending is done, the others one after the other, as fast as calls end:
+        a crowd that came back together would be refused together.
+        """
+        now, each_s = time.monotonic(), self._mean_s / self.threads
+        with self._lock:
+            latest = now + _MAX_RETRY_MS / 1e3
+            self._last_return = min(latest, max(self._last_return + each_s, now + each_s * self._pending / 2))
+            return max(_MIN_RETRY_MS, round((self._last_return - now) * 1e3))
 
     def _timed(self, fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         started = time.monotonic()

@@ -78,7 +78,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--memory-requests", type=int, default=200, metavar="N", help="of `memory` (default: %(default)s)"
     )
-    parser.add_argument("--bulk-images", type=int, default=2000, metavar="N", help="at most (default: %(default)s)")
+    parser.add_argument("--bulk-images", type=int, default=6000, metavar="N", help="at most (default: %(default)s)")
     parser.add_argument(
         "--native",
         default="",

@@ -12,6 +12,7 @@ import numpy as np
 import psutil
 import pytest
 from featserve_serving import create_server
+from featserve_serving.core.admission import BoundedPool
 
 HINT = "grpc-retry-pushback-ms"
 
@@ -83,6 +84,15 @@ def test_past_the_limit_calls_are_refused_with_a_hint(small_server, caller, gate
     assert [answer.result() for answer in accepted] == [(2, 1)] * 6
     eventually(lambda: not small_server._pools.compute.full)
     assert client.predict(1.0) == (2, 1) and post(small_server)[0] == 200
+
+
+def test_refused_callers_are_told_to_come_back_one_after_the_other():
+    pool = BoundedPool(4, 2, "test")
+    pool._mean_s = 0.8  # a thread is free each 200 ms
+    hints = [pool.retry_after_ms() for _ in range(30)]
+    steps = np.diff(hints[:20])
+    assert hints[0] <= 200 and np.all(np.abs(steps - 200) <= 50)
+    assert hints[-1] == 5000  # nobody is sent away for longer
 
 
 def test_refusals_and_what_comes_before_them_are_counted(small_server, caller, gate, occupy):

@@ -16,47 +16,69 @@ from ..server import ServerProcess
 from ..turns import Figures, closed_loop, medians, turns_or_none
 
 COUNTS = (1, 2, 4, 8, 16, 32, 64)
-
-
 SIDES = (64, 128, 256, 512, 1024, 2048)
-
-
-TEAMS = (1, 4, 16, 64, 256)
+#: Width and height of a camera's photo of 12 megapixels.
+CAMERA = (4000, 3000)
+TEAMS = (1, 4, 16, 64, 256, 1000)
 
 
 def growth(options: argparse.Namespace) -> list[str]:
-    """How cost grows with images per request, image side, callers and cores."""
-    base_path = exported(options, DEFAULT)
+    """How cost grows with images per request, pixels, callers and cores."""
     lines = [f"{DEFAULT}, encoded photos. The rows of a group took turns.", ""]
-    with ServerProcess(base_path, DEFAULT, flags=(f"--max_queued_requests={max(TEAMS)}",)) as server:
-        metadata = describe(server.target, DEFAULT)
-        with contextlib.ExitStack() as stack:
-            cases = {}
-            for count in COUNTS:
-                payload = make(metadata, DEFAULT, images_per_request=count)
-                generator = stack.enter_context(Generator([server.target], payload, processes=1))
-                cases[str(count)] = closed_loop(generator, options, 1)
-            lines += _speeds("images a request, 1 caller", options.rounds, cases)
-        with contextlib.ExitStack() as stack:
-            cases = {}
-            for side in SIDES:
-                files = [photos.jpeg(photos.sized(photo, side)) for photo in photos.packaged()]
-                payload = make(metadata, DEFAULT, encoded=files)
-                generator = stack.enter_context(Generator([server.target], payload, processes=1))
-                cases[str(side)] = closed_loop(generator, options, 4)
-            lines += _speeds("longer side of the JPEG in pixels, 4 callers", options.rounds, cases)
-        with Generator([server.target], make(metadata, DEFAULT)) as generator:
-            cases = {str(callers): closed_loop(generator, options, callers) for callers in TEAMS}
-            lines += _speeds("callers, one image each", options.rounds, cases)
+    for group in (by_images, by_pixels, by_callers, by_cores):
+        lines += group(options)
+    return lines
+
+
+def by_images(options: argparse.Namespace) -> list[str]:
+    """Images in each request of one caller."""
+    with _server(options) as server, contextlib.ExitStack() as stack:
+        cases = {}
+        for count in COUNTS:
+            payload = make(describe(server.target, DEFAULT), DEFAULT, images_per_request=count)
+            generator = stack.enter_context(Generator([server.target], payload, processes=1))
+            cases[str(count)] = closed_loop(generator, options, 1)
+        return _speeds("images a request, 1 caller", options.rounds, cases)
+
+
+def by_pixels(options: argparse.Namespace) -> list[str]:
+    """Sizes of the photos."""
+    sizes = {str(side): [photos.sized(photo, side) for photo in photos.packaged()] for side in SIDES}
+    sizes[" × ".join(map(str, CAMERA))] = [photo.resize(CAMERA) for photo in photos.packaged()]
+    with _server(options) as server, contextlib.ExitStack() as stack:
+        cases = {}
+        for name, some in sizes.items():
+            payload = make(describe(server.target, DEFAULT), DEFAULT, encoded=list(map(photos.jpeg, some)))
+            generator = stack.enter_context(Generator([server.target], payload, processes=1))
+            cases[name] = closed_loop(generator, options, 4)
+        return _speeds("longer side of the JPEG in pixels, 4 callers", options.rounds, cases)
+
+
+def by_callers(options: argparse.Namespace) -> list[str]:
+    """Callers of one image each, whom the server's queue has room for."""
+    with (
+        _server(options, f"--max_queued_requests={max(TEAMS)}") as server,
+        Generator([server.target], make(describe(server.target, DEFAULT), DEFAULT)) as generator,
+    ):
+        cases = {str(callers): closed_loop(generator, options, callers) for callers in TEAMS}
+        return _speeds("callers, one image each", options.rounds, cases)
+
+
+def by_cores(options: argparse.Namespace) -> list[str]:
+    """Cores of the server."""
+    base_path = exported(options, DEFAULT)
     with contextlib.ExitStack() as stack:
         cases = {}
         available = sorted(os.sched_getaffinity(0))
         for cores in range(1, len(available) + 1):
             server = stack.enter_context(ServerProcess(base_path, DEFAULT, cores=available[:cores]))
-            generator = stack.enter_context(Generator([server.target], make(metadata, DEFAULT)))
+            generator = stack.enter_context(Generator([server.target], make(describe(server.target, DEFAULT), DEFAULT)))
             cases[str(cores)] = closed_loop(generator, options, 16)
-        lines += _speeds("cores of the server, 16 callers", options.rounds, cases)
-    return lines
+        return _speeds("cores of the server, 16 callers", options.rounds, cases)
+
+
+def _server(options: argparse.Namespace, *flags: str) -> ServerProcess:
+    return ServerProcess(exported(options, DEFAULT), DEFAULT, flags=flags)
 
 
 def _speeds(what: str, rounds: int, cases: Mapping[str, Callable[[], Figures]]) -> list[str]:
