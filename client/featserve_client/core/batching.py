@@ -55,16 +55,14 @@ class Batcher:
 
     def add(self, image: Image) -> Iterator[ImageBatch]:
         """Takes one image; yields the batches that are full now."""
-        row_bytes = self._row_bytes(image)
-        index = self.skip()
         batch, size, most = self._open.pop(image.group, (None, 0, 0))
         if batch is not None and size + image.nbytes > self._limits.max_request_bytes:
             yield batch
             batch = None
         if batch is None:
-            fit = self._limits.max_response_bytes // max(row_bytes, 1)
+            fit = self._limits.max_response_bytes // max(self._row_bytes(image), 1)
             batch, size, most = ImageBatch([], []), 0, max(1, min(self._limits.max_request_images, fit))
-        batch.indices.append(index)
+        batch.indices.append(self.skip())
         batch.images.append(image)
         if len(batch.images) >= most:
             yield batch
