@@ -14,6 +14,7 @@ import PIL
 import tensorflow as tf
 
 from ..options import INTERPOLATIONS
+from .apart import apart
 
 # Pillow's fixed-point weights: 32 bits less 8 for the level and 2 for overshoot.
 _WEIGHT_BITS = 22
@@ -216,48 +217,54 @@ class _Pass:
 
     def __call__(self, lines: tf.Tensor) -> tf.Tensor:
         """Maps `(size, elements)` uint8 to `(target, elements)` uint8."""
-        return tf.cond(
+        resized = tf.cond(
             self.exact & (tf.size(lines) <= _MOST_ELEMENTS),
-            lambda: self._in_float32(lines),
-            lambda: self._in_float64(lines),
+            lambda: _in_float32(lines, self.first, self.halves, self.overshoots),
+            lambda: _in_float64(lines, self.first, self.weights, self.overshoots),
         )
+        return resized[: self.target]
 
-    def _in_float32(self, lines: tf.Tensor) -> tf.Tensor:
-        window = tf.shape(self.halves)[2]
-        units = 2.0 ** (_LOW_BITS - _WEIGHT_BITS)
-        scales = np.repeat([units, 2.0**-_LOW_BITS], _TILE)[:, None]
-        matrices = tf.unstack(tf.cast(self.halves * scales, tf.float32))
-        starts = tf.unstack(tf.stack([self.first, tf.zeros_like(self.first)], 1))
-        sources = tf.cast(lines, tf.float32)
-        products = [
-            tf.matmul(matrix, tf.slice(sources, start, [window, -1]))
-            for matrix, start in zip(matrices, starts, strict=True)
-        ]
-        high, low = (tf.concat(part, 0) for part in zip(*(tf.split(product, 2) for product in products), strict=True))
-        return self._levels(high + (tf.floor(low) * units + 0.5))[: self.target]
 
-    def _in_float64(self, lines: tf.Tensor) -> tf.Tensor:
-        """The same of any number of lines, one tile after the other."""
-        matrices = self.weights * 2.0**-_WEIGHT_BITS
-        window = tf.shape(matrices)[2]
+@apart
+def _in_float32(lines: tf.Tensor, first: tf.Tensor, halves: tf.Tensor, overshoots: bool) -> tf.Tensor:
+    window = tf.shape(halves)[2]
+    units = 2.0 ** (_LOW_BITS - _WEIGHT_BITS)
+    scales = np.repeat([units, 2.0**-_LOW_BITS], _TILE)[:, None]
+    matrices = tf.unstack(tf.cast(halves * scales, tf.float32))
+    starts = tf.unstack(tf.stack([first, tf.zeros_like(first)], 1))
+    sources = tf.cast(lines, tf.float32)
+    products = [
+        tf.matmul(matrix, tf.slice(sources, start, [window, -1]))
+        for matrix, start in zip(matrices, starts, strict=True)
+    ]
+    high, low = (tf.concat(part, 0) for part in zip(*(tf.split(product, 2) for product in products), strict=True))
+    return _levels(high + (tf.floor(low) * units + 0.5), overshoots)
 
-        def tile(index: tf.Tensor) -> tf.Tensor:
-            sources = tf.slice(lines, [self.first[index], 0], [window, -1])
-            return self._levels(tf.matmul(matrices[index], tf.cast(sources, tf.float64)) + 0.5)
 
-        tiles = tf.map_fn(
-            tile,
-            tf.range(matrices.shape[0]),
-            parallel_iterations=1,
-            fn_output_signature=tf.TensorSpec((_TILE, None), tf.uint8),
-        )
-        return tf.reshape(tiles, [-1, tf.shape(lines)[1]])[: self.target]
+@apart
+def _in_float64(lines: tf.Tensor, first: tf.Tensor, weights: tf.Tensor, overshoots: bool) -> tf.Tensor:
+    """The same of any number of lines, one tile after the other."""
+    matrices = weights * 2.0**-_WEIGHT_BITS
+    window = tf.shape(matrices)[2]
 
-    def _levels(self, sums: tf.Tensor) -> tf.Tensor:
-        if self.overshoots:
-            low, high = (tf.constant(level, sums.dtype) for level in (0.0, 255.0))
-            sums = tf.raw_ops.ClipByValue(t=sums, clip_value_min=low, clip_value_max=high)
-        return tf.cast(sums, tf.uint8)
+    def tile(index: tf.Tensor) -> tf.Tensor:
+        sources = tf.slice(lines, [first[index], 0], [window, -1])
+        return _levels(tf.matmul(matrices[index], tf.cast(sources, tf.float64)) + 0.5, overshoots)
+
+    tiles = tf.map_fn(
+        tile,
+        tf.range(matrices.shape[0]),
+        parallel_iterations=1,
+        fn_output_signature=tf.TensorSpec((_TILE, None), tf.uint8),
+    )
+    return tf.reshape(tiles, [-1, tf.shape(lines)[1]])
+
+
+def _levels(sums: tf.Tensor, overshoots: bool) -> tf.Tensor:
+    if overshoots:
+        low, high = (tf.constant(level, sums.dtype) for level in (0.0, 255.0))
+        sums = tf.raw_ops.ClipByValue(t=sums, clip_value_min=low, clip_value_max=high)
+    return tf.cast(sums, tf.uint8)
 
 
 def _resample(image: tf.Tensor, horizontal: _Pass, vertical: _Pass) -> tf.Tensor:

@@ -257,3 +257,24 @@ def test_what_tensorflow_decodes_otherwise_is_left_to_the_client(decode, content
     message = refusal(decode, contents)
     assert sentence in message
     assert "decode it in the client (decode=client)" in message
+
+
+def test_what_not_every_request_needs_is_in_functions_of_their_own_and_there_once():
+    with tf.Graph().as_default() as graph:
+        contents = tf.compat.v1.placeholder(tf.string, (None,))
+        options = {"interpolation": "bilinear", "crop_to_aspect_ratio": False, "max_pixels": 1 << 20}
+        decode_and_resize(contents, image_size=(32, 32), **options)
+    definition = graph.as_graph_def()
+    functions = {function.signature.name: function for function in definition.library.function}
+    inlined, pending = [], list(definition.node)
+    while pending:
+        node = pending.pop()
+        inlined.append(node.op)
+        for attribute in node.attr.values():
+            for called in (attribute.func, *attribute.list.func):
+                if called.name and not functions[called.name].attr["_noinline"].b:
+                    pending += functions[called.name].node_def
+    assert "DecodeJpeg" in inlined and not {"DecodePng", "MatMul"} & set(inlined)
+    anywhere = [node.op for function in functions.values() for node in function.node_def]
+    # Of either pass: a product for each of the four tiles in float32, and the loop's over tiles in float64.
+    assert anywhere.count("MatMul") == 4 + 1

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from ..apart import apart
 from ..checks import check_image_bytes, text
 from ..gray import as_gray
 from ..resize import resize_images
@@ -88,8 +89,7 @@ def decode_image(contents: tf.Tensor, *, max_pixels: int) -> tf.Tensor:
     return tf.ensure_shape(pixels, (None, None, 3))
 
 
-# A function that is not inlined costs one operation where it is not called, and not all of its own.
-@tf.function(autograph=False, experimental_attributes={"_noinline": True})  # type: ignore[untyped-decorator]
+@apart
 def _closely(contents: tf.Tensor, max_pixels: int) -> tf.Tensor:
     """Decodes or refuses a file of any kind."""
     file = File.of(contents)
@@ -100,16 +100,14 @@ def _closely(contents: tf.Tensor, max_pixels: int) -> tf.Tensor:
         file.starts_with(b"BM"),
         file.starts_with(b"RIFF") & file.starts_with(b"WEBP", at=8),
     ]
-    decoders: list[Callable[[File, int], tf.Tensor]] = [
-        jpeg.decode,
-        png.decode,
-        gif.decode,
-        bmp.decode,
-        webp.decode,
-        _unknown,
-    ]
+    decoders = [jpeg.decode, png.decode, gif.decode, bmp.decode, webp.decode, _unknown]
     index = tf.argmax(tf.stack([*starts, tf.constant(True)]), output_type=tf.int32)
-    return tf.switch_case(index, [functools.partial(decoder, file, max_pixels) for decoder in decoders])
+    return tf.switch_case(index, [functools.partial(_decode, contents, decoder, max_pixels) for decoder in decoders])
+
+
+@apart
+def _decode(contents: tf.Tensor, decoder: Callable[[File, int], tf.Tensor], max_pixels: int) -> tf.Tensor:
+    return decoder(File.of(contents), max_pixels)
 
 
 def _unknown(file: File, max_pixels: int) -> tf.Tensor:
