@@ -1,7 +1,7 @@
 """A SavedModel in a process that holds TensorFlow's C library and nothing else: what a model itself needs.
 
-Reads one JSON job from standard input and prints one JSON object: resident and peak mebibytes at each stage, and the
-CPU time of the requests.
+Reads one JSON job from standard input and prints one JSON object: mebibytes at each stage, and the CPU time of the
+requests.
 """
 
 from __future__ import annotations
@@ -29,6 +29,20 @@ _RETURN_S = 3
 
 class _Output(ctypes.Structure):
     _fields_ = [("operation", c_void_p), ("index", c_int)]
+
+
+class _MallInfo(ctypes.Structure):
+    _fields_ = [
+        (name, c_size_t)
+        for name in (
+            *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+            *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+        )
+    ]
+
+
+_C = ctypes.CDLL(None)
+_C.mallinfo2.restype = _MallInfo
 
 
 class Library:
@@ -158,9 +172,11 @@ class Model:
 
 
 def memory() -> dict[str, float]:
-    """This process's resident and peak mebibytes."""
+    """This process's resident and peak mebibytes, and what the C library counts as held and keeps free."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return {key: int(lines[name].split()[0]) / 1024 for key, name in (("resident", "VmRSS"), ("peak", "VmHWM"))}
+    found = {key: int(lines[name].split()[0]) / 1024 for key, name in (("resident", "VmRSS"), ("peak", "VmHWM"))}
+    counted = _C.mallinfo2()
+    return found | {"held": (counted.uordblks + counted.hblkhd) / 2**20, "free": counted.fordblks / 2**20}
 
 
 def main(job: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -169,7 +185,8 @@ def main(job: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     Args:
         job: `directories`; `calls`, each `{"feed", "fetches", "input"}` with an input `float`, `uint8` or `encoded`;
             `size`, the network's `[height, width]`; `photos`, the files to send; `sizes` of batches; `requests` in all
-            and `callers` that send them.
+            and `callers` that send them; `trim`, whether the C library hands back what it keeps before anything is
+            unloaded.
     """
     library = Library()
     library.start()
@@ -209,6 +226,9 @@ def main(job: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     for thread in threads:
         thread.join()
     stages["used"] = memory() | {"cpu_s": time.process_time() - began}
+    if job["trim"]:
+        _C.malloc_trim(0)
+        stages["trimmed"] = memory()
     while models:
         models.pop().close()
         time.sleep(_RETURN_S)

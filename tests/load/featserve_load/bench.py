@@ -28,6 +28,9 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "wire": ("Ways to send an image", wire.wire),
     "layers": ("One layer of several", layers.layers),
     "memory": ("Memory", memory.memory),
+    "memory_signatures": ("Memory by signature", memory.signatures),
+    "memory_versions": ("Memory of several versions", memory.versions),
+    "memory_server": ("Memory of the embedded server", memory.in_the_server),
     "cold": ("Cold start", cold.cold),
     "growth": ("How cost grows", growth.growth),
     "pixels": ("Decoding and resizing against Pillow", pixels.pixels),
@@ -40,6 +43,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "export": ("export_models", "precisions"),
     "bulk": ("bulk_models", "bulk_images"),
     "memory": ("memory_models", "precisions", "memory_requests"),
+    "memory_signatures": ("memory_requests",),
+    "memory_versions": ("memory_models", "memory_requests"),
+    "memory_server": ("memory_models",),
     "native": ("native",),
 }
 INTRODUCTION = (

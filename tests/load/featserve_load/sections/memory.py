@@ -27,26 +27,22 @@ _SIZES = (1, 2, 4, 8)
 _CALLERS = 2
 _SERVER_CALLERS = 8
 _LAYERS = ("block4_pool", "block5_pool")
+_BY_SIGNATURE = ("efficientnet_lite0", "vgg16")
 Stages = dict[str, dict[str, float]]
 
 
 def memory(options: argparse.Namespace) -> list[str]:
-    """Resident and peak memory of a model, alone and in a server, and what comes back when it is unloaded."""
-    models = options.memory_models.split(",")
-    return [*_alone(options, models), "", *_versions(options, models), "", *_in_the_server(options, models)]
-
-
-def _alone(options: argparse.Namespace, models: Sequence[str]) -> list[str]:
+    """Resident and peak memory of a model, alone in a process."""
     lines = [
         "A process of TensorFlow's C library loads the SavedModel, calls every signature with "
         f"{', '.join(map(str, _SIZES))} images, then sends {options.memory_requests} mixed requests from {_CALLERS} "
-        "callers; MiB above the process without a model. `model.export()` has one signature, float pixels, and no "
+        "callers; MiB above the process without a model. `model.export()` has two signatures of float pixels, and no "
         "queue. ÷ is this export by model.export() in float32, of the whole process.",
         "",
         "| model | written by | loaded | warm | used | peak | ÷ warm | ÷ used | ÷ peak |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for model in models:
+    for model in options.memory_models.split(","):
         with row(lines, f"| {model} |", 8):
             theirs = measure(options, [exported_by_keras(options, model) / "1"])
             lines.append(f"| {model} | model.export() | {_above(theirs)} | | | |")
@@ -62,7 +58,44 @@ def _alone(options: argparse.Namespace, models: Sequence[str]) -> list[str]:
     return lines
 
 
-def _versions(options: argparse.Namespace, models: Sequence[str]) -> list[str]:
+def signatures(options: argparse.Namespace) -> list[str]:
+    """What a further signature of a model takes."""
+    lines = [
+        "As above, each row a process that calls these signatures alone. `held` is what the C library counts as in use "
+        "when all are warm, `free` what it keeps; `trimmed` is resident after the requests and `malloc_trim`. ÷ is by "
+        "the first row of model.export(), of the whole process. A further signature costs its operations and what the "
+        "optimiser leaves behind, no weights; a decoder for the first file of its format.",
+        "",
+        "| model | written by | signatures | warm | held | free | used | peak | trimmed | ÷ warm | ÷ used | ÷ peak |",
+        "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for model in _BY_SIGNATURE:
+        theirs = None
+        for writer, export, names in (
+            ("model.export()", exported_by_keras, ("serving_default", "serve")),
+            ("this export", exported, ("float_images", "serving_default", "encoded")),
+        ):
+            for count in range(1, len(names) + 1):
+                begun = f"| {model} | {writer} | {', '.join(names[:count])} |"
+                with row(lines, begun, 9):
+                    found = measure(options, [export(options, model) / "1"], signatures=names[:count])
+                    theirs = theirs or found
+                    lines.append(f"{begun} {_by_signature(found)} | {_ratios(found, theirs)} |")
+    return lines
+
+
+def _by_signature(stages: Stages) -> str:
+    columns = (
+        *(("warm", kind) for kind in ("resident", "held", "free")),
+        *(("used", kind) for kind in ("resident", "peak")),
+        ("trimmed", "resident"),
+    )
+    baseline = stages["baseline"]
+    return " | ".join(f"{stages[stage][kind] - baseline[kind]:,.0f}" for stage, kind in columns)
+
+
+def versions(options: argparse.Namespace) -> list[str]:
+    """What several versions of a model need, and what comes back when they are unloaded."""
     lines = [
         "Versions of one model in one process, each warmed up, used, then unloaded one by one; MiB above the process "
         "without a model. `CPU` is the CPU time of the requests against that with the C library's allocator.",
@@ -70,7 +103,7 @@ def _versions(options: argparse.Namespace, models: Sequence[str]) -> list[str]:
         "| model | allocator | one, warm | three, warm | used | two left | one left | none left | CPU |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    for model in models:
+    for model in options.memory_models.split(","):
         plain = None
         for allocator, environment in _allocators().items():
             with row(lines, f"| {model} | {allocator} |", 7):
@@ -91,7 +124,8 @@ def _allocators() -> dict[str, dict[str, str]]:
     return found
 
 
-def _in_the_server(options: argparse.Namespace, models: Sequence[str]) -> list[str]:
+def in_the_server(options: argparse.Namespace) -> list[str]:
+    """What a model adds to the embedded server."""
     lines = [
         f"The embedded server, {_SERVER_CALLERS} callers with float pixels; MiB above the same server with a model "
         "that adds one.",
@@ -101,7 +135,7 @@ def _in_the_server(options: argparse.Namespace, models: Sequence[str]) -> list[s
     ]
     nothing = _served(options, _adder(options), "adder", "")
     lines.append(f"| none | | {' | '.join(f'{figure:,.0f}' for figure in nothing)} |")
-    for model in models:
+    for model in options.memory_models.split(","):
         for writer, base_path, name, signature in (
             ("model.export()", exported_by_keras(options, model), "plain", "serving_default"),
             ("this export", exported(options, model), model, "float_images"),
@@ -148,14 +182,20 @@ def _ratios(ours: Stages, theirs: Stages) -> str:
 
 
 def measure(
-    options: argparse.Namespace, directories: Sequence[Path], environment: Mapping[str, str] | None = None
+    options: argparse.Namespace,
+    directories: Sequence[Path],
+    environment: Mapping[str, str] | None = None,
+    signatures: Sequence[str] = (),
 ) -> Stages:
-    """Runs a process of its own with a SavedModel, or several of the same kind, and returns what it held."""
+    """Runs a process of its own with a SavedModel, or several of the same kind, and returns what it held.
+
+    Called are the named `signatures`, and what the C library keeps is handed back at the end; without names, all are.
+    """
     say(f"memory of {directories[0]}{f' x {len(directories)}' if len(directories) > 1 else ''}")
     quiet = {"PYTHONPATH": str(ROOT / "tests/load"), "TF_CPP_MIN_LOG_LEVEL": "3"}
     result = subprocess.run(
         [sys.executable, "-m", "featserve_load.bare"],
-        input=json.dumps(_job(directories, options.memory_requests)),
+        input=json.dumps(_job(directories, options.memory_requests, signatures)),
         text=True,
         capture_output=True,
         env={**os.environ, **quiet, **(environment or {})},
@@ -167,19 +207,20 @@ def measure(
     return stages
 
 
-def _job(directories: Sequence[Path], requests: int) -> dict[str, Any]:
+def _job(directories: Sequence[Path], requests: int, signatures: Sequence[str]) -> dict[str, Any]:
     from tensorflow.core.protobuf import saved_model_pb2
 
     content = (directories[0] / "saved_model.pb").read_bytes()
+    found = saved_model_pb2.SavedModel.FromString(content).meta_graphs[0].signature_def
     calls, size = [], [1, 1]
-    for name, signature in sorted(saved_model_pb2.SavedModel.FromString(content).meta_graphs[0].signature_def.items()):
-        if name.startswith("__") or len(signature.inputs) != 1:
+    for name in signatures or sorted(found):
+        if name.startswith("__") or len(found[name].inputs) != 1:
             continue
-        (info,) = signature.inputs.values()
+        (info,) = found[name].inputs.values()
         kind = _KINDS[info.dtype]
         if kind == "float":
             size = [side.size for side in info.tensor_shape.dim[1:3]]
-        fetches = [output.name for output in signature.outputs.values()]
+        fetches = [output.name for output in found[name].outputs.values()]
         calls.append({"feed": info.name, "fetches": fetches, "input": kind})
     files = [str(photos.folder() / name) for name in photos.NAMES if (photos.folder() / name).exists()]
     return {
@@ -190,6 +231,7 @@ def _job(directories: Sequence[Path], requests: int) -> dict[str, Any]:
         "sizes": _SIZES,
         "requests": requests,
         "callers": _CALLERS,
+        "trim": bool(signatures),
     }
 
 
