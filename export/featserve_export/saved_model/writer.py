@@ -44,17 +44,6 @@ def _tensor_infos(tensors: dict[str, tf.Tensor]) -> dict[str, meta_graph_pb2.Ten
     }
 
 
-def read_signatures(directory: Path) -> dict[str, meta_graph_pb2.SignatureDef]:
-    """The signatures that take an input, by name."""
-    saved_model = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes())
-    return {
-        name: definition
-        for meta_graph in saved_model.meta_graphs
-        for name, definition in meta_graph.signature_def.items()
-        if definition.inputs
-    }
-
-
 def rewrite(directory: Path, manifest: str, batching: Batching, queue_prefix: str) -> None:
     """Gives a SavedModel another manifest and other queue parameters, without weights or a trace.
 

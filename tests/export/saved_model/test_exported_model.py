@@ -9,7 +9,6 @@ import pytest
 import tensorflow as tf
 from featserve_client import FeatureClient, InvalidRequest
 from featserve_export import Batching, InvalidOptionError, rebatch
-from featserve_export.saved_model.writer import read_signatures
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
@@ -28,6 +27,12 @@ def golden(exported):
 def client(served):
     with FeatureClient(served, model="mobilenet") as client:
         yield client
+
+
+def read_signatures(directory):
+    """The signatures that take an input, by name."""
+    (meta_graph,) = saved_model_pb2.SavedModel.FromString((directory / "saved_model.pb").read_bytes()).meta_graphs
+    return {name: definition for name, definition in meta_graph.signature_def.items() if definition.inputs}
 
 
 def inputs(golden, base, rows):
