@@ -15,11 +15,12 @@ OVERHEAD, DECODING, BATCHES, OUTSIDE = 1.0, (4.0, 10.0), {1: 20.0, 2: 36.0, 4: 6
 PAYLOAD = Payload(model="m", signature="s", input="encoded", images_per_request=1, requests=[b"a", b"b"])
 
 
-def solved(cores=1, speedup=1.0, warm=1.0):
-    work = {"bad": OVERHEAD} | {f"batch {size}": OVERHEAD + ms for size, ms in BATCHES.items()}
+def solved(cores=1, speedup=1.0, warm=1.0, waking=0.0):
+    work = {"bad": OVERHEAD, "paused": OVERHEAD} | {f"batch {size}": OVERHEAD + ms for size, ms in BATCHES.items()}
     work |= {f"request {place}": OVERHEAD + ms + BATCHES[1] for place, ms in enumerate(DECODING)}
     work["together 0"] = OVERHEAD + warm * sum(DECODING) + BATCHES[4]
-    took = {name: ms / (1.0 if name == "bad" else speedup) + OUTSIDE for name, ms in work.items()}
+    took = {name: ms / (1.0 if name in ("bad", "paused") else speedup) + OUTSIDE for name, ms in work.items()}
+    took["paused"] += waking
     return service_times._solved(took, work, PAYLOAD, list(BATCHES), cores, known=True)
 
 
@@ -29,6 +30,11 @@ def test_what_a_request_costs_is_told_from_what_its_batch_costs(cores, speedup):
     assert found.request_ms == pytest.approx([OVERHEAD + ms for ms in DECODING])
     assert found.batch_ms == pytest.approx(BATCHES)
     assert (found.cores, found.parallel, found.outside_ms) == (cores, pytest.approx(speedup), OUTSIDE)
+
+
+def test_a_caller_who_wakes_takes_time_of_its_own():
+    assert solved(waking=0.5).outside_ms == pytest.approx(OUTSIDE + 0.5)
+    assert solved(waking=0.5).request_ms == solved().request_ms
 
 
 def test_decoding_among_others_is_told_from_decoding_alone():

@@ -17,10 +17,10 @@ from featserve_client.wire.tensors import encode_predict_request, encode_strings
 from ..errors import LoadError
 from ..payload import PREDICT, SIGNATURES, Payload, network_size
 
-#: Rounds in which all kinds take turns; the first warms up.
-ROUNDS = 4
-#: Calls of a round.
-_SMALL, _BATCHES = 40, 4
+#: Rounds in which all kinds of calls take turns, so that each finds the caches as others left them; the first warms up.
+ROUNDS = 8
+#: Pauses after which a call is timed, and their length: callers of a load are idle between their requests.
+_PAUSES, _PAUSE_S = 40, 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def measure(
     A batch's time is that of a request of as many pictures that need neither decoding nor resizing. What a request
     costs beside it is the payload's time less that of such a request of the same size; what it costs among others,
     where caches are warm, is told by a request of as many of the payload's images as the largest batch takes. The cost
-    of a call as such is that of a file that is no image.
+    of a call as such is that of a file that is no image; what it takes more after a pause is the caller's, who wakes.
 
     Args:
         target: `HOST:PORT`.
@@ -102,20 +102,23 @@ def measure(
     if not manifest.get("batching") or not needed <= set(metadata.signatures):
         raise LoadError(f"expected a model of featserve-export, received one without {sorted(needed)} or batching")
     sizes = sorted({*manifest["batching"]["allowed_batch_sizes"], payload.images_per_request})
-    calls = {"bad": (_bad(payload.model, metadata), _SMALL)}
-    calls |= {f"batch {size}": (_plain(payload.model, metadata, size), _BATCHES) for size in sizes}
-    calls |= {f"request {place}": (request, 2) for place, request in enumerate(payload.requests)}
+    calls = {f"batch {size}": _plain(payload.model, metadata, size) for size in sizes}
+    calls |= {f"request {place}": request for place, request in enumerate(payload.requests)}
     together = payload.together(max(sizes) // payload.images_per_request)
-    calls |= {f"together {place}": (request, 2) for place, request in enumerate(together)}
+    calls |= {f"together {place}": request for place, request in enumerate(together)}
+    calls["bad"] = bad = _bad(payload.model, metadata)
     process = psutil.Process(pid) if pid else None
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ("paused", *calls)}
     with grpc.insecure_channel(target, [("grpc.max_receive_message_length", -1)]) as channel:
         call = channel.unary_unary(PREDICT)
         for turn in range(rounds + 1):
-            for name, (request, count) in calls.items():
-                taken = _taken(call, request, count, process)
+            for name, request in calls.items():
+                taken = _taken(call, request, process)
                 if turn:
                     found[name].append(taken)
+        for _ in range(_PAUSES):
+            time.sleep(_PAUSE_S)
+            found["paused"].append(_taken(call, bad, process))
     took = {name: float(np.median([each[0] for each in rows])) for name, rows in found.items()}
     spent = {name: float(np.mean([each[1] for each in rows])) for name, rows in found.items()}
     return _solved(took, spent, payload, sizes, cores, known=process is not None)
@@ -142,7 +145,7 @@ def _solved(
         request_ms=tuple(round(overhead + warm * ms, 4) for ms in decoding),
         batch_ms={size: round(max(work(f"batch {size}") - overhead, 1e-3), 4) for size in sizes},
         parallel=round(parallel, 3),
-        outside_ms=round(outside, 4),
+        outside_ms=round(outside + max(took["paused"] - took["bad"], 0.0), 4),
         alone_ms=tuple(round((1.0 - warm) * ms, 4) for ms in decoding),
     )
 
@@ -154,23 +157,21 @@ def _warm_share(alone: Sequence[float], together: Sequence[float]) -> float:
     return min(1.0, max(0.0, sum(together)) / sum(alone))
 
 
-def _taken(call: Any, request: bytes, count: int, process: Any) -> tuple[float, float]:
-    """Returns the median latency and the mean CPU time of the server, in ms."""
+def _taken(call: Any, request: bytes, process: Any) -> tuple[float, float]:
+    """Returns the latency and the CPU time of the server, in ms."""
     before = process.cpu_times() if process else None
-    times = []
-    for _ in range(count):
-        began = time.perf_counter()
-        try:
-            call(request, timeout=60)
-        except grpc.RpcError as exc:
-            if exc.code() is not grpc.StatusCode.INVALID_ARGUMENT:
-                raise LoadError(f"the server failed while it was timed: {exc.code().name}: {exc.details()}") from exc
-        times.append(time.perf_counter() - began)
+    began = time.perf_counter()
+    try:
+        call(request, timeout=60)
+    except grpc.RpcError as exc:
+        if exc.code() is not grpc.StatusCode.INVALID_ARGUMENT:
+            raise LoadError(f"the server failed while it was timed: {exc.code().name}: {exc.details()}") from exc
+    took = time.perf_counter() - began
     spent = 0.0
     if before is not None:
         after = process.cpu_times()
         spent = after.user + after.system - before.user - before.system
-    return 1e3 * float(np.median(times)), 1e3 * spent / count
+    return 1e3 * took, 1e3 * spent
 
 
 def _bad(model: str, metadata: ModelMetadata) -> bytes:
