@@ -64,7 +64,7 @@ def signatures(options: argparse.Namespace) -> list[str]:
         "As above, each row a process that calls these signatures alone. `held` is what the C library counts as in use "
         "when all are warm, `free` what it keeps; `trimmed` is resident after the requests and `malloc_trim`. ÷ is by "
         "the first row of model.export(), of the whole process. A further signature costs its operations and what the "
-        "optimiser leaves behind, no weights; a decoder for the first file of its format.",
+        "optimiser leaves behind, and no weights in float32; the first file of a format costs its decoder.",
         "",
         "| model | written by | signatures | warm | held | free | used | peak | trimmed | ÷ warm | ÷ used | ÷ peak |",
         "|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
