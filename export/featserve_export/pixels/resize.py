@@ -20,14 +20,14 @@ from .apart import apart
 _WEIGHT_BITS = 22
 # Of which the high and the low part are multiplied apart: products and sums of either are exact in float32.
 _LOW_BITS = 8
-_EXACT_IN_FLOAT32 = float(1 << 24)
+_HIGH_UNIT = 2.0 ** (_LOW_BITS - _WEIGHT_BITS)
+# So many low parts, each half of 1 << _LOW_BITS at most, times 255 stay below float32's 1 << 24.
+_EXACT_TAPS = 514
 # Neighbouring target lines that share a product: they need nearly the same source lines.
 _TILE = 8
 # A pass widens so many pixels at a time: more would leave the processor's caches and the allocator's free memory.
-_BLOCK_ELEMENTS = 1 << 20
+_BLOCK_ELEMENTS = 1 << 21
 _MOST_ELEMENTS = 1 << 23
-# Rows of so many pixels start where TensorFlow wants a tensor to start: slices of them are not copied.
-_ALIGNED_ROWS = 16
 # Since 13.0 Pillow shrinks the height first where that is much cheaper. A pass rounds to whole levels: the order shows.
 _MAY_START_VERTICALLY = int(PIL.__version__.partition(".")[0]) >= 13
 
@@ -129,7 +129,7 @@ def resize_images(
 
 
 def _crop(size: tf.Tensor, image_size: tuple[int, int]) -> tuple[tf.Tensor, tf.Tensor]:
-    """Starts and length, `(vertical, horizontal)`, of the largest centred box of the target's aspect ratio."""
+    """Start and length, `(vertical, horizontal)`, of the largest centred box of the target's aspect ratio."""
     target_height, target_width = image_size
     height, width = tf.unstack(tf.cast(size, tf.int64))
     length = tf.stack(
@@ -159,9 +159,8 @@ class _Pass:
     source: tf.Tensor  # lines of the whole image, scalar int32
     begin: tf.Tensor  # the first of the lines that the target needs, scalar int32
     size: tf.Tensor  # how many these are, scalar int32
-    first: tf.Tensor  # (tiles,) int32, where each tile's window into them starts
-    weights: tf.Tensor  # (tiles, _TILE, window) float64, integers: in units of 2**-_WEIGHT_BITS
-    halves: tf.Tensor  # (tiles, 2 * _TILE, window) float64, integers: their high parts, then their low ones
+    windows: tf.Tensor  # (tiles, window) int32, the lines among them that each tile needs
+    halves: tf.Tensor  # (tiles, 2 * _TILE, window) float32: the weights' high parts, in levels, then their low ones
     exact: tf.Tensor  # bool, whether float32 holds all sums of either half
 
     @classmethod
@@ -185,32 +184,37 @@ class _Pass:
         centers = tf.cast(start, tf.float64)[:, None] + (numbers + 0.5) * scale
         lower = tf.maximum(tf.cast(centers - support + 0.5, tf.int32), 0)
         upper = tf.minimum(tf.cast(centers + support + 0.5, tf.int32), source[:, None])
-        begin, end = lower[:, 0], upper[:, -1]
-        centers, lower, upper = (tf.reshape(each, [2, max(tiles), _TILE, 1]) for each in (centers, lower, upper))
-        windows = tf.reduce_max(upper[:, :, -1, 0] - lower[:, :, 0, 0], axis=1)
-        first = tf.minimum(lower[:, :, 0, 0], (end - windows)[:, None])
-        lines = first[:, :, None, None] + tf.range(tf.reduce_max(windows))
-        distance = (tf.cast(lines, tf.float64) - centers + 0.5) * (1.0 / stretch)[:, :, None, None]
-        weights = tf.where((lines >= lower) & (lines < upper), resampling.weigh(distance), 0.0)
-        total = tf.reduce_sum(weights, axis=3, keepdims=True)
+        taps = tf.reduce_max(upper - lower)
+        lines = lower[:, :, None] + tf.range(taps)
+        distance = (tf.cast(lines, tf.float64) - centers[:, :, None] + 0.5) * (1.0 / stretch)[:, :, None]
+        weights = tf.where(lines < upper[:, :, None], resampling.weigh(distance), 0.0)
+        total = tf.reduce_sum(weights, axis=2, keepdims=True)
         weights = tf.math.divide_no_nan(weights, total) * float(1 << _WEIGHT_BITS)
-        rounded = tf.cast(weights + tf.where(weights < 0.0, tf.constant(-0.5, tf.float64), 0.5), tf.int32)
-        weights = tf.cast(rounded, tf.float64)
-        high = tf.round(weights * 2.0**-_LOW_BITS)
-        halves = tf.concat([high, weights - high * 2.0**_LOW_BITS], 2)
-        exact = 255.0 * tf.reduce_max(tf.reduce_sum(tf.abs(halves), 3), [1, 2]) < _EXACT_IN_FLOAT32
+        weights = tf.cast(weights + tf.where(weights < 0.0, tf.constant(-0.5, tf.float64), 0.5), tf.int32)
+        weights = tf.cast(weights, tf.float32)
 
         def of(axis: int) -> _Pass:
+            count = tiles[axis] * _TILE
+            begin, end = lower[axis, 0], upper[axis, -1]
+            first, last = lower[axis, :count:_TILE], upper[axis, _TILE - 1 : count : _TILE]
+            window = tf.reduce_max(last - first)
+            first = tf.minimum(first, end - window)
+            # A weight behind the window is that of no line, and zero.
+            places = tf.reshape(lines[axis, :count], [tiles[axis], _TILE, taps]) - first[:, None, None]
+            starts = np.arange(count, dtype=np.int32).reshape(tiles[axis], _TILE, 1) * window
+            places = tf.reshape(tf.minimum(places, window - 1) + starts, [-1, 1])
+            placed = tf.scatter_nd(places, tf.reshape(weights[axis, :count], [-1]), [window * count])
+            parts = tf.reshape(placed, [tiles[axis], _TILE, window]) * 2.0**-_LOW_BITS
+            high = tf.round(parts)
             return cls(
                 target=targets[axis],
                 overshoots=resampling.overshoots,
                 source=source[axis],
-                begin=begin[axis],
-                size=(end - begin)[axis],
-                first=(first - begin[:, None])[axis, : tiles[axis]],
-                weights=weights[axis, : tiles[axis]][..., : windows[axis]],
-                halves=halves[axis, : tiles[axis]][..., : windows[axis]],
-                exact=exact[axis],
+                begin=begin,
+                size=end - begin,
+                windows=first[:, None] + tf.range(window) - begin,
+                halves=tf.concat([high * _HIGH_UNIT, parts - high], 1),
+                exact=taps <= _EXACT_TAPS,
             )
 
         return of(0), of(1)
@@ -218,42 +222,49 @@ class _Pass:
     def __call__(self, lines: tf.Tensor) -> tf.Tensor:
         """Maps `(size, elements)` uint8 to `(target, elements)` uint8."""
         resized = tf.cond(
-            self.exact & (tf.size(lines) <= _MOST_ELEMENTS),
-            lambda: _in_float32(lines, self.first, self.halves, self.overshoots),
-            lambda: _in_float64(lines, self.first, self.weights, self.overshoots),
+            self.fits(tf.shape(lines)[1], _MOST_ELEMENTS),
+            lambda: _in_float32_apart(lines, self.windows, self.halves, self.overshoots),
+            lambda: _in_float64(lines, self.windows, self.halves, self.overshoots),
         )
         return resized[: self.target]
 
+    @property
+    def widest(self) -> tf.Tensor:
+        """Numbers that the tiles' windows, or their products, take for one element of a line."""
+        return tf.maximum(tf.size(self.windows), 2 * _TILE * self.halves.shape[0])
+
+    def fits(self, elements: tf.Tensor, most: int) -> tf.Tensor:
+        """Whether `at_once` is exact, and holds at most so many numbers for lines of so many elements."""
+        return self.exact & (elements <= most // self.widest)
+
+    def at_once(self, lines: tf.Tensor) -> tf.Tensor:
+        """The same of lines that fit."""
+        return _in_float32(lines, self.windows, self.halves, self.overshoots)[: self.target]
+
+
+def _in_float32(lines: tf.Tensor, windows: tf.Tensor, halves: tf.Tensor, overshoots: bool) -> tf.Tensor:
+    sources = tf.cast(tf.gather(lines, windows), tf.float32)
+    high, low = tf.split(tf.matmul(halves, sources), 2, axis=1)
+    levels = _levels(high + (tf.floor(low) * _HIGH_UNIT + 0.5), overshoots)
+    return tf.reshape(levels, [-1, tf.shape(lines)[1]])
+
+
+_in_float32_apart = apart(_in_float32)
+
 
 @apart
-def _in_float32(lines: tf.Tensor, first: tf.Tensor, halves: tf.Tensor, overshoots: bool) -> tf.Tensor:
-    window = tf.shape(halves)[2]
-    units = 2.0 ** (_LOW_BITS - _WEIGHT_BITS)
-    scales = np.repeat([units, 2.0**-_LOW_BITS], _TILE)[:, None]
-    matrices = tf.unstack(tf.cast(halves * scales, tf.float32))
-    starts = tf.unstack(tf.stack([first, tf.zeros_like(first)], 1))
-    sources = tf.cast(lines, tf.float32)
-    products = [
-        tf.matmul(matrix, tf.slice(sources, start, [window, -1]))
-        for matrix, start in zip(matrices, starts, strict=True)
-    ]
-    high, low = (tf.concat(part, 0) for part in zip(*(tf.split(product, 2) for product in products), strict=True))
-    return _levels(high + (tf.floor(low) * units + 0.5), overshoots)
-
-
-@apart
-def _in_float64(lines: tf.Tensor, first: tf.Tensor, weights: tf.Tensor, overshoots: bool) -> tf.Tensor:
+def _in_float64(lines: tf.Tensor, windows: tf.Tensor, halves: tf.Tensor, overshoots: bool) -> tf.Tensor:
     """The same of any number of lines, one tile after the other."""
-    matrices = weights * 2.0**-_WEIGHT_BITS
-    window = tf.shape(matrices)[2]
 
-    def tile(index: tf.Tensor) -> tf.Tensor:
-        sources = tf.slice(lines, [first[index], 0], [window, -1])
-        return _levels(tf.matmul(matrices[index], tf.cast(sources, tf.float64)) + 0.5, overshoots)
+    def tile(window_and_halves: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        window, parts = window_and_halves
+        high, low = tf.split(tf.cast(parts, tf.float64), 2)
+        sources = tf.cast(tf.gather(lines, window), tf.float64)
+        return _levels(tf.matmul(high + low * _HIGH_UNIT, sources) + 0.5, overshoots)
 
     tiles = tf.map_fn(
         tile,
-        tf.range(matrices.shape[0]),
+        (windows, halves),
         parallel_iterations=1,
         fn_output_signature=tf.TensorSpec((_TILE, None), tf.uint8),
     )
@@ -270,38 +281,43 @@ def _levels(sums: tf.Tensor, overshoots: bool) -> tf.Tensor:
 def _resample(image: tf.Tensor, horizontal: _Pass, vertical: _Pass) -> tf.Tensor:
     """Resizes `(H, W, 3)` uint8 in Pillow's two passes, in Pillow's order."""
     image = tf.slice(image, [vertical.begin, horizontal.begin, 0], [vertical.size, horizontal.size, 3])
-
-    def resize_width(rows: tf.Tensor) -> tf.Tensor:
-        return _resize_width(rows, horizontal)
-
-    if not _MAY_START_VERTICALLY:
-        resized = vertical(resize_width(tf.reshape(image, [vertical.size, -1])))
-    else:
-        rows = tf.reshape(image, [vertical.size, horizontal.size * 3])
+    rows = tf.reshape(image, [vertical.size, horizontal.size * 3])
+    if _MAY_START_VERTICALLY:
         surplus_height = vertical.source - vertical.target
         surplus_width = horizontal.source - horizontal.target
-        resized = tf.cond(
-            (surplus_height > 0) & (surplus_height > 2 * surplus_width),
-            lambda: resize_width(vertical(rows)),
-            lambda: vertical(resize_width(rows)),
+        starts_vertically = (surplus_height > 0) & (surplus_height > 2 * surplus_width)
+    else:
+        starts_vertically = tf.constant(False)
+
+    def at_once() -> tf.Tensor:
+        return vertical.at_once(_across(rows, horizontal, horizontal.at_once))
+
+    def in_blocks() -> tf.Tensor:
+        return tf.cond(
+            starts_vertically,
+            lambda: _across_in_blocks(vertical(rows), horizontal),
+            lambda: vertical(_across_in_blocks(rows, horizontal)),
         )
+
+    fits = horizontal.fits(3 * vertical.size, _BLOCK_ELEMENTS) & vertical.fits(3 * horizontal.target, _MOST_ELEMENTS)
+    resized = tf.cond(fits & ~starts_vertically, at_once, in_blocks)
     return tf.reshape(resized, [vertical.target, horizontal.target, 3])
 
 
-def _resize_width(rows: tf.Tensor, resize: _Pass) -> tf.Tensor:
-    """Maps `(H, 3 * size)` uint8 to `(H, 3 * target)` uint8, a block of rows at a time."""
+def _across(rows: tf.Tensor, resize: _Pass, apply: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    """Maps `(H, 3 * size)` uint8 to `(H, 3 * target)` uint8."""
+    columns = apply(tf.reshape(tf.transpose(rows), [resize.size, -1]))
+    return tf.transpose(tf.reshape(columns, [3 * resize.target, -1]))
+
+
+def _across_in_blocks(rows: tf.Tensor, resize: _Pass) -> tf.Tensor:
+    """The same of any number of rows, a block after the other."""
     height = tf.shape(rows)[0]
-    row = 3 * resize.size
-    most = tf.maximum(_BLOCK_ELEMENTS // (row * _ALIGNED_ROWS), 1) * _ALIGNED_ROWS
+    most = tf.maximum(_BLOCK_ELEMENTS // (3 * resize.widest), 1)
     count = (height + most - 1) // most
 
     def block(index: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        part = rows[index * most : (index + 1) * most]
-        used = tf.shape(part)[0]
-        padded = tf.concat([part, tf.zeros([-used % _ALIGNED_ROWS, row], tf.uint8)], 0)
-        columns = resize(tf.reshape(tf.transpose(padded), [resize.size, -1]))
-        back = tf.transpose(tf.reshape(columns, [3 * resize.target, -1]))
-        return index + 1, results.write(index, back[:used])
+        return index + 1, results.write(index, _across(rows[index * most : (index + 1) * most], resize, resize))
 
     results = tf.TensorArray(tf.uint8, size=count, infer_shape=False, element_shape=(None, 3 * resize.target))
     _, results = tf.while_loop(lambda index, _: index < count, block, (tf.constant(0), results), parallel_iterations=1)
