@@ -276,5 +276,6 @@ def test_what_not_every_request_needs_is_in_functions_of_their_own_and_there_onc
                     pending += functions[called.name].node_def
     assert "DecodeJpeg" in inlined and not {"DecodePng", "MatMul"} & set(inlined)
     anywhere = [node.op for function in functions.values() for node in function.node_def]
-    # Of either pass: a product for each of the four tiles in float32, and the loop's over tiles in float64.
-    assert anywhere.count("MatMul") == 4 + 1
+    # Products of an image that fits, in both passes, and of blocks; and the loop's over tiles in float64.
+    assert anywhere.count("BatchMatMulV2") == 2 + 1
+    assert anywhere.count("MatMul") == 1
