@@ -128,7 +128,8 @@ def in_the_server(options: argparse.Namespace) -> list[str]:
     """What a model adds to the embedded server."""
     lines = [
         f"The embedded server, {_SERVER_CALLERS} callers with float pixels; MiB above the same server with a model "
-        "that adds one.",
+        "that adds one. Loading this export calls every signature with batches of all sizes, to warm up; "
+        "`model.export()` has no such records, and no queue that makes batches of the callers' images.",
         "",
         "| model | written by | loaded | used | peak |",
         "|---|---|--:|--:|--:|",
