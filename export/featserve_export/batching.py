@@ -5,9 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from google.protobuf import text_format
-
-from .batching_pb2 import BatchingParameters
 from .errors import InvalidOptionError
 
 # The operation refuses larger ones, and counts them in 32 bits.
@@ -114,6 +111,11 @@ def read_batching(path: Path) -> Batching:
         >>> read_batching(path).allowed_batch_sizes
         (1, 2, 4)
     """
+    # The command's --help and --version do not wait for protobuf.
+    from google.protobuf import text_format
+
+    from .batching_pb2 import BatchingParameters
+
     message = BatchingParameters()
     try:
         text_format.Parse(path.read_text(encoding="utf-8"), message)
