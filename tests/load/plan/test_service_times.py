@@ -15,12 +15,13 @@ OVERHEAD, DECODING, BATCHES, OUTSIDE = 1.0, (4.0, 10.0), {1: 20.0, 2: 36.0, 4: 6
 PAYLOAD = Payload(model="m", signature="s", input="encoded", images_per_request=1, requests=[b"a", b"b"])
 
 
-def solved(cores=1, speedup=1.0, warm=1.0, waking=0.0):
-    work = {"bad": OVERHEAD, "paused": OVERHEAD} | {f"batch {size}": OVERHEAD + ms for size, ms in BATCHES.items()}
+def solved(cores=1, speedup=1.0, warm=1.0, waking=0.0, cold=0.0):
+    work = {"bad": OVERHEAD} | {f"batch {size}": OVERHEAD + ms for size, ms in BATCHES.items()}
     work |= {f"request {place}": OVERHEAD + ms + BATCHES[1] for place, ms in enumerate(DECODING)}
     work["together 0"] = OVERHEAD + warm * sum(DECODING) + BATCHES[4]
-    took = {name: ms / (1.0 if name in ("bad", "paused") else speedup) + OUTSIDE for name, ms in work.items()}
-    took["paused"] += waking
+    took = {name: ms / (1.0 if name == "bad" else speedup) + OUTSIDE for name, ms in work.items()}
+    took |= {f"paused {name}": ms + waking for name, ms in took.items()}
+    took |= {name: ms + cold for name, ms in took.items() if name.startswith("paused request")}
     return service_times._solved(took, work, PAYLOAD, list(BATCHES), cores, known=True)
 
 
@@ -35,6 +36,14 @@ def test_what_a_request_costs_is_told_from_what_its_batch_costs(cores, speedup):
 def test_a_caller_who_wakes_takes_time_of_its_own():
     assert solved(waking=0.5).outside_ms == pytest.approx(OUTSIDE + 0.5)
     assert solved(waking=0.5).request_ms == solved().request_ms
+    assert solved(waking=0.5).alone_ms == (0.0, 0.0)
+
+
+@pytest.mark.parametrize(("cores", "speedup"), [(1, 1.0), (2, 1.6)])
+def test_a_server_that_was_idle_takes_longer(cores, speedup):
+    found = solved(cores, speedup, waking=0.5, cold=2.0)
+    assert found.alone_ms == pytest.approx((2.0 * speedup, 2.0 * speedup))
+    assert found.request_ms == solved(cores, speedup).request_ms
 
 
 def test_decoding_among_others_is_told_from_decoding_alone():

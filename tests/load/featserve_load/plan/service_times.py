@@ -19,8 +19,8 @@ from ..payload import PREDICT, SIGNATURES, Payload, network_size
 
 #: Rounds in which all kinds of calls take turns, so that each finds the caches as others left them; the first warms up.
 ROUNDS = 8
-#: Pauses after which a call is timed, and their length: callers of a load are idle between their requests.
-_PAUSES, _PAUSE_S = 40, 0.03
+#: Pauses after which each request is timed, and their length: under light load, server and callers are idle between.
+_PAUSES, _PAUSE_S = 3, 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,7 @@ def measure(
     costs beside it is the payload's time less that of such a request of the same size; what it costs among others,
     where caches are warm, is told by a request of as many of the payload's images as the largest batch takes. The cost
     of a call as such is that of a file that is no image; what it takes more after a pause is the caller's, who wakes.
+    What a request takes beyond that after a pause is the server's, whose caches are cold.
 
     Args:
         target: `HOST:PORT`.
@@ -106,9 +107,9 @@ def measure(
     calls |= {f"request {place}": request for place, request in enumerate(payload.requests)}
     together = payload.together(max(sizes) // payload.images_per_request)
     calls |= {f"together {place}": request for place, request in enumerate(together)}
-    calls["bad"] = bad = _bad(payload.model, metadata)
+    bad = calls["bad"] = _bad(payload.model, metadata)
     process = psutil.Process(pid) if pid else None
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in ("paused", *calls)}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     with grpc.insecure_channel(target, [("grpc.max_receive_message_length", -1)]) as channel:
         call = channel.unary_unary(PREDICT)
         for turn in range(rounds + 1):
@@ -116,9 +117,11 @@ def measure(
                 taken = _taken(call, request, process)
                 if turn:
                     found[name].append(taken)
-        for _ in range(_PAUSES):
-            time.sleep(_PAUSE_S)
-            found["paused"].append(_taken(call, bad, process))
+        for place, request in enumerate(payload.requests):
+            for name, paused in (("bad", bad), (f"request {place}", request)):
+                for _ in range(_PAUSES):
+                    time.sleep(_PAUSE_S)
+                    found.setdefault(f"paused {name}", []).append(_taken(call, paused, process))
     took = {name: float(np.median([each[0] for each in rows])) for name, rows in found.items()}
     spent = {name: float(np.mean([each[1] for each in rows])) for name, rows in found.items()}
     return _solved(took, spent, payload, sizes, cores, known=process is not None)
@@ -139,14 +142,17 @@ def _solved(
     own = work(f"batch {payload.images_per_request}")
     decoding = [max(0.0, work(f"request {place}") - own) for place in range(len(payload.requests))]
     together = [work(name) - work(largest) for name in took if name.startswith("together ")]
+    waking = max(took["paused bad"] - took["bad"], 0.0)
+    slower = [work(f"paused request {place}") - work(f"request {place}") for place in range(len(payload.requests))]
+    cold = max(float(np.mean(slower)) - waking * parallel, 0.0)
     warm = _warm_share(decoding[: len(together) * (max(sizes) // payload.images_per_request)], together)
     return ServiceTimes(
         cores=cores,
         request_ms=tuple(round(overhead + warm * ms, 4) for ms in decoding),
         batch_ms={size: round(max(work(f"batch {size}") - overhead, 1e-3), 4) for size in sizes},
         parallel=round(parallel, 3),
-        outside_ms=round(outside + max(took["paused"] - took["bad"], 0.0), 4),
-        alone_ms=tuple(round((1.0 - warm) * ms, 4) for ms in decoding),
+        outside_ms=round(outside + waking, 4),
+        alone_ms=tuple(round((1.0 - warm) * ms + cold, 4) for ms in decoding),
     )
 
 

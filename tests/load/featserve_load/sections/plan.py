@@ -45,7 +45,7 @@ class Bench:
     payload: Payload
     settings: Settings
 
-    def times(self, rounds: int = 4) -> ServiceTimes:
+    def times(self, rounds: int = 6) -> ServiceTimes:
         """The service times now: this machine's speed drifts."""
         found = []
         for server in self.servers:
