@@ -63,7 +63,8 @@ def test_the_files_of_several_requests_go_into_one():
 
 
 def test_times_of_an_earlier_report_are_read():
-    value = {name: part for name, part in solved().as_dict().items() if name != "alone_ms"}
+    value = {name: part for name, part in solved().as_dict().items() if name not in ("alone_ms", "spread")}
+    assert ServiceTimes.of(value).spread == (1.0,)
     assert ServiceTimes.of(value).alone_request_ms == ServiceTimes.of(value).request_ms
 
 

@@ -15,7 +15,7 @@ OPEN = {"running": 10**6, "waiting": 0}
 LONG = {"duration_s": 400, "warmup_s": 20}
 
 
-def times(cores=1, request_ms=(0.0,), batch_ms=None, parallel=1.0, outside_ms=0.0, alone_ms=()):
+def times(cores=1, request_ms=(0.0,), batch_ms=None, parallel=1.0, outside_ms=0.0, alone_ms=(), spread=(1.0,)):
     return ServiceTimes(
         cores=cores,
         request_ms=tuple(request_ms),
@@ -23,6 +23,7 @@ def times(cores=1, request_ms=(0.0,), batch_ms=None, parallel=1.0, outside_ms=0.
         parallel=parallel,
         outside_ms=outside_ms,
         alone_ms=tuple(alone_ms),
+        spread=spread,
     )
 
 
@@ -42,6 +43,15 @@ def test_constant_service_waits_as_an_m_d_1_queue(load):
     service_s = SERVICE_MS / 1e3
     assert found.latencies_s.mean() == pytest.approx(service_s * (1 + load / (2 * (1 - load))), rel=0.05)
     assert found.server["utilization"] == pytest.approx(load, rel=0.03)
+
+
+def test_service_that_varies_waits_as_an_m_g_1_queue():
+    spread, load = (0.5, 0.5, 0.5, 2.5), 0.6
+    found = Fleet(times=times(spread=spread), settings=alone()).run(Stage(rate=load / SERVICE_MS * 1e3, **LONG))
+    squares = np.mean(np.square(spread))
+    assert found.latencies_s.mean() == pytest.approx(
+        SERVICE_MS / 1e3 * (1 + load * squares / (2 * (1 - load))), rel=0.07
+    )
 
 
 def test_exponential_service_waits_as_an_m_m_c_queue():

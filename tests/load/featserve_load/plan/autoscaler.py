@@ -123,7 +123,7 @@ def latencies(
         counts = random.poisson(rate)
         due = np.sort(np.repeat(np.arange(len(rate)), counts) + random.uniform(0, 1, int(counts.sum())))
         env = simpy.Environment()
-        server = SimulatedServer(env, times, settings, Cores(env, times.cores))
+        server = SimulatedServer(env, times, settings, Cores(env, times.cores), sample)
         which = random.integers(len(times.request_ms), size=len(due))
         env.process(_send(env, server, due, which, images_per_request, times.outside_ms / 1e3, rows))
         env.run()

@@ -55,7 +55,8 @@ class Fleet:
         count = min(self.servers, self.sampled or self.servers)
         machines = [Cores(env, self.times.cores) for _ in range(min(count, self.machines or count))]
         servers = [
-            SimulatedServer(env, self.times, self.settings, machines[place % len(machines)]) for place in range(count)
+            SimulatedServer(env, self.times, self.settings, machines[place % len(machines)], stage.seed + place)
+            for place in range(count)
         ]
         end = stage.warmup_s + stage.duration_s
         samples: list[tuple[float, float, float, int]] = []

@@ -17,10 +17,14 @@ from featserve_client.wire.tensors import encode_predict_request, encode_strings
 from ..errors import LoadError
 from ..payload import PREDICT, SIGNATURES, Payload, network_size
 
-#: Rounds in which all kinds of calls take turns, so that each finds the caches as others left them; the first warms up.
-ROUNDS = 8
-#: Pauses after which each request is timed, and their length: under light load, server and callers are idle between.
-_PAUSES, _PAUSE_S = 3, 0.03
+#: Rounds in which all kinds take turns; the first warms up.
+ROUNDS = 4
+#: Calls of a kind in a round.
+_REQUESTS, _BATCHES, _BAD = 2, 4, 20
+#: A pause after which each request is timed: under light load, server and callers are idle between their work.
+_PAUSE_S = 0.03
+#: Parts of the calls, equally many, whose times by the median are kept.
+_PARTS = 50
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +38,7 @@ class ServiceTimes:
         parallel: cores that one batch keeps busy.
         outside_ms: that a call takes beside the server's work: network and caller.
         alone_ms: that each request takes more where a core has done nothing before it: its caches are cold.
+        spread: what work takes by these times, from call to call: equally frequent, increasing.
     """
 
     cores: int
@@ -42,6 +47,7 @@ class ServiceTimes:
     parallel: float
     outside_ms: float
     alone_ms: tuple[float, ...] = ()
+    spread: tuple[float, ...] = (1.0,)
 
     @property
     def alone_request_ms(self) -> tuple[float, ...]:
@@ -58,7 +64,8 @@ class ServiceTimes:
     def of(cls, value: dict[str, Any]) -> ServiceTimes:
         """Returns the service times that `as_dict` gave."""
         batches = {int(size): float(ms) for size, ms in value["batch_ms"].items()}
-        tuples = {name: tuple(value.get(name, ())) for name in ("request_ms", "alone_ms")}
+        defaults = {"request_ms": (), "alone_ms": (), "spread": (1.0,)}
+        tuples = {name: tuple(value.get(name, default)) for name, default in defaults.items()}
         return cls(**{**value, **tuples, "batch_ms": batches})
 
     def slowed(self, factor: float) -> ServiceTimes:
@@ -103,28 +110,30 @@ def measure(
     if not manifest.get("batching") or not needed <= set(metadata.signatures):
         raise LoadError(f"expected a model of featserve-export, received one without {sorted(needed)} or batching")
     sizes = sorted({*manifest["batching"]["allowed_batch_sizes"], payload.images_per_request})
-    calls = {f"batch {size}": _plain(payload.model, metadata, size) for size in sizes}
-    calls |= {f"request {place}": request for place, request in enumerate(payload.requests)}
+    bad = _bad(payload.model, metadata)
+    calls = {"bad": (bad, _BAD)}
+    calls |= {f"batch {size}": (_plain(payload.model, metadata, size), _BATCHES) for size in sizes}
+    calls |= {f"request {place}": (request, _REQUESTS) for place, request in enumerate(payload.requests)}
     together = payload.together(max(sizes) // payload.images_per_request)
-    calls |= {f"together {place}": request for place, request in enumerate(together)}
-    bad = calls["bad"] = _bad(payload.model, metadata)
+    calls |= {f"together {place}": (request, _REQUESTS) for place, request in enumerate(together)}
     process = psutil.Process(pid) if pid else None
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     with grpc.insecure_channel(target, [("grpc.max_receive_message_length", -1)]) as channel:
         call = channel.unary_unary(PREDICT)
         for turn in range(rounds + 1):
-            for name, request in calls.items():
-                taken = _taken(call, request, process)
+            for name, (request, count) in calls.items():
+                taken = [_taken(call, request, process) for _ in range(count)]
                 if turn:
-                    found[name].append(taken)
+                    found[name] += taken
         for place, request in enumerate(payload.requests):
-            for name, paused in (("bad", bad), (f"request {place}", request)):
-                for _ in range(_PAUSES):
-                    time.sleep(_PAUSE_S)
-                    found.setdefault(f"paused {name}", []).append(_taken(call, paused, process))
+            for name, paused in (("paused bad", bad), (f"paused request {place}", request)):
+                time.sleep(_PAUSE_S)
+                found.setdefault(name, []).append(_taken(call, paused, process))
     took = {name: float(np.median([each[0] for each in rows])) for name, rows in found.items()}
     spent = {name: float(np.mean([each[1] for each in rows])) for name, rows in found.items()}
-    return _solved(took, spent, payload, sizes, cores, known=process is not None)
+    by_median = [each[0] / took[name] for name in calls if name != "bad" for each in found[name]]
+    spread = tuple(np.quantile(by_median, (np.arange(_PARTS) + 0.5) / _PARTS).round(4).tolist())
+    return replace(_solved(took, spent, payload, sizes, cores, known=process is not None), spread=spread)
 
 
 def _solved(
@@ -144,7 +153,7 @@ def _solved(
     together = [work(name) - work(largest) for name in took if name.startswith("together ")]
     waking = max(took["paused bad"] - took["bad"], 0.0)
     slower = [work(f"paused request {place}") - work(f"request {place}") for place in range(len(payload.requests))]
-    cold = max(float(np.mean(slower)) - waking * parallel, 0.0)
+    cold = max(float(np.median(slower)) - waking * parallel, 0.0)
     warm = _warm_share(decoding[: len(together) * (max(sizes) // payload.images_per_request)], together)
     return ServiceTimes(
         cores=cores,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -137,14 +138,18 @@ class SimulatedServer:
         times: what its work takes.
         settings: how it batches and whom it admits.
         cores: of its machine.
+        seed: of what work takes from call to call.
     """
 
-    def __init__(self, env: simpy.Environment, times: ServiceTimes, settings: Settings, cores: Cores) -> None:
+    def __init__(
+        self, env: simpy.Environment, times: ServiceTimes, settings: Settings, cores: Cores, seed: int = 0
+    ) -> None:
         self._env = env
         self._settings = settings
         # Requests and batches meet here: TensorFlow runs all operations in as many threads as there are cores.
         self._threads = Threads(cores, times.cores)
         self._parallel = times.parallel
+        self._random, self._spread = random.Random(seed), times.spread
         self._request_s = [ms / 1e3 for ms in times.request_ms]
         self._alone_s = [ms / 1e3 for ms in times.alone_request_ms]
         self._batch_s = {size: times.batch_ms[size] / 1e3 for size in settings.sizes}
@@ -172,7 +177,10 @@ class SimulatedServer:
         self._inside += 1
         call = [images, answered]
         work_s = (self._alone_s if self._threads.idle else self._request_s)[which]
-        self._threads.submit(work_s, 1.0, lambda: self._enqueue(call, images))
+        self._submit(work_s, 1.0, lambda: self._enqueue(call, images))
+
+    def _submit(self, work_s: float, spread: float, then: Callable[[], None]) -> None:
+        self._threads.submit(work_s * self._random.choice(self._spread), spread, then)
 
     def _enqueue(self, call: list[Any], images: int) -> None:
         now = self._env.now
@@ -193,7 +201,7 @@ class SimulatedServer:
             size = self._padded[count]
             self.batches[size] = self.batches.get(size, 0) + 1
             self._free -= 1
-            self._threads.submit(self._batch_s[size], self._parallel, lambda batch=batch: self._executed(batch))  # type: ignore[misc]
+            self._submit(self._batch_s[size], self._parallel, lambda batch=batch: self._executed(batch))  # type: ignore[misc]
 
     def _executed(self, batch: list[tuple[float, list[Any]]]) -> None:
         self._free += 1
