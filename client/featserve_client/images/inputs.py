@@ -33,6 +33,8 @@ _OF_THE_SHELL = ("/dev/fd/", "/dev/stdin", "/proc/self/fd/")
 _SERVER_READS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM")
 # Markers of the segments that begin a frame: all of 0xC0 to 0xCF but three, which hold tables.
 _JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+# Markers of the segments that may stand before it, with a length behind each: tables, applications', comments.
+_JPEG_SEGMENTS = frozenset({0xC4, 0xCC, 0xDB, 0xDD, *range(0xE0, 0xF0), 0xFE})
 
 
 @dataclass(frozen=True)
@@ -150,6 +152,8 @@ def _jpeg_size(data: bytes) -> tuple[int, int] | None:
         marker, length, height, width = struct.unpack_from(">BHxHH", data, place + 1)
         if marker in _JPEG_FRAMES:
             return width, height
+        if marker not in _JPEG_SEGMENTS:
+            break
         place += 2 + length
     return None
 
