@@ -62,8 +62,7 @@ def fleet(options: argparse.Namespace) -> list[str]:
         f"{DEFAULT}, {cores} cores a server: by one caller, a batch of one takes {times.batch_ms[1]:.1f} core-ms, of 8 "
         f"{times.batch_ms[8]:.1f}, a request's own part {min(times.request_ms):.1f}–{max(times.request_ms):.1f}; it "
         f"starts in {start_s:.1f} s. All else is simulated. The budget of p99 is {budget:.0f} ms, {BUDGET:g} times one "
-        f"image alone. Other programs kept {busy:.1f} of the machine's cores busy before it was timed, which makes "
-        "these times longer than they need be.",
+        f"image alone. Other programs kept {busy:.1f} of the machine's cores busy before it was timed.",
         "",
         _answer(found),
         "",
