@@ -46,7 +46,7 @@ class Results:
         return sum(part.count for part in self.parts)
 
     def columns(self) -> dict[str, npt.NDArray[Any]]:
-        """Return the columns, named in COLUMNS, of all rows."""
+        """Returns the columns, named in COLUMNS, of all rows."""
         found: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in COLUMNS}
         for part in self.parts:
             rows = part.rows()
@@ -56,7 +56,7 @@ class Results:
 
 
 def check_output(path: Path) -> None:
-    """Refuse a path that cannot become the output, before any work is done.
+    """Refuses a path that cannot become the output, before any work is done.
 
     Raises:
         ConfigError: The suffix is not that of a known format.
@@ -73,7 +73,7 @@ def check_output(path: Path) -> None:
 
 
 def check_layer_count(path: Path, layers: Sequence[str]) -> None:
-    """Refuse several layers for a file that holds one.
+    """Refuses several layers for a file that holds one.
 
     Raises:
         OutputError: The file is a .npy, and there are several layers.
@@ -83,7 +83,7 @@ def check_layer_count(path: Path, layers: Sequence[str]) -> None:
 
 
 def write(path: Path, results: Results) -> None:
-    """Write a result file, complete or not at all.
+    """Writes a result file, complete or not at all.
 
     Raises:
         OutputError: The file cannot be written.
@@ -106,7 +106,7 @@ def write(path: Path, results: Results) -> None:
 
 
 def read_job(path: Path) -> dict[str, Any] | None:
-    """Return the extraction that an existing result file names; None if the file names none."""
+    """Returns the extraction that an existing result file names; None if the file names none."""
     try:
         text = _FORMATS[path.suffix].read_job(path)
         job = json.loads(text) if text else None
@@ -116,7 +116,7 @@ def read_job(path: Path) -> dict[str, Any] | None:
 
 
 def rows_file(path: Path) -> Path:
-    """Return the file that describes the rows of a .npy, which has no room for them: the job, then a row a line."""
+    """Returns the file that describes the rows of a .npy, which has no room for them: the job, then a row a line."""
     return path.with_name(f"{path.name}.rows.jsonl")
 
 

@@ -70,7 +70,7 @@ class _PrintCompletion(argparse.Action):
 
 
 def _parser(command: str = "") -> argparse.ArgumentParser:
-    """Return the parser of a subcommand alone, which spares the imports of the others; of all, where it is none."""
+    """Returns the parser of a subcommand alone, which spares the imports of the others; of all, where it is none."""
     parser = argparse.ArgumentParser(prog="featserve", description="Image features from a model server, over gRPC.")
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="show program's version number and exit")
     parser.add_argument(

@@ -19,7 +19,11 @@ _CHECKED = 500
 
 Neighbors = npt.NDArray[np.int64]
 #: Called after some steps of a search with their number: a photo that an index took, or whose neighbors were found.
-Steps = Callable[[int], object]
+Steps = Callable[[int], None]
+
+
+def unfollowed(steps: int) -> None:
+    """Takes the steps of a search whose progress nobody follows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +31,7 @@ class Search:
     """How neighbors are found: exactly up to a number of photos, by usearch beyond."""
 
     exact_photos: int
-    report: Steps = int
+    report: Steps = unfollowed
 
     def is_exact(self, photos: int) -> bool:
         """Whether so many photos are searched exactly."""
@@ -61,12 +65,12 @@ class ExactIndex:
     #: What reports say of it.
     description = "exact search"
 
-    def __init__(self, vectors: Vectors, report: Steps = int) -> None:
+    def __init__(self, vectors: Vectors, report: Steps) -> None:
         self._vectors = vectors
         self._report = report
 
     def neighbors(self, queries: Vectors, count: int, own: npt.NDArray[np.intp]) -> Neighbors:
-        """Returns the rows nearest to each query, best first, `(N, counts)`; -1 where there are no more.
+        """Returns the rows nearest to each query, best first, `(N, count)`; -1 where there are no more.
 
         Args:
             queries: `(N, size)` float32 unit vectors.
@@ -99,7 +103,7 @@ class ExactIndex:
 class ApproximateIndex:
     """A graph of usearch, which finds nearly all of the nearest."""
 
-    def __init__(self, vectors: Vectors, report: Steps = int) -> None:
+    def __init__(self, vectors: Vectors, report: Steps) -> None:
         self._report = report
         usearch = require("usearch.index", "pictures", "searching so many photos")
         self._index = usearch.Index(
@@ -108,7 +112,7 @@ class ApproximateIndex:
         for part in runs(len(vectors), vectors.shape[1]):
             self._index.add(np.arange(part.start, part.stop), vectors[part])
             report(part.stop - part.start)
-        self._exact = ExactIndex(vectors)
+        self._exact = ExactIndex(vectors, unfollowed)
         self.description = f"approximate search by usearch, which finds {self._found(vectors):.3f} of the exact ones"
 
     def neighbors(self, queries: Vectors, count: int, own: npt.NDArray[np.intp]) -> Neighbors:

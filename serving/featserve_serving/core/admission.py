@@ -107,8 +107,8 @@ class Pools:
     """The threads of each kind of call: none can take another's.
 
     Args:
-        max_threads: predict calls that run at once.
-        max_queued_requests: predict calls that may wait for a thread.
+        max_threads: Predict calls that run at once.
+        max_queued_requests: Predict calls that may wait for a thread.
     """
 
     def __init__(self, max_threads: int, max_queued_requests: int) -> None:

@@ -144,7 +144,7 @@ class Generator:
 
         Raises:
             LoadError: a client process died.
-            Interrupted: ctrl-C, with what was measured until then.
+            Interrupted: Ctrl-C, with what was measured until then.
         """
         start = time.monotonic() + _LEAD_S
         begin, end = start + stage.warmup_s, start + stage.warmup_s + stage.duration_s

@@ -36,6 +36,8 @@ REPORT = {
     "service_times": {
         "cores": 2,
         "request_ms": [2.0, 3.0, 5.0, 8.0],
+        "alone_ms": [0.0, 0.0, 0.0, 0.0],
+        "variation": [1.0],
         "batch_ms": {"1": 16.0, "2": 28.0, "4": 50.0, "8": 92.0},
         "parallel": 1.6,
         "outside_ms": 0.5,

@@ -62,14 +62,10 @@ def test_the_files_of_several_requests_go_into_one():
     assert (received.model_spec, list(received.output_filter)) == (spec, ["y"])
 
 
-def test_times_of_an_earlier_report_are_read():
-    value = {name: part for name, part in solved().as_dict().items() if name not in ("alone_ms", "spread")}
-    assert ServiceTimes.of(value).spread == (1.0,)
-    assert ServiceTimes.of(value).alone_request_ms == ServiceTimes.of(value).request_ms
-
-
 def test_full_load_takes_the_largest_batches():
     assert solved().image_ms(1) == pytest.approx(OVERHEAD + 7.0 + 64.0 / 4)
+    varied = dataclasses.replace(solved(), variation=(0.5, 2.5))
+    assert varied.image_ms(1) == pytest.approx(1.5 * solved().image_ms(1))
 
 
 def test_times_survive_json():

@@ -15,15 +15,15 @@ OPEN = {"running": 10**6, "waiting": 0}
 LONG = {"duration_s": 400, "warmup_s": 20}
 
 
-def times(cores=1, request_ms=(0.0,), batch_ms=None, parallel=1.0, outside_ms=0.0, alone_ms=(), spread=(1.0,)):
+def times(cores=1, request_ms=(0.0,), batch_ms=None, parallel=1.0, outside_ms=0.0, alone_ms=(), variation=(1.0,)):
     return ServiceTimes(
         cores=cores,
         request_ms=tuple(request_ms),
         batch_ms=batch_ms or {1: SERVICE_MS},
         parallel=parallel,
         outside_ms=outside_ms,
-        alone_ms=tuple(alone_ms),
-        spread=spread,
+        alone_ms=tuple(alone_ms) or (0.0,) * len(request_ms),
+        variation=variation,
     )
 
 
@@ -46,9 +46,9 @@ def test_constant_service_waits_as_an_m_d_1_queue(load):
 
 
 def test_service_that_varies_waits_as_an_m_g_1_queue():
-    spread, load = (0.5, 0.5, 0.5, 2.5), 0.6
-    found = Fleet(times=times(spread=spread), settings=alone()).run(Stage(rate=load / SERVICE_MS * 1e3, **LONG))
-    squares = np.mean(np.square(spread))
+    variation, load = (0.5, 0.5, 0.5, 2.5), 0.6
+    found = Fleet(times=times(variation=variation), settings=alone()).run(Stage(rate=load / SERVICE_MS * 1e3, **LONG))
+    squares = np.mean(np.square(variation))
     assert found.latencies_s.mean() == pytest.approx(
         SERVICE_MS / 1e3 * (1 + load * squares / (2 * (1 - load))), rel=0.07
     )

@@ -19,7 +19,7 @@ from . import service_times
 from .service_times import ServiceTimes
 from .simulated_server import Settings
 
-FORMAT = 2
+FORMAT = 3
 FOLDER = Path("build/load")
 NAME = "capacity.json"
 

@@ -38,7 +38,7 @@ class ServiceTimes:
         parallel: cores that one batch keeps busy.
         outside_ms: that a call takes beside the server's work: network and caller.
         alone_ms: that each request takes more where a core has done nothing before it: its caches are cold.
-        spread: what work takes by these times, from call to call: equally frequent, increasing.
+        variation: the time of a call by its kind's median: equally frequent values, increasing.
     """
 
     cores: int
@@ -46,15 +46,13 @@ class ServiceTimes:
     batch_ms: dict[int, float]
     parallel: float
     outside_ms: float
-    alone_ms: tuple[float, ...] = ()
-    spread: tuple[float, ...] = (1.0,)
+    alone_ms: tuple[float, ...]
+    variation: tuple[float, ...]
 
     @property
     def alone_request_ms(self) -> tuple[float, ...]:
         """Of each request of the payload, where a core has done nothing before it."""
-        return tuple(
-            ms + more for ms, more in zip(self.request_ms, self.alone_ms or (0.0,) * len(self.request_ms), strict=True)
-        )
+        return tuple(map(sum, zip(self.request_ms, self.alone_ms, strict=True)))
 
     def as_dict(self) -> dict[str, Any]:
         """The fields as JSON values."""
@@ -64,8 +62,7 @@ class ServiceTimes:
     def of(cls, value: dict[str, Any]) -> ServiceTimes:
         """Returns the service times that `as_dict` gave."""
         batches = {int(size): float(ms) for size, ms in value["batch_ms"].items()}
-        defaults = {"request_ms": (), "alone_ms": (), "spread": (1.0,)}
-        tuples = {name: tuple(value.get(name, default)) for name, default in defaults.items()}
+        tuples = {name: tuple(value[name]) for name in ("request_ms", "alone_ms", "variation")}
         return cls(**{**value, **tuples, "batch_ms": batches})
 
     def slowed(self, factor: float) -> ServiceTimes:
@@ -80,7 +77,8 @@ class ServiceTimes:
     def image_ms(self, images_per_request: int) -> float:
         """Core-milliseconds of an image under full load, in the largest batches."""
         size = max(self.batch_ms)
-        return float(np.mean(self.request_ms)) / images_per_request + self.batch_ms[size] / size
+        median = float(np.mean(self.request_ms)) / images_per_request + self.batch_ms[size] / size
+        return median * float(np.mean(self.variation))
 
 
 def measure(
@@ -132,8 +130,8 @@ def measure(
     took = {name: float(np.median([each[0] for each in rows])) for name, rows in found.items()}
     spent = {name: float(np.mean([each[1] for each in rows])) for name, rows in found.items()}
     by_median = [each[0] / took[name] for name in calls if name != "bad" for each in found[name]]
-    spread = tuple(np.quantile(by_median, (np.arange(_PARTS) + 0.5) / _PARTS).round(4).tolist())
-    return replace(_solved(took, spent, payload, sizes, cores, known=process is not None), spread=spread)
+    variation = tuple(np.quantile(by_median, (np.arange(_PARTS) + 0.5) / _PARTS).round(4).tolist())
+    return replace(_solved(took, spent, payload, sizes, cores, known=process is not None), variation=variation)
 
 
 def _solved(
@@ -162,6 +160,7 @@ def _solved(
         parallel=round(parallel, 3),
         outside_ms=round(outside + waking, 4),
         alone_ms=tuple(round((1.0 - warm) * ms + cold, 4) for ms in decoding),
+        variation=(1.0,),
     )
 
 

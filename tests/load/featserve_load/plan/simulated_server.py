@@ -149,7 +149,7 @@ class SimulatedServer:
         # Requests and batches meet here: TensorFlow runs all operations in as many threads as there are cores.
         self._threads = Threads(cores, times.cores)
         self._parallel = times.parallel
-        self._random, self._spread = random.Random(seed), times.spread
+        self._random, self._variation = random.Random(seed), times.variation
         self._request_s = [ms / 1e3 for ms in times.request_ms]
         self._alone_s = [ms / 1e3 for ms in times.alone_request_ms]
         self._batch_s = {size: times.batch_ms[size] / 1e3 for size in settings.sizes}
@@ -180,7 +180,7 @@ class SimulatedServer:
         self._submit(work_s, 1.0, lambda: self._enqueue(call, images))
 
     def _submit(self, work_s: float, spread: float, then: Callable[[], None]) -> None:
-        self._threads.submit(work_s * self._random.choice(self._spread), spread, then)
+        self._threads.submit(work_s * self._random.choice(self._variation), spread, then)
 
     def _enqueue(self, call: list[Any], images: int) -> None:
         now = self._env.now

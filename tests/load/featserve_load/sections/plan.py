@@ -149,7 +149,7 @@ def _mean(found: list[ServiceTimes]) -> ServiceTimes:
         cores=found[0].cores,
         request_ms=_means([each.request_ms for each in found]),
         alone_ms=_means([each.alone_ms for each in found]),
-        spread=_means([each.spread for each in found]),
+        variation=_means([each.variation for each in found]),
         batch_ms={size: statistics.mean(each.batch_ms[size] for each in found) for size in found[0].batch_ms},
         parallel=1.0,
         outside_ms=statistics.mean(each.outside_ms for each in found),
