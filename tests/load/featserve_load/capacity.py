@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> int:
         deployment.check_answers(server, payload)
         with Generator(server.targets, payload, processes=options.processes, live=sys.stderr.isatty()) as generator:
             single = deployment.single_latency_ms(generator)
-            needs = capacity_report.needs(server, payload)
+            needs = capacity_report.needs(server, payload, generator)
             budget = deployment.budget_ms(options.slo_ms, single)
             found = search(
                 generator.run, budget, payload.images_per_request, duration_s=options.duration, repeats=options.repeats

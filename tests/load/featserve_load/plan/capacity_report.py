@@ -13,15 +13,19 @@ from featserve_client import FeatserveError
 
 from ..deployment import Deployment, say
 from ..errors import LoadError
+from ..generator import Generator
 from ..payload import Payload
 from ..server import pid_of
-from . import service_times
+from . import calibration, service_times
+from .fleet import Fleet
 from .service_times import ServiceTimes
 from .simulated_server import Settings
 
-FORMAT = 3
+FORMAT = 4
 FOLDER = Path("build/load")
 NAME = "capacity.json"
+#: Enough for the median of any server that answers in time.
+_HALF_LOAD_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,7 @@ class CapacityReport:
         model: the servable.
         input: what was sent, such as `encoded`.
         cpu: of the machine that served.
-        times: service times.
+        times: service times under load.
         settings: batching and admission.
         images_per_request: of the payload.
         single_ms: one request alone, median.
@@ -57,7 +61,7 @@ class CapacityReport:
     memory: dict[str, float] | None
 
 
-def needs(server: Deployment, payload: Payload) -> dict[str, Any]:
+def needs(server: Deployment, payload: Payload, generator: Generator) -> dict[str, Any]:
     """Returns the needs of a plan beside a capacity: service times, or why there are none."""
     manifest = server.metadata.manifest or {}
     pid = pid_of(server.targets[0])
@@ -73,7 +77,15 @@ def needs(server: Deployment, payload: Payload) -> dict[str, Any]:
     except (LoadError, FeatserveError) as exc:
         say(f"no service times, so `plan` cannot use this report: {exc}")
         return {**found, "no_service_times": str(exc)}
-    return {**found, "service_times": times.as_dict()}
+    say("timing calls among others, at half load")
+    stage, measured = calibration.half_load(generator.run, duration_s=_HALF_LOAD_S)
+    one = Fleet(
+        times=times,
+        settings=Settings.of(manifest["batching"]),
+        clients=measured.processes,
+        images_per_request=payload.images_per_request,
+    )
+    return {**found, "service_times": times.loaded(calibration.under_load(one, stage, measured)).as_dict()}
 
 
 def newest(folder: Path = FOLDER) -> Path:

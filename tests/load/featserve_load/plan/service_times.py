@@ -74,6 +74,14 @@ class ServiceTimes:
             alone_ms=tuple(factor * ms for ms in self.alone_ms),
         )
 
+    def loaded(self, factor: float) -> ServiceTimes:
+        """Returns the times of work that takes `factor` times as long among other calls.
+
+        The largest batch takes what it took: where batches are full, no thread waits for the next call to wake it.
+        """
+        slowed, largest = self.slowed(factor), max(self.batch_ms)
+        return replace(slowed, batch_ms={**slowed.batch_ms, largest: self.batch_ms[largest]})
+
     def image_ms(self, images_per_request: int) -> float:
         """Core-milliseconds of an image under full load, in the largest batches."""
         size = max(self.batch_ms)

@@ -17,14 +17,15 @@ from ..generator import Generator, Stage
 from ..measurement import Measurement
 from ..networks import DEFAULT, exported
 from ..payload import Payload, describe, make
+from ..plan.calibration import SHARE, under_load
 from ..plan.fleet import Fleet
 from ..plan.service_times import ServiceTimes, measure
 from ..plan.simulated_server import Settings
 from ..server import ServerProcess, on_cores
 from ..turns import Unavailable
 
-#: Of what 16 callers reach.
-FRACTIONS = (0.5, 0.75)
+#: Of what 16 callers a server reach; the first tells what work takes among other calls.
+FRACTIONS = (SHARE, 0.75)
 #: Requests of a figure: fewer say nothing of a 99th percentile.
 REQUESTS = 1000
 PROCESSES = 2
@@ -45,7 +46,7 @@ class Bench:
     payload: Payload
     settings: Settings
 
-    def times(self, rounds: int = 3) -> ServiceTimes:
+    def times(self, rounds: int = 2) -> ServiceTimes:
         """The service times now: this machine's speed drifts."""
         found = []
         for server in self.servers:
@@ -65,9 +66,9 @@ def plan(options: argparse.Namespace) -> list[str]:
     lines = [
         f"{DEFAULT}, pooled to vectors, float32; the servers have one core, which they share, and the callers another. "
         "Each server has one batch thread, 8 images a batch. Simulated are the arrivals that were measured (Poisson, "
-        "one image each), with service times taken by one caller just before and just after. ms of p99 and images/s "
-        "are medians of the rounds, in brackets their range; ÷ is simulated by measured, the median of the rounds' "
-        "ratios.",
+        "one image each), with service times taken by one caller just before and just after, and slowed for all loads "
+        "of a round until the median at half load is the measured one. ms of p99 and images/s are medians of the "
+        "rounds, in brackets their range; ÷ is simulated by measured, the median of the rounds' ratios.",
         "",
         "| servers | load, requests/s | measured | simulated | ÷ | rounds |",
         "|--:|--:|--:|--:|--:|--:|",
@@ -102,31 +103,33 @@ def _bench(options: argparse.Namespace, count: int) -> Iterator[Bench]:
 
 def _rows(bench: Bench, options: argparse.Namespace) -> list[str]:
     count = len(bench.servers)
-    closed = bench.generator.run(Stage(callers=16, duration_s=6, warmup_s=2)).images_per_s
-    p99: dict[float, list[tuple[float, float]]] = {}
+    loads: dict[float, list[tuple[float, float]]] = {}
     capacities: list[tuple[float, float]] = []
+    callers = Stage(callers=16 * count, duration_s=max(options.seconds, 10.0), warmup_s=2)
+    bound = _checked(bench.generator.run(callers)).images_per_s
+    rates = [round(fraction * bound, 1) for fraction in FRACTIONS]
     for turn in range(options.rounds):
-        for fraction in FRACTIONS:
-            rate = round(fraction * closed, 1)
-            stage = Stage(rate=rate, duration_s=max(options.seconds, REQUESTS / rate), warmup_s=2, seed=turn)
-            before = bench.times()
-            measured = _checked(bench.generator.run(stage))
-            times = _mean([before, bench.times()])
-            simulated = bench.fleet(times).run(stage)
-            p99.setdefault(rate, []).append((measured.percentile_ms(99), simulated.percentile_ms(99)))
-            say(
-                f"  {count}, {rate}/s: p50 {measured.percentile_ms(50):.1f} {simulated.percentile_ms(50):.1f}  "
-                f"p99 {p99[rate][-1][0]:.1f} {p99[rate][-1][1]:.1f}  "
-                f"refused {measured.error_share:.3f} {simulated.error_share:.3f}  late {measured.lag_p99_s:.3f} s"
-            )
-        # Full load is what a capacity comes down to: a bisection's rates are seconds apart, and the speed drifts.
-        stage = Stage(callers=16 * count, duration_s=max(options.seconds, 10.0), warmup_s=2)
+        stages = [
+            Stage(rate=rate, duration_s=max(options.seconds, REQUESTS / rate), warmup_s=2, seed=turn) for rate in rates
+        ]
+        factor = 0.0
         before = bench.times()
-        measured = _checked(bench.generator.run(stage))
-        simulated = bench.fleet(_mean([before, bench.times()])).run(stage)
-        capacities.append((measured.steady_images_per_s, simulated.steady_images_per_s))
-        say(f"  {count}, full: {capacities[-1][0]:.1f} {capacities[-1][1]:.1f}")
-    rows = [f"| {count} | {rate:g}: p99, ms | {_cells(pairs)} |" for rate, pairs in p99.items()]
+        for stage in (*stages, callers):
+            measured = _checked(bench.generator.run(stage))
+            after = bench.times()
+            times, before = _mean([before, after]), after
+            factor = factor or under_load(bench.fleet(times), stage, measured)
+            simulated = bench.fleet(times.loaded(factor)).run(stage)
+            if stage.rate is None:
+                capacities.append((measured.steady_images_per_s, simulated.steady_images_per_s))
+            else:
+                loads.setdefault(stage.rate, []).append((measured.percentile_ms(99), simulated.percentile_ms(99)))
+            say(
+                f"  {count}, {stage.name}: {measured.steady_images_per_s:.1f} {simulated.steady_images_per_s:.1f} "
+                f"images/s, p50 {measured.percentile_ms(50):.1f} {simulated.percentile_ms(50):.1f}, "
+                f"p99 {measured.percentile_ms(99):.1f} {simulated.percentile_ms(99):.1f} ms; {factor:.3f} times as long"
+            )
+    rows = [f"| {count} | {rate:g}: p99, ms | {_cells(pairs)} |" for rate, pairs in loads.items()]
     return [*rows, f"| {count} | {16 * count} callers: images/s | {_cells(capacities)} |"]
 
 

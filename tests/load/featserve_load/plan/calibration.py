@@ -1,0 +1,53 @@
+"""From what one caller timed to what work takes among other calls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..errors import LoadError
+from ..generator import Stage
+from ..measurement import Measurement
+from .fleet import Fleet
+
+#: Of what callers without a pause reach: most calls meet others there, and few queue.
+SHARE = 0.5
+#: Simulations until the medians agree; each brings them nearer by the share of a call that is work.
+_STEPS = 5
+
+
+def half_load(run: Callable[[Stage], Measurement], *, duration_s: float, seed: int = 0) -> tuple[Stage, Measurement]:
+    """Runs a stage at half of what 16 callers reach, and returns it with what was measured.
+
+    Raises:
+        LoadError: nothing was answered.
+    """
+    bound = run(Stage(callers=16, duration_s=5.0, warmup_s=2.0))
+    if not len(bound.ok):
+        raise LoadError(f"requests failed: {bound.errors or 'none was sent'}")
+    rate = SHARE * bound.images_per_s / bound.images_per_request
+    stage = Stage(rate=rate, duration_s=duration_s, warmup_s=2.0, seed=seed)
+    return stage, run(stage)
+
+
+def under_load(fleet: Fleet, stage: Stage, measured: Measurement) -> float:
+    """Returns how many times as long work takes among other calls: the simulated median of a stage is the measured.
+
+    One caller finds a server without other work. Among others a call's threads wait for each other and for the caches,
+    which a median at half load tells, where few calls queue.
+
+    Args:
+        fleet: with service times of one caller.
+        stage: that was measured, at about half load.
+        measured: what came of it.
+
+    Raises:
+        LoadError: nothing was answered.
+    """
+    if not len(measured.ok):
+        raise LoadError(f"requests failed: {measured.errors or 'none was sent'}")
+    factor = 1.0
+    for _ in range(_STEPS):
+        simulated = replace(fleet, times=fleet.times.loaded(factor)).run(stage)
+        factor *= measured.percentile_ms(50) / simulated.percentile_ms(50)
+    return factor
