@@ -18,7 +18,7 @@ from .manifest import Measured
 from .progress import Progress
 from .proof.closeness import MINIMUM_COSINE, compare
 from .proof.golden import Golden
-from .quantize import CalibrationPhotos, QuantizationError, computes_eight_bits, quantize_graph
+from .quantize import CalibrationPhotos, QuantizationError, computes_eight_bits, kernel_magnitudes, quantize_graph
 from .sources.classifier import Classifier
 
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16"})
@@ -138,7 +138,7 @@ def _in_int8(
     report = quantized.report.as_dict()
     report["skipped"] = len(photos.skipped)
     report["no_classifier"] = reason
-    return graph.with_graph(quantized.graph_def), report
+    return graph.with_graph(quantized.graph_def, kernel_magnitudes(quantized.graph_def)), report
 
 
 def _fastest(candidates: dict[str, FrozenGraph], golden: Golden, notes: Measured) -> tuple[str, dict[str, Any]]:

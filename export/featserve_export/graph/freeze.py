@@ -70,10 +70,15 @@ class FrozenGraph:
         fold_weights(graph_def, weights)
         return replace(self, graph_def=graph_def, weights=weights)
 
-    def with_graph(self, graph_def: graph_pb2.GraphDef) -> "FrozenGraph":
-        """Another graph for the same layers, whose weights are all constants yet."""
+    def with_graph(self, graph_def: graph_pb2.GraphDef, shared: Collection[str]) -> "FrozenGraph":
+        """Another graph for the same layers, whose weights are all constants yet.
+
+        Args:
+            graph_def: changed in place.
+            shared: constants that become weights, however small.
+        """
         weights: Weights = {}
-        take_constants(graph_def, weights)
+        take_constants(graph_def, weights, shared)
         return replace(self, graph_def=graph_def, weights=weights)
 
     def run_on(self, images: tf.Tensor, weights: Mapping[str, tf.Tensor], device: str) -> list[tf.Tensor]:

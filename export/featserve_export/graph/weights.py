@@ -7,7 +7,7 @@ also limited to 2 GB.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -52,12 +52,13 @@ def as_placeholder(node: node_def_pb2.NodeDef, value: npt.NDArray[Any]) -> None:
     node.CopyFrom(placeholder)
 
 
-def take_constants(graph_def: graph_pb2.GraphDef, weights: Weights) -> None:
-    """Puts placeholders where large constants are, and their values into `weights`."""
+def take_constants(graph_def: graph_pb2.GraphDef, weights: Weights, shared: Collection[str] = ()) -> None:
+    """Puts placeholders where large constants are, and those named in `shared`, and their values into `weights`."""
     for node in graph_def.node:
         if node.op == "Const":
             tensor = node.attr["value"].tensor
-            if is_large((side.size for side in tensor.tensor_shape.dim), tf.as_dtype(tensor.dtype)):
+            sides = (side.size for side in tensor.tensor_shape.dim)
+            if node.name in shared or is_large(sides, tf.as_dtype(tensor.dtype)):
                 weights[node.name] = tf.make_ndarray(tensor)
                 as_placeholder(node, weights[node.name])
 

@@ -5,6 +5,7 @@ from .photos import CalibrationPhotos, read_photos
 from .report import LayerReport, QuantizationReport, QuantizedGraph
 from .search import held_out_photos, quantize_graph
 from .vnni_check import computes_eight_bits
+from .writer import kernel_magnitudes
 
 __all__ = [
     "CalibrationPhotos",
@@ -14,6 +15,7 @@ __all__ = [
     "QuantizedGraph",
     "computes_eight_bits",
     "held_out_photos",
+    "kernel_magnitudes",
     "quantize_graph",
     "read_photos",
 ]

@@ -226,8 +226,7 @@ class _Rewriter:
         data.append(self._writer.constant(f"{layer.name}/int8/kernel", rounded.whole, tf.qint8))
         data.append(self._writer.constant(f"{layer.name}/int8/bias", bias / limit, tf.float32))
         bounds = self._writer.bounds()
-        bounds.append(self._writer.constant(f"{layer.name}/int8/low", -magnitude, tf.float32))
-        bounds.append(self._writer.constant(f"{layer.name}/int8/high", magnitude, tf.float32))
+        bounds.extend([self._writer.constant(f"{layer.name}/int8/magnitude", magnitude, tf.float32)] * 2)
         if summand is not None:
             data.append(summand.name)
             bounds.extend(self._writer.bounds(float(np.float32(summand.limit[0] / limit[0]))))

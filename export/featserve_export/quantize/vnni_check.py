@@ -41,9 +41,8 @@ def add_guard(writer: GraphWriter, images: str) -> str:
     eight = writer.add(f"{GUARD}/eight", "Bitcast", [pixels], T=tf.uint8, type=tf.quint8)
     kernel = writer.constant(f"{GUARD}/kernel", np.full((1, 1, _CHANNELS, _CHANNELS), WEIGHT_LEVELS), tf.qint8)
     bias = writer.constant(f"{GUARD}/bias", np.zeros(_CHANNELS), tf.float32)
-    low = writer.constant(f"{GUARD}/low", -np.ones(_CHANNELS), tf.float32)
-    high = writer.constant(f"{GUARD}/high", np.ones(_CHANNELS), tf.float32)
-    bounds = [*writer.bounds(), low, high, *writer.bounds(float(_CHANNELS))]
+    magnitude = writer.constant(f"{GUARD}/magnitude", np.ones(_CHANNELS), tf.float32)
+    bounds = [*writer.bounds(), magnitude, magnitude, *writer.bounds(float(_CHANNELS))]
     product = writer.convolve(f"{GUARD}/sum", [eight, kernel, bias], bounds)
     sums = writer.add(f"{GUARD}/sums", "Bitcast", [product], T=tf.quint8, type=tf.uint8)
     equal = writer.add(f"{GUARD}/equal", "Equal", [sums, most], T=tf.uint8)

@@ -68,7 +68,8 @@ class GraphWriter:
         Args:
             name: of the node.
             data: input, kernel, bias and, where there is one, summand.
-            bounds: lowest and highest value of input, kernel, summand and output.
+            bounds: lowest and highest value of input, kernel, summand and output. Of a kernel's two, which have a value
+                for each output channel, the one farther from zero counts.
             depthwise: whether each channel is convolved alone.
             strides: `(vertical, horizontal)`.
             padding: zeros around the input.
@@ -96,6 +97,20 @@ class GraphWriter:
             is_bias_const=True,
             fused_ops=[b"BiasAdd", *summed, b"Relu", b"Requantize"],
         )
+
+
+def kernel_magnitudes(graph_def: graph_pb2.GraphDef) -> set[str]:
+    """Returns the constants that tell what the kernels' whole numbers stand for.
+
+    oneDNN's primitives, 25 KiB each, are kept by the address of this tensor, for every batch size and thread. Where it
+    is a variable's, all signatures find the same ones.
+    """
+    names = set()
+    for node in graph_def.node:
+        if "Tdevice_inputs" in node.attr:
+            first = len(node.attr["Tdevice_inputs"].list.type) + 2
+            names.update(node.input[first : first + 2])
+    return names
 
 
 def _set_attribute(node: node_def_pb2.NodeDef, key: str, value: object) -> None:

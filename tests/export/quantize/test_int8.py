@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from featserve_export.graph.weights import take_constants, with_constants
 from featserve_export.quantize import (
     QuantizationError,
     computes_eight_bits,
     held_out_photos,
+    kernel_magnitudes,
     quantize_graph,
     read_photos,
 )
@@ -176,6 +178,17 @@ def test_numbers_of_one_pixel_by_hand():
 
 
 @needs_vnni
+@needs_vnni
+def test_what_primitives_are_found_by_is_a_weight_and_no_constant_of_each_signature():
+    _, quantized, names = rewrite(projected_residual)
+    expected = run(quantized, names)
+    weights = {}
+    take_constants(quantized, weights, kernel_magnitudes(quantized))
+    assert sorted(value.size for value in weights.values()) == [16, 16, 16, 32, 32]  # the check's own among them
+    assert all((value > 0).all() for value in weights.values())
+    np.testing.assert_array_equal(run(with_constants(quantized, weights), names), expected)
+
+
 def test_a_summand_that_is_an_output_too_is_read_before_it_is_overwritten():
     def build(x):
         x = tf.nn.relu(convolve(x))
