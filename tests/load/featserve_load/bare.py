@@ -171,6 +171,26 @@ class Model:
         return tensor
 
 
+class Values:
+    """What is sent: nothing of a request is like the one before.
+
+    Args:
+        files: encoded photos.
+        size: the network's `(height, width)`.
+    """
+
+    def __init__(self, files: Sequence[bytes], size: Sequence[int]) -> None:
+        self._files, self._size = files, size
+
+    def of(self, kind: str, count: int, turn: int) -> Any:
+        """The images of a request: `count` of a kind, `float`, `uint8` or `encoded`."""
+        if kind == "encoded":
+            return [self._files[(turn + index) % len(self._files)] for index in range(count)]
+        if kind == "uint8":
+            return np.full((count, 300 + turn % 300, 400, 3), turn % 256, np.uint8)
+        return np.full((count, *self._size, 3), float(turn % 256), np.float32)
+
+
 def memory() -> dict[str, float]:
     """This process's resident and peak mebibytes, and what the C library counts as held and keeps free."""
     lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
@@ -191,23 +211,14 @@ def main(job: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     library = Library()
     library.start()
     stages = {"baseline": memory()}
-    files = [Path(path).read_bytes() for path in job["photos"]]
-    height, width = job["size"]
-
-    def value(kind: str, count: int, turn: int) -> Any:
-        if kind == "encoded":
-            return [files[(turn + index) % len(files)] for index in range(count)]
-        if kind == "uint8":
-            return np.full((count, 300 + turn % 300, 400, 3), turn % 256, np.uint8)
-        return np.full((count, height, width, 3), float(turn % 256), np.float32)
-
+    values = Values([Path(path).read_bytes() for path in job["photos"]], job["size"])
     models = []
     for directory in job["directories"]:
         models.append(Model(library, directory))
         stages.setdefault("loaded", memory())
         for call in job["calls"]:
             for count in job["sizes"]:
-                models[-1].run(call["feed"], value(call["input"], count, 0), call["fetches"])
+                models[-1].run(call["feed"], values.of(call["input"], count, 0), call["fetches"])
         stages.setdefault("warm", memory())
     if len(models) > 1:
         stages[f"{len(models)} warm"] = memory()
@@ -217,7 +228,7 @@ def main(job: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         for turn in range(job["requests"] // job["callers"]):
             call = chance.choice(job["calls"])
             count = chance.choice(job["sizes"])
-            chance.choice(models).run(call["feed"], value(call["input"], count, turn), call["fetches"])
+            chance.choice(models).run(call["feed"], values.of(call["input"], count, turn), call["fetches"])
 
     began = time.process_time()
     threads = [threading.Thread(target=send, args=(caller,)) for caller in range(job["callers"])]

@@ -15,7 +15,22 @@ from pathlib import Path
 from . import deployment
 from .errors import LoadError
 from .networks import MODELS
-from .sections import bulk, client, cold, export, fleet, growth, layers, memory, native, pixels, plan, served, wire
+from .sections import (
+    bulk,
+    client,
+    cold,
+    export,
+    fleet,
+    growth,
+    layers,
+    memory,
+    memory_server,
+    native,
+    pixels,
+    plan,
+    served,
+    wire,
+)
 from .server import ROOT
 from .turns import Unavailable
 
@@ -30,7 +45,7 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "memory": ("Memory", memory.memory),
     "memory_signatures": ("Memory by signature", memory.signatures),
     "memory_versions": ("Memory of several versions", memory.versions),
-    "memory_server": ("Memory of the embedded server", memory.in_the_server),
+    "memory_server": ("Memory of the embedded server", memory_server.in_the_server),
     "cold": ("Cold start", cold.cold),
     "growth": ("How cost grows", growth.growth),
     "pixels": ("Decoding and resizing against Pillow", pixels.pixels),
@@ -45,7 +60,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "memory": ("memory_models", "precisions", "memory_requests"),
     "memory_signatures": ("memory_requests",),
     "memory_versions": ("memory_models", "memory_requests"),
-    "memory_server": ("memory_models",),
+    "memory_server": ("memory_models", "precisions", "memory_requests"),
     "native": ("native",),
 }
 INTRODUCTION = (

@@ -25,12 +25,17 @@ def folder() -> Path:
     return Path(skimage.__file__).parent / "data"
 
 
+def paths() -> list[Path]:
+    """Returns the files of the photos that scikit-image brings along."""
+    found = [folder() / name for name in NAMES if (folder() / name).exists()]
+    if not found:
+        raise LoadError(f"no photos: scikit-image has none in {folder()}; give --photos DIR")
+    return found
+
+
 def packaged() -> list[Image.Image]:
     """Returns the photos that scikit-image brings along."""
-    paths = [folder() / name for name in NAMES if (folder() / name).exists()]
-    if not paths:
-        raise LoadError(f"no photos: scikit-image has none in {folder()}; give --photos DIR")
-    return [Image.open(path).convert("RGB") for path in paths]
+    return [Image.open(path).convert("RGB") for path in paths()]
 
 
 def sized(photo: Image.Image, side: int) -> Image.Image:

@@ -15,17 +15,14 @@ from typing import Any
 from .. import photos
 from ..deployment import say
 from ..errors import LoadError
-from ..generator import Generator
 from ..networks import exported, exported_by_keras, exported_in
-from ..payload import describe, network_size
-from ..server import ROOT, ServerProcess
-from ..turns import closed_loop, row
-from .export import floats
+from ..server import ROOT
+from ..turns import row
 
 _KINDS = {1: "float", 4: "uint8", 7: "encoded"}
-_SIZES = (1, 2, 4, 8)
+#: Images of a request.
+SIZES = (1, 2, 4, 8)
 _CALLERS = 2
-_SERVER_CALLERS = 8
 _LAYERS = ("block4_pool", "block5_pool")
 _BY_SIGNATURE = ("efficientnet_lite0", "vgg16")
 Stages = dict[str, dict[str, float]]
@@ -35,7 +32,7 @@ def memory(options: argparse.Namespace) -> list[str]:
     """Resident and peak memory of a model, alone in a process."""
     lines = [
         "A process of TensorFlow's C library loads the SavedModel, calls every signature with "
-        f"{', '.join(map(str, _SIZES))} images, then sends {options.memory_requests} mixed requests from {_CALLERS} "
+        f"{', '.join(map(str, SIZES))} images, then sends {options.memory_requests} mixed requests from {_CALLERS} "
         "callers; MiB above the process without a model. `model.export()` has two signatures of float pixels, and no "
         "queue. ÷ is this export by model.export() in float32, of the whole process.",
         "",
@@ -124,59 +121,6 @@ def _allocators() -> dict[str, dict[str, str]]:
     return found
 
 
-def in_the_server(options: argparse.Namespace) -> list[str]:
-    """What a model adds to the embedded server."""
-    lines = [
-        f"The embedded server, {_SERVER_CALLERS} callers with float pixels; MiB above the same server with a model "
-        "that adds one. Loading this export calls every signature with batches of all sizes, to warm up; "
-        "`model.export()` has no such records, and no queue that makes batches of the callers' images.",
-        "",
-        "| model | written by | loaded | used | peak |",
-        "|---|---|--:|--:|--:|",
-    ]
-    nothing = _served(options, _adder(options), "adder", "")
-    lines.append(f"| none | | {' | '.join(f'{figure:,.0f}' for figure in nothing)} |")
-    for model in options.memory_models.split(","):
-        for writer, base_path, name, signature in (
-            ("model.export()", exported_by_keras(options, model), "plain", "serving_default"),
-            ("this export", exported(options, model), model, "float_images"),
-        ):
-            with row(lines, f"| {model} | {writer} |", 4):
-                found = _served(options, base_path, name, signature)
-                above = (figure - base for figure, base in zip(found, nothing, strict=True))
-                lines.append(f"| {model} | {writer} | {' | '.join(f'{figure:,.0f}' for figure in above)} |")
-    return lines
-
-
-def _adder(options: argparse.Namespace) -> Path:
-    import tensorflow as tf
-
-    base_path: Path = options.model_root / "adder"
-    module = tf.Module()
-    module.add = tf.function(lambda x: {"y": x + 1.0}, input_signature=[tf.TensorSpec([None], tf.float32)])
-    tf.saved_model.save(module, str(base_path / "1"), signatures=module.add)
-    return base_path
-
-
-def _served(options: argparse.Namespace, base_path: Path, name: str, signature: str) -> tuple[float, float, float]:
-    say(f"memory of the embedded server with {base_path}")
-    with ServerProcess(base_path, name) as server:
-        loaded = _status(server.pid)["VmRSS"]
-        if signature:
-            size = network_size(describe(server.target, name))
-            payload = floats(server, signature, size, 1)
-            with Generator([server.target], payload, processes=1) as generator:
-                closed_loop(generator, options, _SERVER_CALLERS)()
-        after = _status(server.pid)
-    return loaded, after["VmRSS"], after["VmHWM"]
-
-
-def _status(pid: int) -> dict[str, float]:
-    """Resident and peak MiB."""
-    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return {name: int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM")}
-
-
 def _ratios(ours: Stages, theirs: Stages) -> str:
     stages = (("warm", "resident"), ("used", "resident"), ("used", "peak"))
     return " | ".join(f"{ours[stage][kind] / theirs[stage][kind]:.2f}" for stage, kind in stages)
@@ -223,13 +167,12 @@ def _job(directories: Sequence[Path], requests: int, signatures: Sequence[str]) 
             size = [side.size for side in info.tensor_shape.dim[1:3]]
         fetches = [output.name for output in found[name].outputs.values()]
         calls.append({"feed": info.name, "fetches": fetches, "input": kind})
-    files = [str(photos.folder() / name) for name in photos.NAMES if (photos.folder() / name).exists()]
     return {
         "directories": [str(directory) for directory in directories],
         "calls": calls,
         "size": size,
-        "photos": files,
-        "sizes": _SIZES,
+        "photos": [str(path) for path in photos.paths()],
+        "sizes": SIZES,
         "requests": requests,
         "callers": _CALLERS,
         "trim": bool(signatures),
