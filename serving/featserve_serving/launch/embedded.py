@@ -6,6 +6,7 @@ import gc
 import sys
 import threading
 
+from ..allocator import hold_few_arenas
 from ..errors import SetupError
 from ..net.sockets import raise_descriptor_limit
 from ..options import ModelOptions, ServerOptions
@@ -18,6 +19,7 @@ def serve(flags: Flags) -> int:
     Raises:
         SetupError: the server cannot start as asked.
     """
+    hold_few_arenas()
     _warn_of_ignored(flags)
     from ..models.config.source import model_source
     from ..server import Server

@@ -8,11 +8,12 @@ import threading
 import time
 from collections.abc import Callable
 
+from ..allocator import trim
 from ..c_api.library import OpError
 from ..errors import RequestError
 from ..options import ModelOptions
 from . import warmup
-from .servable import Servable, trim
+from .servable import Servable
 from .state import Model, State, Version
 from .versions import fingerprint
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..allocator import trim
 from ..c_api import saved_model
 from ..c_api.library import OpError
 from ..c_api.session import Session
@@ -168,13 +168,6 @@ def _session_config(options: ModelOptions) -> Any:
     return config_pb2.ConfigProto(
         intra_op_parallelism_threads=options.intra_op_threads, inter_op_parallelism_threads=options.inter_op_threads
     )
-
-
-def trim() -> None:
-    """Gives memory that was freed back to the kernel, for glibc keeps it: after 20 versions twice what is in use."""
-    process = ctypes.CDLL(None)
-    if hasattr(process, "malloc_trim"):
-        process.malloc_trim(0)
 
 
 def _feeds(signature: Any, inputs: Mapping[str, np.ndarray[Any, Any]]) -> list[tuple[str, int, np.ndarray[Any, Any]]]:
