@@ -7,6 +7,7 @@ requests.
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import random
 import sys
@@ -204,9 +205,9 @@ def main(job: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
     Args:
         job: `directories`; `calls`, each `{"feed", "fetches", "input"}` with an input `float`, `uint8` or `encoded`;
-            `size`, the network's `[height, width]`; `photos`, the files to send; `sizes` of batches; `requests` in all
-            and `callers` that send them; `trim`, whether the C library hands back what it keeps before anything is
-            unloaded.
+            `size`, the network's `[height, width]`; `photos`, the files to send; `sizes` of batches; `requests`, the
+            numbers of them after which the memory is looked at, and `callers` that send them; `trim`, whether the C
+            library hands back what it keeps before anything is unloaded.
     """
     library = Library()
     library.start()
@@ -223,20 +224,21 @@ def main(job: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     if len(models) > 1:
         stages[f"{len(models)} warm"] = memory()
 
-    def send(caller: int) -> None:
-        chance = random.Random(caller)
-        for turn in range(job["requests"] // job["callers"]):
+    def send(caller: int, first: int, last: int) -> None:
+        chance = random.Random(first + caller)
+        for turn in range(first // job["callers"], last // job["callers"]):
             call = chance.choice(job["calls"])
             count = chance.choice(job["sizes"])
             chance.choice(models).run(call["feed"], values.of(call["input"], count, turn), call["fetches"])
 
     began = time.process_time()
-    threads = [threading.Thread(target=send, args=(caller,)) for caller in range(job["callers"])]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    stages["used"] = memory() | {"cpu_s": time.process_time() - began}
+    for first, last in itertools.pairwise((0, *job["requests"])):
+        threads = [threading.Thread(target=send, args=(caller, first, last)) for caller in range(job["callers"])]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        stages[f"{last} requests"] = stages["used"] = memory() | {"cpu_s": time.process_time() - began}
     if job["trim"]:
         _C.malloc_trim(0)
         stages["trimmed"] = memory()

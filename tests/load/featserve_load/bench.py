@@ -43,6 +43,7 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "wire": ("Ways to send an image", wire.wire),
     "layers": ("One layer of several", layers.layers),
     "memory": ("Memory", memory.memory),
+    "memory_hour": ("Memory over an hour of requests", memory.hour),
     "memory_signatures": ("Memory by signature", memory.signatures),
     "memory_versions": ("Memory of several versions", memory.versions),
     "memory_server": ("Memory of the embedded server", memory_server.in_the_server),
@@ -58,6 +59,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "export": ("export_models", "precisions"),
     "bulk": ("bulk_models", "bulk_images"),
     "memory": ("memory_models", "precisions", "memory_requests"),
+    "memory_hour": ("memory_models", "memory_hour"),
     "memory_signatures": ("memory_requests",),
     "memory_versions": ("memory_models", "memory_requests"),
     "memory_server": ("memory_models", "precisions", "memory_requests"),
@@ -98,6 +100,9 @@ def main(argv: Sequence[str]) -> int:
     )
     parser.add_argument(
         "--memory-requests", type=int, default=200, metavar="N", help="of `memory` (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--memory-hour", type=int, default=3600, metavar="N", help="requests of `memory_hour` (default: %(default)s)"
     )
     parser.add_argument("--bulk-images", type=int, default=6000, metavar="N", help="at most (default: %(default)s)")
     parser.add_argument(

@@ -23,6 +23,7 @@ _KINDS = {1: "float", 4: "uint8", 7: "encoded"}
 #: Images of a request.
 SIZES = (1, 2, 4, 8)
 _CALLERS = 2
+_HOUR = (200, 400, 800, 1200, 1800, 2400, 3600)
 _LAYERS = ("block4_pool", "block5_pool")
 _BY_SIGNATURE = ("efficientnet_lite0", "vgg16")
 Stages = dict[str, dict[str, float]]
@@ -52,6 +53,30 @@ def memory(options: argparse.Namespace) -> list[str]:
         flags = ("--layers", ",".join(_LAYERS), "--model-name", name)
         found = measure(options, [exported(options, "vgg16", name, flags) / "1"])
         lines.append(f"| {name} | this export | {_above(found)} | | | |")
+    return lines
+
+
+def hour(options: argparse.Namespace) -> list[str]:
+    """Whether memory levels off."""
+    counts = [count for count in _HOUR if count <= options.memory_hour]
+    lines = [
+        "As above: an hour of one request a second, sent as fast as they are answered. Resident after so many "
+        "requests.",
+        "",
+        f"| model | written by | warm | {' | '.join(f'{count:,}' for count in counts)} | peak | ÷ at the end |",
+        f"|---|---|{'--:|' * (len(counts) + 3)}",
+    ]
+    for model in options.memory_models.split(","):
+        theirs = None
+        for writer, directory in (("model.export()", exported_by_keras), ("this export", exported)):
+            with row(lines, f"| {model} | {writer} |", len(counts) + 3):
+                found = measure(options, [directory(options, model) / "1"], requests=counts)
+                theirs = theirs or found
+                stages = ("warm", *(f"{count} requests" for count in counts))
+                above = [found[stage]["resident"] - found["baseline"]["resident"] for stage in stages]
+                above.append(found["used"]["peak"] - found["baseline"]["resident"])
+                ratio = "" if found is theirs else f"{found['used']['resident'] / theirs['used']['resident']:.2f}"
+                lines.append(f"| {model} | {writer} | {' | '.join(f'{each:,.0f}' for each in above)} | {ratio} |")
     return lines
 
 
@@ -131,16 +156,18 @@ def measure(
     directories: Sequence[Path],
     environment: Mapping[str, str] | None = None,
     signatures: Sequence[str] = (),
+    requests: Sequence[int] = (),
 ) -> Stages:
     """Runs a process of its own with a SavedModel, or several of the same kind, and returns what it held.
 
     Called are the named `signatures`, and what the C library keeps is handed back at the end; without names, all are.
+    Looked at is the process after so many `requests`, as many as the options say unless others are named.
     """
     say(f"memory of {directories[0]}{f' x {len(directories)}' if len(directories) > 1 else ''}")
     quiet = {"PYTHONPATH": str(ROOT / "tests/load"), "TF_CPP_MIN_LOG_LEVEL": "3"}
     result = subprocess.run(
         [sys.executable, "-m", "featserve_load.bare"],
-        input=json.dumps(_job(directories, options.memory_requests, signatures)),
+        input=json.dumps(_job(directories, requests or [options.memory_requests], signatures)),
         text=True,
         capture_output=True,
         env={**os.environ, **quiet, **(environment or {})},
@@ -152,7 +179,7 @@ def measure(
     return stages
 
 
-def _job(directories: Sequence[Path], requests: int, signatures: Sequence[str]) -> dict[str, Any]:
+def _job(directories: Sequence[Path], requests: Sequence[int], signatures: Sequence[str]) -> dict[str, Any]:
     from tensorflow.core.protobuf import saved_model_pb2
 
     content = (directories[0] / "saved_model.pb").read_bytes()
@@ -173,7 +200,7 @@ def _job(directories: Sequence[Path], requests: int, signatures: Sequence[str]) 
         "size": size,
         "photos": [str(path) for path in photos.paths()],
         "sizes": SIZES,
-        "requests": requests,
+        "requests": list(requests),
         "callers": _CALLERS,
         "trim": bool(signatures),
     }
