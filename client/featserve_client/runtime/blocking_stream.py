@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 
 from ..core.extraction import Extractor
-from ..core.stream import READERS, Extracted, Stream
-from ..images.inputs import Image, ImageLike, iterate
+from ..core.stream import Extracted, Stream
+from ..images.inputs import ImageLike, iterate
 from ..model.metadata import ModelMetadata
 from .blocking import BlockingRunner, CallGroup
+from .readers import Input, Readers
 
 
 def drive(
@@ -25,47 +26,45 @@ def drive(
     """Yields the results of a stream of images."""
     inputs = iterate(images)
     exhausted = False
-    loading: deque[tuple[str, Future[list[Image]]]] = deque()
-    running: set[Future[list[Extracted]]] = set()
+    loading: deque[Input] = deque()
     group = CallGroup()
-    readers = ThreadPoolExecutor(READERS, "featserve-read")
+    # What has happened: a batch is answered, or, where that is None, the input that was awaited is loaded.
+    events: SimpleQueue[Future[list[Extracted]] | None] = SimpleQueue()
+    readers = Readers(lambda source, item: extractor.load(source, item, known), lambda: events.put(None))
     senders = ThreadPoolExecutor(concurrency, "featserve-send")
 
-    def hungry() -> bool:
-        return not exhausted and len(loading) < stream.room
-
-    def useful() -> bool:
+    def awaited() -> Input | None:
         # What is read while nothing more may be sent waits for the next answer: a wake for each image would cost as
         # much as the reading.
-        return bool(loading) and not stream.full and loading[0][1].done()
+        return loading[0] if loading and not stream.full else None
 
     try:
         while not stream.finished:
-            while hungry():
+            room = stream.room
+            while not exhausted and len(loading) < room:
                 named = next(inputs, None)
                 if named is None:
                     exhausted = True
                 else:
-                    loading.append((named[0], readers.submit(extractor.load, *named, known)))
-                if useful() or any(future.done() for future in running):
+                    loading.append(readers.add(*named))
+                if not events.empty() or ((first := awaited()) and first.done):
                     break  # the next input may be long in coming
-            while loading and loading[0][1].done():
-                source, loaded = loading.popleft()
-                stream.add(source, loaded.result)
+            while loading and loading[0].done:
+                loaded = loading.popleft()
+                stream.add(loaded.source, loaded.images)
             stream.input_ended = exhausted and not loading
             while (batch := stream.take()) is not None:
-                running.add(senders.submit(runner.run, stream.ask(batch), group))
+                senders.submit(runner.run, stream.ask(batch), group).add_done_callback(events.put)
             yield from stream.pop()
-            waited: list[Future[Any]] = [*running]
-            if loading and not stream.full:
-                waited.append(loading[0][1])
-            # A wait for nothing returns at once.
-            done, _ = wait(waited, timeout=0 if hungry() else None, return_when=FIRST_COMPLETED)
-            for answered in [future for future in running if future in done]:
-                running.discard(answered)
-                stream.sent(answered.result())
+            readers.awaited = first = awaited()
+            hungry = not exhausted and len(loading) < stream.room
+            waiting = not (stream.finished or hungry or (first and first.done))
+            while waiting or not events.empty():
+                if (answered := events.get()) is not None:
+                    stream.sent(answered.result())
+                waiting = False
     finally:
         stream.closed = True
-        readers.shutdown(wait=False, cancel_futures=True)
+        readers.close()
         senders.shutdown(wait=False, cancel_futures=True)
         group.cancel()
