@@ -9,6 +9,7 @@ from typing import Any
 import rapidjson
 
 from ..errors import InvalidArgument
+from . import numbers
 
 #: A number of a few bytes takes 10 times as much once it is an object, and time in which nothing else runs.
 MAX_VALUES = 4 << 20
@@ -18,7 +19,7 @@ _MORE = re.compile(r"Parse error at offset (\d+): The document root must not be 
 
 @dataclass(frozen=True, kw_only=True)
 class JsonRequest:
-    """A parsed request."""
+    """A parsed request; `instances`, `inputs` or an input may be `Numbers` instead of lists."""
 
     document: dict[str, Any]
     signature_name: str
@@ -34,7 +35,7 @@ def parse(body: bytes) -> JsonRequest:
         raise InvalidArgument(f"The request has more than {MAX_VALUES} values: send fewer at once, or tensors by gRPC")
     if not body:
         raise InvalidArgument("JSON Parse error: The document is empty")
-    document = _loads(body)
+    document = _with_numbers(body) or lists(body)
     if not isinstance(document, dict):
         raise InvalidArgument(f"The request is no JSON object but JSON {type_name(document)}")
     name = document.get("signature_name", "")
@@ -56,8 +57,33 @@ class _Decoder(rapidjson.Decoder):
 _DECODER = _Decoder(number_mode=rapidjson.NM_NATIVE | rapidjson.NM_NAN)
 
 
-def _loads(body: bytes) -> Any:
-    """Reads the first value of a UTF-8 text; whatever follows the value is passed over."""
+def _with_numbers(body: bytes) -> dict[str, Any] | None:
+    """Reads a document whose only array holds its numbers; `None` if it is none, or a closer look is needed."""
+    if (parts := numbers.cut(body)) is None:
+        return None
+    before, array, after = parts
+    try:
+        document = lists(before + b"[]" + after)
+    except InvalidArgument:  # whose offset is that of a shorter text
+        return None
+    if not isinstance(document, dict):
+        return None
+    places = [(document, "instances"), (document, "inputs")]
+    if isinstance(document.get("inputs"), dict):
+        places += [(document["inputs"], name) for name in document["inputs"]]
+    for members, name in places:
+        if members.get(name) == []:
+            members[name] = array
+            return document
+    return None
+
+
+def lists(body: bytes) -> Any:
+    """Reads the first value of a UTF-8 text; whatever follows the value is passed over.
+
+    Raises:
+        InvalidArgument: the text does not begin with a JSON value.
+    """
     text = body.removeprefix(_BOM)
     try:
         try:

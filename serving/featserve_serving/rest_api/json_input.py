@@ -18,7 +18,8 @@ import rapidjson
 from ..errors import InvalidArgument, RequestError, Unimplemented
 from ..protos import dtypes
 from ..protos.generated import types_pb2
-from .document import JsonRequest, type_name
+from .document import JsonRequest, lists, type_name
+from .numbers import Numbers
 
 _MAX_SHOWN_CHARS = 256
 _STRINGS_HINT = '; base64 is for a signature that takes strings: say "signature_name": "encoded" beside the images'
@@ -46,7 +47,7 @@ def inputs(request: JsonRequest, infos: Mapping[str, Any]) -> tuple[dict[str, np
         if "inputs" in document:
             raise InvalidArgument("Expecting only one of 'inputs' or 'instances' keys to exist")
         instances = document["instances"]
-        if not isinstance(instances, list):
+        if not isinstance(instances, list | Numbers):
             raise InvalidArgument("Expecting 'instances' to be an list/array")
         if not instances:
             raise InvalidArgument("No values in 'instances' array")
@@ -65,7 +66,12 @@ def _numbers(
         raise InvalidArgument(f"tensor parsing error: {next(iter(infos))}") from exc
 
 
-def _from_rows(instances: list[Any], infos: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+def _from_rows(instances: Any, infos: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    if isinstance(instances, Numbers):
+        ((name, info),) = itertools.islice(infos.items(), 1)
+        if len(infos) == 1 and (array := _numbers_array(instances, info.dtype)) is not None:
+            return {name: array}
+        instances = lists(instances.text)
     first = instances[0]
     if not isinstance(first, dict) and len(infos) > 1:
         raise InvalidArgument(
@@ -142,12 +148,29 @@ def _from_columns(columns: Any, infos: Mapping[str, Any]) -> dict[str, np.ndarra
 
 
 def _column(value: Any, dtype: int) -> np.ndarray[Any, Any]:
+    if isinstance(value, Numbers):
+        if (array := _numbers_array(value, dtype)) is not None:
+            return array
+        value = lists(value.text)
     if isinstance(value, list) and (array := _fast_array(value, dtype)) is not None:
         return array
     shape = _dense_shape(value)
     leaves: list[Any] = []
     _collect(value, 0, shape, dtype, leaves)
     return _as_array(leaves, dtype, shape)
+
+
+def _numbers_array(numbers: Numbers, dtype: int) -> np.ndarray[Any, Any] | None:
+    """Returns numbers as an array of the dtype; `None` means that the values need a closer look."""
+    if dtype == types_pb2.DT_FLOAT:  # as double, TensorFlow Serving's are not always the nearest to their text
+        with np.errstate(over="ignore"):
+            return numbers.floats.astype(np.float32).reshape(numbers.shape)
+    if dtype not in _INT_RANGES or (values := numbers.integers()) is None:
+        return None
+    low, high = _INT_RANGES[dtype]
+    if values.min() < low or values.max() > high:
+        return None
+    return values.astype(dtypes.NUMPY[dtype]).reshape(numbers.shape)
 
 
 def _fast_array(nested: list[Any], dtype: int) -> np.ndarray[Any, Any] | None:

@@ -1,0 +1,70 @@
+"""An array of numbers in a request's text, read without an object for each number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import simdjson
+
+#: What an array of numbers is written with besides brackets and commas.
+_NUMBERS = b"0123456789+-.eE \t\r\n"
+_MAX_RANK = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    """Numbers in lists that have one length on each level.
+
+    Attributes:
+        text: the lists as they were sent.
+        shape: the lengths, outermost first.
+        floats: the numbers in order, float64, each the nearest to its text.
+    """
+
+    text: bytes
+    shape: tuple[int, ...]
+    floats: np.ndarray[Any, Any]
+    _parsed: Any
+
+    def integers(self) -> np.ndarray[Any, Any] | None:
+        """Returns the numbers in order, int64; `None` if one is written as a fraction, or is too large."""
+        try:
+            return np.frombuffer(self._parsed.as_buffer(of_type="i"), np.int64)
+        except (TypeError, ValueError):
+            return None
+
+
+def cut(text: bytes) -> tuple[bytes, Numbers, bytes] | None:
+    """Returns a document's only array, which is one of numbers, and what stands before and after it.
+
+    `None` means that the document has to be read as any other.
+    """
+    start, end = text.find(b"["), text.rfind(b"]") + 1
+    array = text[start:end]
+    shape = _shape(array.translate(None, _NUMBERS))
+    if shape is None:
+        return None
+    try:
+        parsed: Any = simdjson.Parser().parse(array)
+        floats = np.frombuffer(parsed.as_buffer(of_type="d"), np.float64)
+    except (RuntimeError, TypeError, ValueError):
+        return None
+    if len(floats) != np.prod(shape):
+        return None
+    return text[:start], Numbers(text=array, shape=shape, floats=floats, _parsed=parsed), text[end:]
+
+
+def _shape(brackets: bytes) -> tuple[int, ...] | None:
+    """Returns the lengths of lists, given their brackets and commas alone; `None` if they differ within a level."""
+    rank = len(brackets) - len(brackets.lstrip(b"["))
+    if rank > _MAX_RANK:
+        return None
+    lengths: list[int] = []
+    item = b""
+    for level in range(1, rank + 1):  # innermost first: a level's first list ends with the first `level` brackets
+        inside = brackets.find(b"]" * level) + level - 1 - (rank + 1 - level)
+        lengths.insert(0, max(0, (inside + 1) // (len(item) + 1)))
+        item = b"[" + b",".join([item] * lengths[0]) + b"]"
+    return tuple(lengths) if lengths and item == brackets else None
