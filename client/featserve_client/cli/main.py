@@ -20,6 +20,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "grpc" not in sys.modules:  # a program that calls this keeps what it has set
         # gRPC reads this once. Its own lines on a failed handshake would stand before the error that explains it.
         os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    if "numpy" not in sys.modules:
+        # The threads of numpy's OpenBLAS would look for work, at 100 %, for some 50 ms before they first sleep.
+        os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
     from .dispatch import dispatch
 
     return dispatch(argv)
