@@ -25,6 +25,8 @@ _HIGH_UNIT = 2.0 ** (_LOW_BITS - _WEIGHT_BITS)
 _EXACT_TAPS = 514
 # Neighbouring target lines that share a product: they need nearly the same source lines.
 _TILE = 8
+# So many levels, summed up and multiplied by their share in float32, round as Pillow's sum does.
+_EXACT_EQUAL_TAPS = 160
 # A pass widens so many pixels at a time: more would leave the processor's caches and the allocator's free memory.
 _BLOCK_ELEMENTS = 1 << 21
 _MOST_ELEMENTS = 1 << 23
@@ -37,6 +39,7 @@ class _Filter:
     weigh: Callable[[tf.Tensor], tf.Tensor]
     support: float
     overshoots: bool = False
+    equal: bool = False  # all weights of a target line are the same, or zero
 
 
 def _box(x: tf.Tensor) -> tf.Tensor:
@@ -82,7 +85,7 @@ def _sinc(x: tf.Tensor) -> tf.Tensor:
 _FILTERS = {
     "bicubic": _Filter(weigh=_bicubic, support=2.0, overshoots=True),
     "bilinear": _Filter(weigh=_bilinear, support=1.0),
-    "box": _Filter(weigh=_box, support=0.5),
+    "box": _Filter(weigh=_box, support=0.5, equal=True),
     "hamming": _Filter(weigh=_hamming, support=1.0),
     "lanczos": _Filter(weigh=_lanczos, support=3.0, overshoots=True),
 }
@@ -116,7 +119,11 @@ def resize_images(
         if interpolation == "nearest":
             rows = _nearest(start[0], length[0], size[0], height)
             columns = _nearest(start[1], length[1], size[1], width)
-            return tf.gather(tf.gather(images, rows, axis=1), columns, axis=2)
+            lines = tf.reshape(tf.gather(images, rows, axis=1), [-1, size[1], 3])
+            # Single pixels are what GatherNd copies faster than Gather.
+            places = tf.range(tf.shape(lines)[0])[:, None] * size[1] + columns
+            picked = tf.gather_nd(tf.reshape(lines, [-1, 3]), places[:, :, None])
+            return tf.reshape(picked, [-1, height, width, 3])
         vertical, horizontal = _Pass.plan(start, length, size, image_size, _FILTERS[interpolation])
         if images.shape[0] == 1:
             return _resample(images[0], horizontal, vertical)[None]
@@ -160,8 +167,9 @@ class _Pass:
     begin: tf.Tensor  # the first of the lines that the target needs, scalar int32
     size: tf.Tensor  # how many these are, scalar int32
     windows: tf.Tensor  # (tiles, window) int32, the lines among them that each tile needs
-    halves: tf.Tensor  # (tiles, 2 * _TILE, window) float32: the weights' high parts, in levels, then their low ones
-    exact: tf.Tensor  # bool, whether float32 holds all sums of either half
+    weights: tf.Tensor  # (tiles, 2 * _TILE, window) float32: their high parts, in levels, then their low ones
+    shares: tf.Tensor | None  # (tiles, _TILE, 1) float32, where all lines weigh the same; `weights` then counts them
+    exact: tf.Tensor  # bool, whether float32 holds all sums
 
     @classmethod
     def plan(
@@ -192,6 +200,9 @@ class _Pass:
         weights = tf.math.divide_no_nan(weights, total) * float(1 << _WEIGHT_BITS)
         weights = tf.cast(weights + tf.where(weights < 0.0, tf.constant(-0.5, tf.float64), 0.5), tf.int32)
         weights = tf.cast(weights, tf.float32)
+        shares = tf.reduce_max(weights, axis=2) * 2.0**-_WEIGHT_BITS if resampling.equal else None
+        if resampling.equal:
+            weights = tf.sign(weights)
 
         def of(axis: int) -> _Pass:
             count = tiles[axis] * _TILE
@@ -204,8 +215,10 @@ class _Pass:
             starts = np.arange(count, dtype=np.int32).reshape(tiles[axis], _TILE, 1) * window
             places = tf.reshape(tf.minimum(places, window - 1) + starts, [-1, 1])
             placed = tf.scatter_nd(places, tf.reshape(weights[axis, :count], [-1]), [window * count])
-            parts = tf.reshape(placed, [tiles[axis], _TILE, window]) * 2.0**-_LOW_BITS
+            placed = tf.reshape(placed, [tiles[axis], _TILE, window])
+            parts = placed * 2.0**-_LOW_BITS
             high = tf.round(parts)
+            halves = tf.concat([high * _HIGH_UNIT, parts - high], 1)
             return cls(
                 target=targets[axis],
                 overshoots=resampling.overshoots,
@@ -213,8 +226,9 @@ class _Pass:
                 begin=begin,
                 size=end - begin,
                 windows=first[:, None] + tf.range(window) - begin,
-                halves=tf.concat([high * _HIGH_UNIT, parts - high], 1),
-                exact=taps <= _EXACT_TAPS,
+                weights=halves if shares is None else placed,
+                shares=None if shares is None else tf.reshape(shares[axis, :count], [tiles[axis], _TILE, 1]),
+                exact=taps <= (_EXACT_TAPS if shares is None else _EXACT_EQUAL_TAPS),
             )
 
         return of(0), of(1)
@@ -223,15 +237,15 @@ class _Pass:
         """Maps `(size, elements)` uint8 to `(target, elements)` uint8."""
         resized = tf.cond(
             self.fits(tf.shape(lines)[1], _MOST_ELEMENTS),
-            lambda: _in_float32_apart(lines, self.windows, self.halves, self.overshoots),
-            lambda: _in_float64(lines, self.windows, self.halves, self.overshoots),
+            lambda: _in_float32_apart(lines, self.windows, self.weights, self.shares, self.overshoots),
+            lambda: _in_float64(lines, self.windows, self.weights, self.shares, self.overshoots),
         )
         return resized[: self.target]
 
     @property
     def widest(self) -> tf.Tensor:
         """Numbers that the tiles' windows, or their products, take for one element of a line."""
-        return tf.maximum(tf.size(self.windows), 2 * _TILE * self.halves.shape[0])
+        return tf.maximum(tf.size(self.windows), 2 * _TILE * self.weights.shape[0])
 
     def fits(self, elements: tf.Tensor, most: int) -> tf.Tensor:
         """Whether `at_once` is exact, and holds at most so many numbers for lines of so many elements."""
@@ -239,32 +253,43 @@ class _Pass:
 
     def at_once(self, lines: tf.Tensor) -> tf.Tensor:
         """The same of lines that fit."""
-        return _in_float32(lines, self.windows, self.halves, self.overshoots)[: self.target]
+        return _in_float32(lines, self.windows, self.weights, self.shares, self.overshoots)[: self.target]
 
 
-def _in_float32(lines: tf.Tensor, windows: tf.Tensor, halves: tf.Tensor, overshoots: bool) -> tf.Tensor:
+def _in_float32(
+    lines: tf.Tensor, windows: tf.Tensor, weights: tf.Tensor, shares: tf.Tensor | None, overshoots: bool
+) -> tf.Tensor:
     sources = tf.cast(tf.gather(lines, windows), tf.float32)
-    high, low = tf.split(tf.matmul(halves, sources), 2, axis=1)
-    levels = _levels(high + (tf.floor(low) * _HIGH_UNIT + 0.5), overshoots)
-    return tf.reshape(levels, [-1, tf.shape(lines)[1]])
+    if shares is None:
+        high, low = tf.split(tf.matmul(weights, sources), 2, axis=1)
+        sums = high + (tf.floor(low) * _HIGH_UNIT + 0.5)
+    else:
+        sums = tf.matmul(weights, sources) * shares + 0.5
+    return tf.reshape(_levels(sums, overshoots), [-1, tf.shape(lines)[1]])
 
 
 _in_float32_apart = apart(_in_float32)
 
 
 @apart
-def _in_float64(lines: tf.Tensor, windows: tf.Tensor, halves: tf.Tensor, overshoots: bool) -> tf.Tensor:
+def _in_float64(
+    lines: tf.Tensor, windows: tf.Tensor, weights: tf.Tensor, shares: tf.Tensor | None, overshoots: bool
+) -> tf.Tensor:
     """The same of any number of lines, one tile after the other."""
+    exact = tf.cast(weights, tf.float64)
+    if shares is None:
+        high, low = tf.split(exact, 2, axis=1)
+        exact = high + low * _HIGH_UNIT
+    else:
+        exact *= tf.cast(shares, tf.float64)
 
-    def tile(window_and_halves: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        window, parts = window_and_halves
-        high, low = tf.split(tf.cast(parts, tf.float64), 2)
-        sources = tf.cast(tf.gather(lines, window), tf.float64)
-        return _levels(tf.matmul(high + low * _HIGH_UNIT, sources) + 0.5, overshoots)
+    def tile(window_and_weights: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        window, factors = window_and_weights
+        return _levels(tf.matmul(factors, tf.cast(tf.gather(lines, window), tf.float64)) + 0.5, overshoots)
 
     tiles = tf.map_fn(
         tile,
-        (windows, halves),
+        (windows, exact),
         parallel_iterations=1,
         fn_output_signature=tf.TensorSpec((_TILE, None), tf.uint8),
     )

@@ -62,6 +62,11 @@ def test_equals_keras_for_large_images(interpolation, height, width):
     assert_equal_to_keras(height, width, (224, 224), interpolation, crop=False)
 
 
+@pytest.mark.parametrize("height", [160 * 7, 161 * 7])
+def test_equals_keras_to_where_float32_holds_the_sums_of_a_box(height):
+    assert_equal_to_keras(height, 500, (7, 13), "box", crop=False)
+
+
 def test_a_batch_is_resized_as_its_images():
     images = np.stack([noise(50, 70, seed) for seed in range(3)])
     batch = resizer((224, 224), "bicubic", False)(images).numpy()
