@@ -50,6 +50,7 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "cold": ("Cold start", cold.cold),
     "growth": ("How cost grows", growth.growth),
     "pixels": ("Decoding and resizing against Pillow", pixels.pixels),
+    "pixels_served": ("Served JPEGs against served pixels", pixels.in_the_server),
     "plan": ("Simulation beside measurement", plan.plan),
     "fleet": ("What breaks a budget", fleet.fleet),
 }

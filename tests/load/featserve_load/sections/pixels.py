@@ -1,8 +1,9 @@
-"""What decoding and resizing cost in the graph, against Pillow."""
+"""What decoding and resizing cost in the graph, against Pillow and against pixels that need neither."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import io
 import os
@@ -16,13 +17,19 @@ import numpy as np
 from PIL import Image
 
 from .. import photos
+from ..deployment import say
 from ..errors import LoadError
-from ..server import ROOT
-from ..turns import RATIO, Figures, pair_of, turns
+from ..generator import Generator
+from ..networks import DEFAULT, exported
+from ..payload import Input, describe, make
+from ..server import ROOT, ServerProcess
+from ..turns import CALLERS, RATIO, Figures, closed_loop, pair_of, plural, row, turns
 
 #: Width and height of the photo, and calls that make up a figure.
 SIZES = {(320, 240): 30, (640, 427): 20, (3000, 2000): 3}
 TARGET = (224, 224)
+#: Width and height of the photos that are sent to a server.
+SENT = (640, 427)
 
 
 def pixels(options: argparse.Namespace) -> list[str]:
@@ -33,6 +40,32 @@ def pixels(options: argparse.Namespace) -> list[str]:
     if done.returncode:
         raise LoadError(f"its process ended with {done.returncode}")
     return done.stdout.splitlines()
+
+
+def in_the_server(options: argparse.Namespace) -> list[str]:
+    """JPEGs against pixels of the network's size, by one caller and by many."""
+    lines = [
+        f"{DEFAULT}; the same photos as JPEGs of {SENT[0]}x{SENT[1]} and as uint8 pixels of the network's size, one a "
+        f"request; images/s. {RATIO}",
+        "",
+        "| callers | pixels | JPEGs | ÷ | rounds |",
+        "|--:|--:|--:|--:|--:|",
+    ]
+    base_path = exported(options, DEFAULT)
+    files = [photos.jpeg(photo.resize(SENT)) for photo in photos.packaged()]
+    kinds: dict[str, Input] = {"pixels": "uint8", "JPEGs": "encoded"}
+    with ServerProcess(base_path, DEFAULT) as server, contextlib.ExitStack() as stack:
+        metadata = describe(server.target, DEFAULT)
+        generators = {}
+        for name, kind in kinds.items():
+            payload = make(metadata, DEFAULT, input=kind, encoded=files)
+            generators[name] = stack.enter_context(Generator([server.target], payload, processes=1))
+        for callers in (1, CALLERS):
+            with row(lines, f"| {callers} |", 4):
+                say(plural(callers, "caller"))
+                cases = {name: closed_loop(generator, options, callers) for name, generator in generators.items()}
+                lines.append(f"| {callers} | {pair_of(turns(options.rounds, cases), *kinds).text} |")
+    return lines
 
 
 def _measure(rounds: int) -> list[str]:
