@@ -178,7 +178,6 @@ def test_numbers_of_one_pixel_by_hand():
 
 
 @needs_vnni
-@needs_vnni
 def test_what_primitives_are_found_by_is_a_weight_and_no_constant_of_each_signature():
     _, quantized, names = rewrite(projected_residual)
     expected = run(quantized, names)
@@ -189,6 +188,7 @@ def test_what_primitives_are_found_by_is_a_weight_and_no_constant_of_each_signat
     np.testing.assert_array_equal(run(with_constants(quantized, weights), names), expected)
 
 
+@needs_vnni
 def test_a_summand_that_is_an_output_too_is_read_before_it_is_overwritten():
     def build(x):
         x = tf.nn.relu(convolve(x))
