@@ -67,11 +67,12 @@ def test_equals_keras_to_where_float32_holds_the_sums_of_a_box(height):
     assert_equal_to_keras(height, 500, (7, 13), "box", crop=False)
 
 
-def test_a_batch_is_resized_as_its_images():
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_a_batch_is_resized_as_its_images(interpolation):
     images = np.stack([noise(50, 70, seed) for seed in range(3)])
-    batch = resizer((224, 224), "bicubic", False)(images).numpy()
+    batch = resizer((224, 224), interpolation, False)(images).numpy()
     for image, resized in zip(images, batch, strict=True):
-        np.testing.assert_array_equal(resized, keras_pixels(image, (224, 224), "bicubic", False))
+        np.testing.assert_array_equal(resized, keras_pixels(image, (224, 224), interpolation, False))
 
 
 def test_an_unknown_interpolation_is_refused_with_the_known_ones():
