@@ -6,8 +6,7 @@ Reference: `src/libImaging/Resample.c` and `Geometry.c` of Pillow, `load_img` of
 from __future__ import annotations
 
 import dataclasses
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import PIL
@@ -15,6 +14,7 @@ import tensorflow as tf
 
 from ..options import INTERPOLATIONS
 from .apart import apart
+from .filters import FILTERS, Filter, divide
 
 # Pillow's fixed-point weights: 32 bits less 8 for the level and 2 for overshoot.
 _WEIGHT_BITS = 22
@@ -27,68 +27,14 @@ _EXACT_TAPS = 514
 _TILE = 8
 # So many levels, summed up and multiplied by their share in float32, round as Pillow's sum does.
 _EXACT_EQUAL_TAPS = 160
+# oneDNN keeps a quarter of a MiB for each shape of a product: sides that follow the image's are rounded up to these.
+_WINDOW_STEP = 8
+_ROW_STEP = 32
 # A pass widens so many pixels at a time: more would leave the processor's caches and the allocator's free memory.
 _BLOCK_ELEMENTS = 1 << 21
 _MOST_ELEMENTS = 1 << 23
 # Since 13.0 Pillow shrinks the height first where that is much cheaper. A pass rounds to whole levels: the order shows.
 _MAY_START_VERTICALLY = int(PIL.__version__.partition(".")[0]) >= 13
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Filter:
-    weigh: Callable[[tf.Tensor], tf.Tensor]
-    support: float
-    overshoots: bool = False
-    equal: bool = False  # all weights of a target line are the same, or zero
-
-
-def _box(x: tf.Tensor) -> tf.Tensor:
-    return tf.cast((x > -0.5) & (x <= 0.5), tf.float64)
-
-
-def _bilinear(x: tf.Tensor) -> tf.Tensor:
-    return tf.maximum(1.0 - tf.abs(x), 0.0)
-
-
-def _hamming(x: tf.Tensor) -> tf.Tensor:
-    x = tf.abs(x)
-    # Pillow writes these two constants in single precision.
-    window = float(np.float32(0.54)) + float(np.float32(0.46)) * tf.cos(x * math.pi)
-    return tf.where(x < 1.0, _sinc(x) * window, 0.0)
-
-
-def _bicubic(x: tf.Tensor) -> tf.Tensor:
-    a = -0.5
-    x = tf.abs(x)
-    inner = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
-    outer = (((x - 5.0) * x + 8.0) * x - 4.0) * a
-    return tf.where(x < 1.0, inner, tf.where(x < 2.0, outer, 0.0))
-
-
-def _lanczos(x: tf.Tensor) -> tf.Tensor:
-    return tf.where((x >= -3.0) & (x < 3.0), _sinc(x) * _sinc(_divide(x, 3)), 0.0)
-
-
-def _divide(numerator: tf.Tensor, denominator: int | Sequence[int]) -> tf.Tensor:
-    # Grappler turns a division by a constant into a product with its reciprocal, which rounds otherwise.
-    runtime_denominator = tf.compat.v1.placeholder_with_default(
-        tf.constant(denominator, tf.float64), shape=np.shape(denominator)
-    )
-    return tf.cast(numerator, tf.float64) / runtime_denominator
-
-
-def _sinc(x: tf.Tensor) -> tf.Tensor:
-    angle = x * math.pi
-    return tf.where(tf.equal(x, 0.0), tf.ones_like(x), tf.math.divide_no_nan(tf.sin(angle), angle))
-
-
-_FILTERS = {
-    "bicubic": _Filter(weigh=_bicubic, support=2.0, overshoots=True),
-    "bilinear": _Filter(weigh=_bilinear, support=1.0),
-    "box": _Filter(weigh=_box, support=0.5, equal=True),
-    "hamming": _Filter(weigh=_hamming, support=1.0),
-    "lanczos": _Filter(weigh=_lanczos, support=3.0, overshoots=True),
-}
 
 
 @tf.autograph.experimental.do_not_convert  # type: ignore[untyped-decorator]
@@ -124,7 +70,7 @@ def resize_images(
             places = tf.range(tf.shape(lines)[0])[:, None] * size[1] + columns
             picked = tf.gather_nd(tf.reshape(lines, [-1, 3]), places[:, :, None])
             return tf.reshape(picked, [-1, height, width, 3])
-        vertical, horizontal = _Pass.plan(start, length, size, image_size, _FILTERS[interpolation])
+        vertical, horizontal = _Pass.plan(start, length, size, image_size, FILTERS[interpolation])
         if images.shape[0] == 1:
             return _resample(images[0], horizontal, vertical)[None]
         return tf.map_fn(lambda image: _resample(image, horizontal, vertical), images, parallel_iterations=8)
@@ -151,7 +97,7 @@ def _crop(size: tf.Tensor, image_size: tuple[int, int]) -> tuple[tf.Tensor, tf.T
 
 def _nearest(start: tf.Tensor, length: tf.Tensor, size: tf.Tensor, target: int) -> tf.Tensor:
     # Pillow adds the step up instead of multiplying: the rounding of each sum decides which pixel is picked.
-    step = _divide(length, target)
+    step = divide(length, target)
     first = tf.cast(start, tf.float64) + step * 0.5
     positions = tf.cumsum(tf.concat([first[None], tf.fill([target - 1], step)], 0))
     return tf.minimum(tf.cast(positions, tf.int32), size - 1)
@@ -173,7 +119,7 @@ class _Pass:
 
     @classmethod
     def plan(
-        cls, start: tf.Tensor, length: tf.Tensor, source: tf.Tensor, targets: tuple[int, int], resampling: _Filter
+        cls, start: tf.Tensor, length: tf.Tensor, source: tf.Tensor, targets: tuple[int, int], resampling: Filter
     ) -> tuple[_Pass, _Pass]:
         """Plans both passes at once, vertical and horizontal: few large operations cost less than many small ones.
 
@@ -186,7 +132,7 @@ class _Pass:
         """
         tiles = [-(-target // _TILE) for target in targets]
         numbers = np.minimum(np.arange(max(tiles) * _TILE, dtype=np.float64), np.array(targets)[:, None] - 1.0)
-        scale = _divide(length, targets)[:, None]
+        scale = divide(length, targets)[:, None]
         stretch = tf.maximum(scale, 1.0)
         support = resampling.support * stretch
         centers = tf.cast(start, tf.float64)[:, None] + (numbers + 0.5) * scale
@@ -208,7 +154,7 @@ class _Pass:
             count = tiles[axis] * _TILE
             begin, end = lower[axis, 0], upper[axis, -1]
             first, last = lower[axis, :count:_TILE], upper[axis, _TILE - 1 : count : _TILE]
-            window = tf.reduce_max(last - first)
+            window = tf.minimum(_rounded_up(tf.reduce_max(last - first), _WINDOW_STEP), end - begin)
             first = tf.minimum(first, end - window)
             # A weight behind the window is that of no line, and zero.
             places = tf.reshape(lines[axis, :count], [tiles[axis], _TILE, taps]) - first[:, None, None]
@@ -330,19 +276,28 @@ def _resample(image: tf.Tensor, horizontal: _Pass, vertical: _Pass) -> tf.Tensor
 
 
 def _across(rows: tf.Tensor, resize: _Pass, apply: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-    """Maps `(H, 3 * size)` uint8 to `(H, 3 * target)` uint8."""
+    """Maps `(H, 3 * size)` uint8 to `(H, 3 * target)` uint8, and some rows of zeros below them."""
+    height = tf.shape(rows)[0]
+    # Concat copies whole rows, Pad one level after the other.
+    below = tf.zeros([_rounded_up(height, _ROW_STEP) - height, 3 * resize.size], tf.uint8)
+    rows = tf.concat([rows, below], 0)
     columns = apply(tf.reshape(tf.transpose(rows), [resize.size, -1]))
     return tf.transpose(tf.reshape(columns, [3 * resize.target, -1]))
+
+
+def _rounded_up(number: tf.Tensor, step: int) -> tf.Tensor:
+    return (number + step - 1) // step * step
 
 
 def _across_in_blocks(rows: tf.Tensor, resize: _Pass) -> tf.Tensor:
     """The same of any number of rows, a block after the other."""
     height = tf.shape(rows)[0]
-    most = tf.maximum(_BLOCK_ELEMENTS // (3 * resize.widest), 1)
+    most = tf.maximum(_BLOCK_ELEMENTS // (3 * resize.widest) // _ROW_STEP, 1) * _ROW_STEP
     count = (height + most - 1) // most
 
     def block(index: tf.Tensor, results: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-        return index + 1, results.write(index, _across(rows[index * most : (index + 1) * most], resize, resize))
+        some = rows[index * most : (index + 1) * most]
+        return index + 1, results.write(index, _across(some, resize, resize)[: tf.shape(some)[0]])
 
     results = tf.TensorArray(tf.uint8, size=count, infer_shape=False, element_shape=(None, 3 * resize.target))
     _, results = tf.while_loop(lambda index, _: index < count, block, (tf.constant(0), results), parallel_iterations=1)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from featserve_export.options import INTERPOLATIONS
+from featserve_export.pixels import resize
+from featserve_export.pixels.filters import FILTERS
 from featserve_export.pixels.resize import resize_images
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -80,3 +82,22 @@ def test_an_unknown_interpolation_is_refused_with_the_known_ones():
         resize_images(
             tf.zeros([1, 2, 2, 3], tf.uint8), image_size=(1, 1), interpolation="area", crop_to_aspect_ratio=False
         )
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_images_of_many_sizes_share_few_shapes_of_products(interpolation):
+    """What multiplies keeps something for each shape that it has met."""
+    random = np.random.default_rng(0)
+    sizes = random.integers((300, 400), (500, 700), (60, 2))
+    shapes = set()
+    for height, width in sizes.tolist():
+        size = tf.constant([height, width])
+        _, across = resize._Pass.plan(tf.zeros_like(size), size, size, (224, 224), FILTERS[interpolation])
+
+        def product(lines, across=across):
+            shapes.add((across.weights.shape[2], lines.shape[1]))
+            return tf.zeros([across.target, lines.shape[1]], tf.uint8)
+
+        resize._across(tf.zeros([height, 3 * width], tf.uint8), across, product)
+    assert len(set(map(tuple, sizes.tolist()))) == 60
+    assert len(shapes) <= 30
