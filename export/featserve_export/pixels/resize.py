@@ -270,7 +270,9 @@ def _resample(image: tf.Tensor, horizontal: _Pass, vertical: _Pass) -> tf.Tensor
             lambda: vertical(_across_in_blocks(rows, horizontal)),
         )
 
-    fits = horizontal.fits(3 * vertical.size, _BLOCK_ELEMENTS) & vertical.fits(3 * horizontal.target, _MOST_ELEMENTS)
+    fits = horizontal.fits(3 * _rounded_up(vertical.size, _ROW_STEP), _BLOCK_ELEMENTS) & vertical.fits(
+        3 * horizontal.target, _MOST_ELEMENTS
+    )
     resized = tf.cond(fits & ~starts_vertically, at_once, in_blocks)
     return tf.reshape(resized, [vertical.target, horizontal.target, 3])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import simdjson
 #: What an array of numbers is written with besides brackets and commas.
 _NUMBERS = b"0123456789+-.eE \t\r\n"
 _MAX_RANK = 8
+_HUGE = re.compile(rb"[eE]\+?\d{3}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +44,11 @@ def cut(text: bytes) -> tuple[bytes, Numbers, bytes] | None:
     `None` means that the document has to be read as any other.
     """
     start, end = text.find(b"["), text.rfind(b"]") + 1
+    if text.find(b'"', start, end) >= 0:  # strings, as images in base64 are
+        return None
     array = text[start:end]
     shape = _shape(array.translate(None, _NUMBERS))
-    if shape is None:
+    if shape is None or _huge(array):
         return None
     try:
         parsed: Any = simdjson.Parser().parse(array)
@@ -54,6 +58,11 @@ def cut(text: bytes) -> tuple[bytes, Numbers, bytes] | None:
     if len(floats) != np.prod(shape):
         return None
     return text[:start], Numbers(text=array, shape=shape, floats=floats, _parsed=parsed), text[end:]
+
+
+def _huge(array: bytes) -> bool:
+    """Whether a number has an exponent that RapidJSON refuses even of a zero."""
+    return (b"e" in array or b"E" in array) and _HUGE.search(array) is not None
 
 
 def _shape(brackets: bytes) -> tuple[int, ...] | None:
@@ -66,5 +75,5 @@ def _shape(brackets: bytes) -> tuple[int, ...] | None:
     for level in range(1, rank + 1):  # innermost first: a level's first list ends with the first `level` brackets
         inside = brackets.find(b"]" * level) + level - 1 - (rank + 1 - level)
         lengths.insert(0, max(0, (inside + 1) // (len(item) + 1)))
-        item = b"[" + b",".join([item] * lengths[0]) + b"]"
+        item = b"[" + ((item + b",") * lengths[0])[:-1] + b"]"
     return tuple(lengths) if lengths and item == brackets else None

@@ -1,6 +1,7 @@
 """Arrays of numbers are read at once exactly as they are read one by one."""
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -31,6 +32,9 @@ ARRAYS = [
     "[36893488147419103232]",
     "[1e39, 1E-400]",
     "[1e400]",
+    "[0e1000]",
+    "[0.0E+400, -0e999]",
+    "[0e-1000]",
     "[Inf, -Inf]",
     "[01]",
     "[1,]",
@@ -82,3 +86,19 @@ def test_pixels_are_read_at_once():
         assert found.shape == pixels.shape
         np.testing.assert_array_equal(found.floats, values.ravel())
     np.testing.assert_array_equal(numbers.cut(json.dumps(pixels.tolist()).encode())[1].integers(), pixels.ravel())
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"instances": [{"b64": "' + b"A" * 1_000_000 + b'"}]}',
+        b'{"instances": [' + b"true, " * 200_000 + b"true]}",
+        b'{"instances": [,' + b"[" * 1_000_000 + b"]]}",
+    ],
+)
+def test_what_is_no_array_of_numbers_costs_no_multiple_of_its_text(body):
+    tracemalloc.start()
+    assert numbers.cut(body) is None
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * len(body)
