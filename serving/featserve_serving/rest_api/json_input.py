@@ -68,9 +68,10 @@ def _numbers(
 
 def _from_rows(instances: Any, infos: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
     if isinstance(instances, Numbers):
-        ((name, info),) = itertools.islice(infos.items(), 1)
-        if len(infos) == 1 and (array := _numbers_array(instances, info.dtype)) is not None:
-            return {name: array}
+        if len(infos) == 1:
+            ((name, info),) = infos.items()
+            if (array := _numbers_array(instances, info.dtype)) is not None:
+                return {name: array}
         instances = lists(instances.text)
     first = instances[0]
     if not isinstance(first, dict) and len(infos) > 1:

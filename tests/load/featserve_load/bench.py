@@ -105,7 +105,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument(
         "--memory-hour", type=int, default=3600, metavar="N", help="requests of `memory_hour` (default: %(default)s)"
     )
-    parser.add_argument("--bulk-images", type=int, default=6000, metavar="N", help="at most (default: %(default)s)")
+    parser.add_argument("--bulk-images", type=int, metavar="N", help="at most (default: as bench_bulk.py)")
     parser.add_argument(
         "--native",
         default="",

@@ -64,6 +64,7 @@ def main(argv: Sequence[str]) -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {
         "format": capacity_report.FORMAT,
+        "servers": len(server.targets),
         **server.description,
         "input": payload.input,
         "images_per_request": payload.images_per_request,

@@ -32,13 +32,14 @@ def test_all_but_the_largest_batch_is_slowed():
     assert found.outside_ms == TIMES.outside_ms
 
 
-@pytest.mark.parametrize("factor", [0.9, 1.0, 1.15])
-def test_the_factor_of_a_server_is_found_at_half_load(factor):
-    server = dataclasses.replace(FLEET, times=TIMES.loaded(factor))
-    stage, measured = calibration.half_load(server.run, duration_s=20.0)
-    bound = server.run(Stage(callers=16, duration_s=5.0, warmup_s=2.0)).images_per_s
+@pytest.mark.parametrize(("servers", "factor"), [(1, 0.9), (1, 1.0), (1, 1.15), (3, 1.15)])
+def test_the_factor_of_servers_is_found_at_half_load(servers, factor):
+    fleet = dataclasses.replace(FLEET, servers=servers)
+    slower = dataclasses.replace(fleet, times=TIMES.loaded(factor))
+    stage, measured = calibration.half_load(slower.run, duration_s=20.0, servers=servers)
+    bound = slower.run(Stage(callers=16 * servers, duration_s=5.0, warmup_s=2.0)).images_per_s
     assert stage.rate == pytest.approx(bound / 2)
-    assert calibration.under_load(FLEET, stage, measured) == pytest.approx(factor, rel=0.03)
+    assert calibration.under_load(fleet, stage, measured) == pytest.approx(factor, rel=0.03)
 
 
 def test_a_stage_without_an_answer_tells_nothing():

@@ -17,6 +17,7 @@ from featserve_load.plan import capacity_report, main, patch
 KUBERNETES = Path(__file__).parents[3] / "serving" / "kubernetes"
 REPORT = {
     "format": capacity_report.FORMAT,
+    "servers": 1,
     "model": "m",
     "batching": {
         "num_batch_threads": 2,
@@ -165,3 +166,9 @@ def test_without_a_report_it_names_the_command_that_makes_one(tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     with pytest.raises(LoadError, match="no capacity report in build/load: `make capacity` measures one"):
         main(["--qps", "300", "--slo-ms", "150"])
+
+
+def test_a_report_of_several_servers_is_of_each(tmp_path):
+    path = tmp_path / "capacity.json"
+    path.write_text(json.dumps({**REPORT, "servers": 2}))
+    assert capacity_report.read(path).images_per_s == REPORT["images_per_s"] / 2

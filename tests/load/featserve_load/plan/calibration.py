@@ -16,17 +16,17 @@ SHARE = 0.5
 _STEPS = 5
 
 
-def half_load(run: Callable[[Stage], Measurement], *, duration_s: float, seed: int = 0) -> tuple[Stage, Measurement]:
-    """Runs a stage at half of what 16 callers reach, and returns it with what was measured.
+def half_load(run: Callable[[Stage], Measurement], *, duration_s: float, servers: int = 1) -> tuple[Stage, Measurement]:
+    """Runs a stage at half of what 16 callers a server reach, and returns it with what was measured.
 
     Raises:
         LoadError: nothing was answered.
     """
-    bound = run(Stage(callers=16, duration_s=5.0, warmup_s=2.0))
+    bound = run(Stage(callers=16 * servers, duration_s=5.0, warmup_s=2.0))
     if not len(bound.ok):
         raise LoadError(f"requests failed: {bound.errors or 'none was sent'}")
     rate = SHARE * bound.images_per_s / bound.images_per_request
-    stage = Stage(rate=rate, duration_s=duration_s, warmup_s=2.0, seed=seed)
+    stage = Stage(rate=rate, duration_s=duration_s, warmup_s=2.0)
     return stage, run(stage)
 
 

@@ -42,7 +42,7 @@ class CapacityReport:
         images_per_request: of the payload.
         single_ms: one request alone, median.
         budget_ms: of p99, that `images_per_s` was measured within.
-        images_per_s: the capacity measured.
+        images_per_s: the capacity measured, of each server.
         start_s: from a server's start until it answers; None for a server that ran already.
         memory: of the manifest: `version_mib` and `image_mib`; None where it has none.
     """
@@ -78,14 +78,16 @@ def needs(server: Deployment, payload: Payload, generator: Generator) -> dict[st
         say(f"no service times, so `plan` cannot use this report: {exc}")
         return {**found, "no_service_times": str(exc)}
     say("timing calls among others, at half load")
-    stage, measured = calibration.half_load(generator.run, duration_s=_HALF_LOAD_S)
-    one = Fleet(
+    servers = len(server.targets)
+    stage, measured = calibration.half_load(generator.run, duration_s=_HALF_LOAD_S, servers=servers)
+    fleet = Fleet(
         times=times,
         settings=Settings.of(manifest["batching"]),
+        servers=servers,
         clients=measured.processes,
         images_per_request=payload.images_per_request,
     )
-    return {**found, "service_times": times.loaded(calibration.under_load(one, stage, measured)).as_dict()}
+    return {**found, "service_times": times.loaded(calibration.under_load(fleet, stage, measured)).as_dict()}
 
 
 def newest(folder: Path = FOLDER) -> Path:
@@ -128,7 +130,7 @@ def read(path: Path, model: str | None = None) -> CapacityReport:
         images_per_request=found["images_per_request"],
         single_ms=found["single_ms"],
         budget_ms=found["budget_ms"],
-        images_per_s=found["images_per_s"],
+        images_per_s=found["images_per_s"] / found["servers"],
         start_s=found.get("start_s"),
         memory=found.get("memory"),
     )

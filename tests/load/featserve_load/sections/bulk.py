@@ -17,7 +17,7 @@ def bulk(options: argparse.Namespace) -> list[str]:
     lines: list[str] = bench_bulk.table([]).splitlines()
     for model in options.bulk_models.split(","):
         with row(lines, f"| {model} |", 6):
-            images = min(options.bulk_images, bench_bulk.NETWORKS[model].most)
+            images = min(options.bulk_images or bench_bulk.IMAGES, bench_bulk.NETWORKS[model].most)
             results = bench_bulk.measure([model], images=images, rounds=options.rounds)
             lines.append(bench_bulk.table(results).splitlines()[-1])
     return lines

@@ -112,13 +112,14 @@ def _rows(bench: Bench, options: argparse.Namespace) -> list[str]:
         stages = [
             Stage(rate=rate, duration_s=max(options.seconds, REQUESTS / rate), warmup_s=2, seed=turn) for rate in rates
         ]
-        factor = 0.0
+        factor: float | None = None
         before = bench.times()
         for stage in (*stages, callers):
             measured = _checked(bench.generator.run(stage))
             after = bench.times()
             times, before = _mean([before, after]), after
-            factor = factor or under_load(bench.fleet(times), stage, measured)
+            if factor is None:
+                factor = under_load(bench.fleet(times), stage, measured)
             simulated = bench.fleet(times.loaded(factor)).run(stage)
             if stage.rate is None:
                 capacities.append((measured.steady_images_per_s, simulated.steady_images_per_s))
