@@ -12,8 +12,12 @@ from .fleet import Fleet
 
 #: Of what callers without a pause reach: most calls meet others there, and few queue.
 SHARE = 0.5
-#: Simulations until the medians agree; each brings them nearer by the share of a call that is work.
-_STEPS = 5
+#: Every second call finds a server at work at half load: this is the median of those.
+PERCENTILE = 75.0
+#: Simulations until both agree.
+_STEPS = 6
+#: Where calls queue, a call takes longer by more than its work does: a whole step would go too far.
+_STEP = 0.6
 
 
 def half_load(run: Callable[[Stage], Measurement], *, duration_s: float, servers: int = 1) -> tuple[Stage, Measurement]:
@@ -31,10 +35,10 @@ def half_load(run: Callable[[Stage], Measurement], *, duration_s: float, servers
 
 
 def under_load(fleet: Fleet, stage: Stage, measured: Measurement) -> float:
-    """Returns how many times as long work takes among other calls: the simulated median of a stage is the measured.
+    """Returns how many times as long work takes among other calls: simulated and measured percentile are then the same.
 
     One caller finds a server without other work. Among others a call's threads wait for each other and for the caches,
-    which a median at half load tells, where few calls queue.
+    which those calls tell that meet others.
 
     Args:
         fleet: with service times of one caller.
@@ -49,5 +53,5 @@ def under_load(fleet: Fleet, stage: Stage, measured: Measurement) -> float:
     factor = 1.0
     for _ in range(_STEPS):
         simulated = replace(fleet, times=fleet.times.loaded(factor)).run(stage)
-        factor *= measured.percentile_ms(50) / simulated.percentile_ms(50)
+        factor *= (measured.percentile_ms(PERCENTILE) / simulated.percentile_ms(PERCENTILE)) ** _STEP
     return factor

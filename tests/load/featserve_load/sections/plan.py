@@ -17,7 +17,7 @@ from ..generator import Generator, Stage
 from ..measurement import Measurement
 from ..networks import DEFAULT, exported
 from ..payload import Payload, describe, make
-from ..plan.calibration import SHARE, under_load
+from ..plan.calibration import PERCENTILE, SHARE, under_load
 from ..plan.fleet import Fleet
 from ..plan.service_times import ServiceTimes, measure
 from ..plan.simulated_server import Settings
@@ -67,7 +67,7 @@ def plan(options: argparse.Namespace) -> list[str]:
         f"{DEFAULT}, pooled to vectors, float32; the servers have one core, which they share, and the callers another. "
         "Each server has one batch thread, 8 images a batch. Simulated are the arrivals that were measured (Poisson, "
         "one image each), with service times taken by one caller just before and just after, and slowed for all loads "
-        "of a round until the median at half load is the measured one. ms of p99 and images/s are medians of the "
+        f"of a round until p{PERCENTILE:g} at half load is the measured one. ms of p99 and images/s are medians of the "
         "rounds, in brackets their range; ÷ is simulated by measured, the median of the rounds' ratios.",
         "",
         "| servers | load, requests/s | measured | simulated | ÷ | rounds |",
