@@ -24,11 +24,11 @@ _HIGH_UNIT = 2.0 ** (_LOW_BITS - _WEIGHT_BITS)
 # So many low parts, each half of 1 << _LOW_BITS at most, times 255 stay below float32's 1 << 24.
 _EXACT_TAPS = 514
 # Neighbouring target lines that share a product: they need nearly the same source lines.
-_TILE = 8
+_TILE = 4
 # So many levels, summed up and multiplied by their share in float32, round as Pillow's sum does.
 _EXACT_EQUAL_TAPS = 160
 # oneDNN keeps a quarter of a MiB for each shape of a product: sides that follow the image's are rounded up to these.
-_WINDOW_STEP = 8
+_WINDOW_STEP = 4
 _ROW_STEP = 32
 # A pass widens so many pixels at a time: more would leave the processor's caches and the allocator's free memory.
 _BLOCK_ELEMENTS = 1 << 21
@@ -130,51 +130,55 @@ class _Pass:
             targets: lines of the result.
             resampling: the filter.
         """
-        tiles = [-(-target // _TILE) for target in targets]
-        numbers = np.minimum(np.arange(max(tiles) * _TILE, dtype=np.float64), np.array(targets)[:, None] - 1.0)
-        scale = divide(length, targets)[:, None]
+        shape = (2, _tiles(max(targets)), _TILE)
+        numbers = np.arange(np.prod(shape[1:]), dtype=np.float64).reshape(shape[1:])
+        numbers = np.minimum(numbers, np.array(targets)[:, None, None] - 1.0)
+        scale = divide(length, targets)[:, None, None]
         stretch = tf.maximum(scale, 1.0)
         support = resampling.support * stretch
-        centers = tf.cast(start, tf.float64)[:, None] + (numbers + 0.5) * scale
+        centers = tf.ensure_shape(tf.cast(start, tf.float64)[:, None, None] + (numbers + 0.5) * scale, shape)
         lower = tf.maximum(tf.cast(centers - support + 0.5, tf.int32), 0)
-        upper = tf.minimum(tf.cast(centers + support + 0.5, tf.int32), source[:, None])
+        upper = tf.minimum(tf.cast(centers + support + 0.5, tf.int32), source[:, None, None])
         taps = tf.reduce_max(upper - lower)
-        lines = lower[:, :, None] + tf.range(taps)
-        distance = (tf.cast(lines, tf.float64) - centers[:, :, None] + 0.5) * (1.0 / stretch)[:, :, None]
-        weights = tf.where(lines < upper[:, :, None], resampling.weigh(distance), 0.0)
-        total = tf.reduce_sum(weights, axis=2, keepdims=True)
+        # One more tap, of weight zero, is that of all lines in a tile's window which a target does not need.
+        lines = lower[..., None] + tf.range(taps + 1)
+        distance = (tf.cast(lines, tf.float64) - centers[..., None] + 0.5) * (1.0 / stretch)[..., None]
+        weights = tf.where(lines < upper[..., None], resampling.weigh(distance), 0.0)
+        total = tf.reduce_sum(weights, axis=3, keepdims=True)
         weights = tf.math.divide_no_nan(weights, total) * float(1 << _WEIGHT_BITS)
-        weights = tf.cast(weights + tf.where(weights < 0.0, tf.constant(-0.5, tf.float64), 0.5), tf.int32)
+        half = tf.where(weights < 0.0, tf.constant(-0.5, tf.float64), 0.5) if resampling.overshoots else 0.5
+        weights = tf.cast(weights + half, tf.int32)
         weights = tf.cast(weights, tf.float32)
-        shares = tf.reduce_max(weights, axis=2) * 2.0**-_WEIGHT_BITS if resampling.equal else None
-        if resampling.equal:
-            weights = tf.sign(weights)
 
-        def of(axis: int) -> _Pass:
-            count = tiles[axis] * _TILE
-            begin, end = lower[axis, 0], upper[axis, -1]
-            first, last = lower[axis, :count:_TILE], upper[axis, _TILE - 1 : count : _TILE]
-            window = tf.minimum(_rounded_up(tf.reduce_max(last - first), _WINDOW_STEP), end - begin)
-            first = tf.minimum(first, end - window)
-            # A weight behind the window is that of no line, and zero.
-            places = tf.reshape(lines[axis, :count], [tiles[axis], _TILE, taps]) - first[:, None, None]
-            starts = np.arange(count, dtype=np.int32).reshape(tiles[axis], _TILE, 1) * window
-            places = tf.reshape(tf.minimum(places, window - 1) + starts, [-1, 1])
-            placed = tf.scatter_nd(places, tf.reshape(weights[axis, :count], [-1]), [window * count])
-            placed = tf.reshape(placed, [tiles[axis], _TILE, window])
+        first, last = lower[:, :, 0], upper[:, :, -1]
+        begin, end = first[:, :1], last[:, -1:]
+        window = tf.reduce_max(last - first, axis=1, keepdims=True)
+        window = tf.minimum(_rounded_up(window, _WINDOW_STEP), end - begin)
+        windows = tf.minimum(first, end - window)[..., None] + tf.range(tf.reduce_max(window))
+        tap = windows[:, :, None] - lower[..., None]
+        # As unsigned numbers, those in front of the first tap lie behind the last.
+        tap = tf.bitcast(tf.minimum(tf.bitcast(tap, tf.uint32), tf.bitcast(taps, tf.uint32)), tf.int32)
+        row = np.arange(np.prod(shape), dtype=np.int32).reshape(*shape, 1)
+        placed = tf.gather(tf.reshape(weights, [-1]), tap + row * (taps + 1))
+        if resampling.equal:
+            shares = tf.reduce_max(weights, axis=3, keepdims=True) * 2.0**-_WEIGHT_BITS
+            placed = tf.sign(placed)
+        else:
             parts = placed * 2.0**-_LOW_BITS
             high = tf.round(parts)
-            halves = tf.concat([high * _HIGH_UNIT, parts - high], 1)
+            placed = tf.concat([high * _HIGH_UNIT, parts - high], 2)
+
+        def of(axis: int) -> _Pass:
             return cls(
                 target=targets[axis],
                 overshoots=resampling.overshoots,
                 source=source[axis],
-                begin=begin,
-                size=end - begin,
-                windows=first[:, None] + tf.range(window) - begin,
-                weights=halves if shares is None else placed,
-                shares=None if shares is None else tf.reshape(shares[axis, :count], [tiles[axis], _TILE, 1]),
-                exact=taps <= (_EXACT_TAPS if shares is None else _EXACT_EQUAL_TAPS),
+                begin=begin[axis, 0],
+                size=(end - begin)[axis, 0],
+                windows=(windows - begin[..., None])[axis, : _tiles(targets[axis]), : window[axis, 0]],
+                weights=placed[axis, : _tiles(targets[axis]), :, : window[axis, 0]],
+                shares=shares[axis, : _tiles(targets[axis])] if resampling.equal else None,
+                exact=taps <= (_EXACT_EQUAL_TAPS if resampling.equal else _EXACT_TAPS),
             )
 
         return of(0), of(1)
@@ -191,7 +195,7 @@ class _Pass:
     @property
     def widest(self) -> tf.Tensor:
         """Numbers that the tiles' windows, or their products, take for one element of a line."""
-        return tf.maximum(tf.size(self.windows), 2 * _TILE * self.weights.shape[0])
+        return tf.maximum(tf.size(self.windows), 2 * _TILE * _tiles(self.target))
 
     def fits(self, elements: tf.Tensor, most: int) -> tf.Tensor:
         """Whether `at_once` is exact, and holds at most so many numbers for lines of so many elements."""
@@ -285,6 +289,10 @@ def _across(rows: tf.Tensor, resize: _Pass, apply: Callable[[tf.Tensor], tf.Tens
     rows = tf.concat([rows, below], 0)
     columns = apply(tf.reshape(tf.transpose(rows), [resize.size, -1]))
     return tf.transpose(tf.reshape(columns, [3 * resize.target, -1]))
+
+
+def _tiles(target: int) -> int:
+    return -(-target // _TILE)
 
 
 def _rounded_up(number: tf.Tensor, step: int) -> tf.Tensor:
