@@ -36,10 +36,13 @@ def test_all_but_the_largest_batch_is_slowed():
 def test_the_factor_of_servers_is_found_at_half_load(servers, factor):
     fleet = dataclasses.replace(FLEET, servers=servers)
     slower = dataclasses.replace(fleet, times=TIMES.loaded(factor))
-    stage, measured = calibration.half_load(slower.run, duration_s=20.0, servers=servers)
+    stage, measured = calibration.half_load(slower.run, servers)
     bound = slower.run(Stage(callers=16 * servers, duration_s=5.0, warmup_s=2.0)).images_per_s
     assert stage.rate == pytest.approx(bound / 2)
     assert calibration.under_load(fleet, stage, measured) == pytest.approx(factor, rel=0.03)
+    assert calibration.among_others(fleet, slower.run).request_ms == pytest.approx(
+        (3.0 * factor, 5.0 * factor), rel=0.03
+    )
 
 
 def test_a_stage_without_an_answer_tells_nothing():
@@ -48,6 +51,6 @@ def test_a_stage_without_an_answer_tells_nothing():
         return dataclasses.replace(found, samples=found.samples[:0], answered=np.empty(0))
 
     with pytest.raises(LoadError, match="requests failed"):
-        calibration.half_load(nothing, duration_s=1.0)
+        calibration.half_load(nothing)
     with pytest.raises(LoadError, match="requests failed"):
         calibration.under_load(FLEET, stage := Stage(rate=1.0, duration_s=1.0), nothing(stage))

@@ -9,18 +9,36 @@ from ..errors import LoadError
 from ..generator import Stage
 from ..measurement import Measurement
 from .fleet import Fleet
+from .service_times import ServiceTimes
 
 #: Of what callers without a pause reach: most calls meet others there, and few queue.
 SHARE = 0.5
 #: Every second call finds a server at work at half load: this is the median of those.
 PERCENTILE = 75.0
+#: Enough for that percentile of any server that answers in time.
+DURATION_S = 20.0
 #: Simulations until both agree.
 _STEPS = 6
 #: Where calls queue, a call takes longer by more than its work does: a whole step would go too far.
 _STEP = 0.6
 
 
-def half_load(run: Callable[[Stage], Measurement], *, duration_s: float, servers: int = 1) -> tuple[Stage, Measurement]:
+def among_others(fleet: Fleet, run: Callable[[Stage], Measurement]) -> ServiceTimes:
+    """Measures at half load, and returns what work takes among other calls.
+
+    Args:
+        fleet: with service times of one caller.
+        run: measures a stage at the servers that `fleet` simulates.
+
+    Raises:
+        LoadError: nothing was answered.
+    """
+    stage, measured = half_load(run, fleet.servers)
+    fleet = replace(fleet, clients=measured.processes)
+    return fleet.times.loaded(under_load(fleet, stage, measured))
+
+
+def half_load(run: Callable[[Stage], Measurement], servers: int = 1) -> tuple[Stage, Measurement]:
     """Runs a stage at half of what 16 callers a server reach, and returns it with what was measured.
 
     Raises:
@@ -30,7 +48,7 @@ def half_load(run: Callable[[Stage], Measurement], *, duration_s: float, servers
     if not len(bound.ok):
         raise LoadError(f"requests failed: {bound.errors or 'none was sent'}")
     rate = SHARE * bound.images_per_s / bound.images_per_request
-    stage = Stage(rate=rate, duration_s=duration_s, warmup_s=2.0)
+    stage = Stage(rate=rate, duration_s=DURATION_S, warmup_s=2.0)
     return stage, run(stage)
 
 

@@ -24,8 +24,6 @@ from .simulated_server import Settings
 FORMAT = 4
 FOLDER = Path("build/load")
 NAME = "capacity.json"
-#: Enough for the median of any server that answers in time.
-_HALF_LOAD_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,16 +76,13 @@ def needs(server: Deployment, payload: Payload, generator: Generator) -> dict[st
         say(f"no service times, so `plan` cannot use this report: {exc}")
         return {**found, "no_service_times": str(exc)}
     say("timing calls among others, at half load")
-    servers = len(server.targets)
-    stage, measured = calibration.half_load(generator.run, duration_s=_HALF_LOAD_S, servers=servers)
     fleet = Fleet(
         times=times,
         settings=Settings.of(manifest["batching"]),
-        servers=servers,
-        clients=measured.processes,
+        servers=len(server.targets),
         images_per_request=payload.images_per_request,
     )
-    return {**found, "service_times": times.loaded(calibration.under_load(fleet, stage, measured)).as_dict()}
+    return {**found, "service_times": calibration.among_others(fleet, generator.run).as_dict()}
 
 
 def newest(folder: Path = FOLDER) -> Path:

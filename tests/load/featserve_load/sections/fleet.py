@@ -13,10 +13,10 @@ import psutil
 
 from .. import charts
 from ..deployment import say
-from ..generator import Stage
+from ..generator import Generator, Stage
 from ..networks import DEFAULT, exported
 from ..payload import describe, make
-from ..plan import pictures
+from ..plan import calibration, pictures
 from ..plan.autoscaler import Autoscaler
 from ..plan.fleet import Balancing, Fleet
 from ..plan.service_times import measure
@@ -43,9 +43,12 @@ def fleet(options: argparse.Namespace) -> list[str]:
         start_s = time.monotonic() - began
         metadata = describe(server.target, DEFAULT)
         cores = int((metadata.manifest or {})["batching"]["num_batch_threads"])
-        times = measure(server.target, metadata, make(metadata, DEFAULT), pid=server.pid, cores=cores)
-    one = Fleet(times=times, settings=Settings.of((metadata.manifest or {})["batching"]))
-    alone = one.run(Stage(callers=1, duration_s=20)).percentile_ms(50)
+        payload = make(metadata, DEFAULT)
+        times = measure(server.target, metadata, payload, pid=server.pid, cores=cores)
+        one = Fleet(times=times, settings=Settings.of((metadata.manifest or {})["batching"]))
+        alone = one.run(Stage(callers=1, duration_s=20)).percentile_ms(50)
+        with Generator([server.target], payload, processes=1) as generator:
+            one = dataclasses.replace(one, times=calibration.among_others(one, generator.run))
     budget = float(round(BUDGET * alone, -1))
     top = bears(one, budget)
     say(f"  one alone {alone:.1f} ms, budget {budget:.0f} ms, one server bears {top:.1f} images/s")
@@ -61,8 +64,10 @@ def fleet(options: argparse.Namespace) -> list[str]:
     lines = [
         f"{DEFAULT}, {cores} cores a server: by one caller, a batch of one takes {times.batch_ms[1]:.1f} core-ms, of 8 "
         f"{times.batch_ms[8]:.1f}, a request's own part {min(times.request_ms):.1f}–{max(times.request_ms):.1f}; it "
-        f"starts in {start_s:.1f} s. All else is simulated. The budget of p99 is {budget:.0f} ms, {BUDGET:g} times one "
-        f"image alone. Other programs kept {busy:.1f} of the machine's cores busy before it was timed.",
+        f"starts in {start_s:.1f} s. At half load, what is less than a full batch takes "
+        f"{one.times.batch_ms[1] / times.batch_ms[1]:.2f} times as long. All else is simulated. The budget of p99 is "
+        f"{budget:.0f} ms, {BUDGET:g} times one image alone. Other programs kept {busy:.1f} of the machine's cores busy "
+        "before it was timed.",
         "",
         _answer(found),
         "",
