@@ -66,8 +66,8 @@ def fleet(options: argparse.Namespace) -> list[str]:
         f"{times.batch_ms[8]:.1f}, a request's own part {min(times.request_ms):.1f}–{max(times.request_ms):.1f}; it "
         f"starts in {start_s:.1f} s. At half load, what is less than a full batch takes "
         f"{one.times.batch_ms[1] / times.batch_ms[1]:.2f} times as long. All else is simulated. The budget of p99 is "
-        f"{budget:.0f} ms, {BUDGET:g} times one image alone. Other programs kept {busy:.1f} of the machine's cores busy "
-        "before it was timed.",
+        f"{budget:.0f} ms, {BUDGET:g} times one image alone. Other programs kept {busy:.1f} of the machine's cores "
+        "busy before it was timed.",
         "",
         _answer(found),
         "",
