@@ -146,8 +146,7 @@ class _Pass:
         weights = tf.where(lines < upper[..., None], resampling.weigh(distance), 0.0)
         total = tf.reduce_sum(weights, axis=3, keepdims=True)
         weights = tf.math.divide_no_nan(weights, total) * float(1 << _WEIGHT_BITS)
-        half = tf.where(weights < 0.0, tf.constant(-0.5, tf.float64), 0.5) if resampling.overshoots else 0.5
-        weights = tf.cast(weights + half, tf.int32)
+        weights = tf.cast(weights + tf.where(weights < 0.0, tf.constant(-0.5, tf.float64), 0.5), tf.int32)
         weights = tf.cast(weights, tf.float32)
 
         first, last = lower[:, :, 0], upper[:, :, -1]
@@ -156,8 +155,7 @@ class _Pass:
         window = tf.minimum(_rounded_up(window, _WINDOW_STEP), end - begin)
         windows = tf.minimum(first, end - window)[..., None] + tf.range(tf.reduce_max(window))
         tap = windows[:, :, None] - lower[..., None]
-        # As unsigned numbers, those in front of the first tap lie behind the last.
-        tap = tf.bitcast(tf.minimum(tf.bitcast(tap, tf.uint32), tf.bitcast(taps, tf.uint32)), tf.int32)
+        tap = tf.where((tap < 0) | (tap > taps), taps, tap)
         row = np.arange(np.prod(shape), dtype=np.int32).reshape(*shape, 1)
         placed = tf.gather(tf.reshape(weights, [-1]), tap + row * (taps + 1))
         if resampling.equal:
@@ -169,15 +167,16 @@ class _Pass:
             placed = tf.concat([high * _HIGH_UNIT, parts - high], 2)
 
         def of(axis: int) -> _Pass:
+            tiles = _tiles(targets[axis])
             return cls(
                 target=targets[axis],
                 overshoots=resampling.overshoots,
                 source=source[axis],
                 begin=begin[axis, 0],
                 size=(end - begin)[axis, 0],
-                windows=(windows - begin[..., None])[axis, : _tiles(targets[axis]), : window[axis, 0]],
-                weights=placed[axis, : _tiles(targets[axis]), :, : window[axis, 0]],
-                shares=shares[axis, : _tiles(targets[axis])] if resampling.equal else None,
+                windows=(windows - begin[..., None])[axis, :tiles, : window[axis, 0]],
+                weights=placed[axis, :tiles, :, : window[axis, 0]],
+                shares=shares[axis, :tiles] if resampling.equal else None,
                 exact=taps <= (_EXACT_EQUAL_TAPS if resampling.equal else _EXACT_TAPS),
             )
 

@@ -51,6 +51,6 @@ def test_a_stage_without_an_answer_tells_nothing():
         return dataclasses.replace(found, samples=found.samples[:0], answered=np.empty(0))
 
     with pytest.raises(LoadError, match="requests failed"):
-        calibration.half_load(nothing)
+        calibration.half_load(nothing, servers=1)
     with pytest.raises(LoadError, match="requests failed"):
         calibration.under_load(FLEET, stage := Stage(rate=1.0, duration_s=1.0), nothing(stage))

@@ -16,11 +16,11 @@ SHARE = 0.5
 #: Every second call finds a server at work at half load: this is the median of those.
 PERCENTILE = 75.0
 #: Enough for that percentile of any server that answers in time.
-DURATION_S = 20.0
+_DURATION_S = 20.0
 #: Simulations until both agree.
 _STEPS = 6
 #: Where calls queue, a call takes longer by more than its work does: a whole step would go too far.
-_STEP = 0.6
+_DAMPING = 0.6
 
 
 def among_others(fleet: Fleet, run: Callable[[Stage], Measurement]) -> ServiceTimes:
@@ -38,7 +38,7 @@ def among_others(fleet: Fleet, run: Callable[[Stage], Measurement]) -> ServiceTi
     return fleet.times.loaded(under_load(fleet, stage, measured))
 
 
-def half_load(run: Callable[[Stage], Measurement], servers: int = 1) -> tuple[Stage, Measurement]:
+def half_load(run: Callable[[Stage], Measurement], servers: int) -> tuple[Stage, Measurement]:
     """Runs a stage at half of what 16 callers a server reach, and returns it with what was measured.
 
     Raises:
@@ -48,7 +48,7 @@ def half_load(run: Callable[[Stage], Measurement], servers: int = 1) -> tuple[St
     if not len(bound.ok):
         raise LoadError(f"requests failed: {bound.errors or 'none was sent'}")
     rate = SHARE * bound.images_per_s / bound.images_per_request
-    stage = Stage(rate=rate, duration_s=DURATION_S, warmup_s=2.0)
+    stage = Stage(rate=rate, duration_s=_DURATION_S, warmup_s=2.0)
     return stage, run(stage)
 
 
@@ -71,5 +71,5 @@ def under_load(fleet: Fleet, stage: Stage, measured: Measurement) -> float:
     factor = 1.0
     for _ in range(_STEPS):
         simulated = replace(fleet, times=fleet.times.loaded(factor)).run(stage)
-        factor *= (measured.percentile_ms(PERCENTILE) / simulated.percentile_ms(PERCENTILE)) ** _STEP
+        factor *= (measured.percentile_ms(PERCENTILE) / simulated.percentile_ms(PERCENTILE)) ** _DAMPING
     return factor
