@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import argparse
 import collections
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import keras
 import numpy as np
 import skimage
-import tensorflow as tf
-from featserve_export import ExportError, ExportOptions, export_backbone
-from featserve_export.sources.load import load_live_model
-from tensorflow.core.protobuf import config_pb2
+
+# As a server does: TensorFlow itself leaves oneDNN off on CPUs without VNNI, and asks while it is imported.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+import keras  # noqa: E402
+import tensorflow as tf  # noqa: E402
+from featserve_export import ExportError, ExportOptions, export_backbone  # noqa: E402
+from featserve_export.sources.load import load_live_model  # noqa: E402
+from tensorflow.core.protobuf import config_pb2  # noqa: E402
 
 BACKBONES = ("efficientnet_lite0", "mobilenet", "resnet50", "inception_v3", "vgg16")
 PRECISIONS = ("float32", "bfloat16", "int8")

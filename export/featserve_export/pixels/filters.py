@@ -42,7 +42,7 @@ def _hamming(x: tf.Tensor) -> tf.Tensor:
     x = tf.abs(x)
     # Pillow writes these two constants in single precision.
     window = float(np.float32(0.54)) + float(np.float32(0.46)) * tf.cos(x * math.pi)
-    return tf.where(x < 1.0, _sinc(x) * window, 0.0)
+    return _sinc(x) * window * tf.cast(x < 1.0, tf.float64)
 
 
 def _bicubic(x: tf.Tensor) -> tf.Tensor:
@@ -50,11 +50,11 @@ def _bicubic(x: tf.Tensor) -> tf.Tensor:
     x = tf.abs(x)
     inner = ((a + 2.0) * x - (a + 3.0)) * x * x + 1.0
     outer = (((x - 5.0) * x + 8.0) * x - 4.0) * a
-    return tf.where(x < 1.0, inner, tf.where(x < 2.0, outer, 0.0))
+    return tf.where(x < 1.0, inner, outer * tf.cast(x < 2.0, tf.float64))
 
 
 def _lanczos(x: tf.Tensor) -> tf.Tensor:
-    return tf.where((x >= -3.0) & (x < 3.0), _sinc(x) * _sinc(divide(x, 3)), 0.0)
+    return _sinc(x) * _sinc(divide(x, 3)) * tf.cast((x >= -3.0) & (x < 3.0), tf.float64)
 
 
 def divide(numerator: tf.Tensor, denominator: int | Sequence[int]) -> tf.Tensor:

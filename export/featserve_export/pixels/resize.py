@@ -139,32 +139,27 @@ class _Pass:
         centers = tf.ensure_shape(tf.cast(start, tf.float64)[:, None, None] + (numbers + 0.5) * scale, shape)
         lower = tf.maximum(tf.cast(centers - support + 0.5, tf.int32), 0)
         upper = tf.minimum(tf.cast(centers + support + 0.5, tf.int32), source[:, None, None])
-        taps = tf.reduce_max(upper - lower)
-        # One more tap, of weight zero, is that of all lines in a tile's window which a target does not need.
-        lines = lower[..., None] + tf.range(taps + 1)
-        distance = (tf.cast(lines, tf.float64) - centers[..., None] + 0.5) * (1.0 / stretch)[..., None]
-        weights = tf.where(lines < upper[..., None], resampling.weigh(distance), 0.0)
-        total = tf.reduce_sum(weights, axis=3, keepdims=True)
-        weights = tf.math.divide_no_nan(weights, total) * float(1 << _WEIGHT_BITS)
-        weights = tf.cast(weights + tf.where(weights < 0.0, tf.constant(-0.5, tf.float64), 0.5), tf.int32)
-        weights = tf.cast(weights, tf.float32)
-
         first, last = lower[:, :, 0], upper[:, :, -1]
         begin, end = first[:, :1], last[:, -1:]
         window = tf.reduce_max(last - first, axis=1, keepdims=True)
         window = tf.minimum(_rounded_up(window, _WINDOW_STEP), end - begin)
         windows = tf.minimum(first, end - window)[..., None] + tf.range(tf.reduce_max(window))
-        tap = windows[:, :, None] - lower[..., None]
-        tap = tf.where((tap < 0) | (tap > taps), taps, tap)
-        row = np.arange(np.prod(shape), dtype=np.int32).reshape(*shape, 1)
-        placed = tf.gather(tf.reshape(weights, [-1]), tap + row * (taps + 1))
+
+        lines = windows[:, :, None]
+        distance = (tf.cast(lines, tf.float64) - centers[..., None] + 0.5) * (1.0 / stretch)[..., None]
+        # A line outside of a target's own is of a neighbour's in the tile.
+        own = (lines >= lower[..., None]) & (lines < upper[..., None])
+        weights = resampling.weigh(distance) * tf.cast(own, tf.float64)
+        total = tf.reduce_sum(weights, axis=3, keepdims=True)
+        weights = tf.math.divide_no_nan(weights, total) * float(1 << _WEIGHT_BITS)
+        weights = tf.cast(tf.cast(weights + tf.sign(weights) * 0.5, tf.int32), tf.float32)
         if resampling.equal:
             shares = tf.reduce_max(weights, axis=3, keepdims=True) * 2.0**-_WEIGHT_BITS
-            placed = tf.sign(placed)
+            weights = tf.sign(weights)
         else:
-            parts = placed * 2.0**-_LOW_BITS
+            parts = weights * 2.0**-_LOW_BITS
             high = tf.round(parts)
-            placed = tf.concat([high * _HIGH_UNIT, parts - high], 2)
+            weights = tf.concat([high * _HIGH_UNIT, parts - high], 2)
 
         def of(axis: int) -> _Pass:
             tiles = _tiles(targets[axis])
@@ -175,9 +170,9 @@ class _Pass:
                 begin=begin[axis, 0],
                 size=(end - begin)[axis, 0],
                 windows=(windows - begin[..., None])[axis, :tiles, : window[axis, 0]],
-                weights=placed[axis, :tiles, :, : window[axis, 0]],
+                weights=weights[axis, :tiles, :, : window[axis, 0]],
                 shares=shares[axis, :tiles] if resampling.equal else None,
-                exact=taps <= (_EXACT_EQUAL_TAPS if resampling.equal else _EXACT_TAPS),
+                exact=tf.reduce_max(upper - lower) <= (_EXACT_EQUAL_TAPS if resampling.equal else _EXACT_TAPS),
             )
 
         return of(0), of(1)
@@ -247,8 +242,7 @@ def _in_float64(
 
 def _levels(sums: tf.Tensor, overshoots: bool) -> tf.Tensor:
     if overshoots:
-        low, high = (tf.constant(level, sums.dtype) for level in (0.0, 255.0))
-        sums = tf.raw_ops.ClipByValue(t=sums, clip_value_min=low, clip_value_max=high)
+        sums = tf.minimum(tf.maximum(sums, 0.0), 255.0)
     return tf.cast(sums, tf.uint8)
 
 

@@ -27,6 +27,14 @@ from .server import ServerProcess, Watch
 DEFAULT_MODEL = "efficientnet_lite0"
 DEFAULT_ROOT = Path("build/models")
 EXPORT_S = 1800
+#: Of those that the speed of networks depends on, by their names in /proc/cpuinfo.
+_INSTRUCTIONS = {
+    "avx2": "AVX2",
+    "avx512f": "AVX512",
+    "avx512_vnni": "VNNI",
+    "avx512_bf16": "bfloat16",
+    "amx_tile": "AMX",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,10 +174,13 @@ def budget_ms(asked: float | None, single_ms: float) -> float:
 
 def machine() -> dict[str, Any]:
     """Returns what the numbers depend on."""
-    cpu = "unknown CPU"
+    fields = {"model name": "unknown CPU", "flags": ""}
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), cpu)
+        lines = [line.partition(":") for line in Path("/proc/cpuinfo").read_text().splitlines()]
+        fields |= {key.strip(): value.strip() for key, _, value in lines}
+    flags = fields["flags"].split()
+    instructions = [name for flag, name in _INSTRUCTIONS.items() if flag in flags]
+    cpu = f"{fields['model name']} ({', '.join(instructions) or 'no AVX2'})"
     return {"cpu": cpu, "cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import functools
 import itertools
 import random
 from collections.abc import Sequence
@@ -22,16 +23,14 @@ from ..errors import LoadError
 from ..networks import exported_by_keras, exported_in
 from ..payload import PREDICT, describe
 from ..server import ServerProcess
-from ..turns import row
+from ..turns import Figures, medians, row, turns
 from .memory import SIZES
 
 _CALLERS = 8
 _KINDS = {"float32": "float", "uint8": "uint8", "string": "encoded"}
-_STAGES = ("loaded", "warm", "used", "peak")
+_KERAS = "model.export()"
 #: Of a slow model's request behind those of the other callers.
 _TIMEOUT_S = 300.0
-#: MiB by stage.
-Stages = dict[str, float]
 #: Name, its input's name, and the kind of images.
 _Signature = tuple[str, str, str]
 
@@ -43,25 +42,38 @@ def in_the_server(options: argparse.Namespace) -> list[str]:
         f"{', '.join(map(str, SIZES))} images, then {options.memory_requests} mixed requests come from {_CALLERS} "
         "callers, all by gRPC; MiB above the same server with a model that adds one. Loading this export calls its "
         "signatures, to warm up; `model.export()` has two of float pixels, no such records, and no queue, so that "
-        "each call computes alone. ÷ is this export by model.export() in float32: of what they add to the server, "
-        "and of the whole process.",
+        "each call computes alone. All of a model took turns, each in a server of its own; MiB are medians of the "
+        "rounds. ÷ is this export by model.export() in float32, the median of the rounds' ratios: of what they add to "
+        "the server (in brackets the rounds' range of used), and of the whole process.",
         "",
-        "| model | written by | loaded | warm | used | peak | ÷ warm | ÷ used | ÷ peak | whole ÷ warm | ÷ used "
-        "| ÷ peak |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        "| model | written by | rounds | loaded | warm | used | peak | ÷ warm | ÷ used | ÷ peak | whole ÷ warm "
+        "| ÷ used | ÷ peak |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     nothing = _served(options, _adder(options), "adder")
-    lines.append(f"| none | | {' | '.join(f'{nothing[stage]:,.0f}' for stage in _STAGES)} | | | | | | |")
+    lines.append(f"| none | | 1 | {' | '.join(f'{mib:,.0f}' for mib in nothing)} | | | | | | |")
     for model in options.memory_models.split(","):
-        with row(lines, f"| {model} |", 11):
-            theirs = _served(options, exported_by_keras(options, model), "plain")
-            lines.append(f"| {model} | model.export() | {_above(theirs, nothing)} | | | | | | |")
+        with row(lines, f"| {model} |", 12):
+            cases = {_KERAS: functools.partial(_served, options, exported_by_keras(options, model), "plain")}
             for precision in options.precisions.split(","):
-                with row(lines, f"| {model} | {precision} |", 10):
+                with row(lines, f"| {model} | {precision} |", 11):
                     name, base_path = exported_in(options, model, precision)
-                    ours = _served(options, base_path, name)
-                    ratios = f"{_ratios(ours, theirs, nothing)} | {_ratios(ours, theirs)}"
-                    lines.append(f"| {model} | this export, {precision} | {_above(ours, nothing)} | {ratios} |")
+                    cases[f"this export, {precision}"] = functools.partial(_served, options, base_path, name)
+            found = turns(options.rounds, cases)
+            for written_by, rounds in found.items():
+                added = [_above(stages, nothing) for stages in rounds]
+                cells = [model, written_by, str(len(rounds)), *(f"{mib:,.0f}" for mib in medians(added))]
+                if written_by == _KERAS or _KERAS not in found:
+                    cells += [""] * 6
+                else:
+                    theirs = [_above(stages, nothing) for stages in found[_KERAS]]
+                    ratios = [_over(a, b) for a, b in zip(added, theirs, strict=True)]
+                    warm, used, peak = medians(ratios)
+                    lowest, highest = min(ratio[1] for ratio in ratios), max(ratio[1] for ratio in ratios)
+                    cells += [f"{warm:.2f}", f"{used:.2f} ({lowest:.2f}–{highest:.2f})", f"{peak:.2f}"]
+                    whole = medians([_over(a, b) for a, b in zip(rounds, found[_KERAS], strict=True)])
+                    cells += [f"{ratio:.2f}" for ratio in whole]
+                lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
@@ -75,18 +87,19 @@ def _adder(options: argparse.Namespace) -> Path:
     return base_path
 
 
-def _served(options: argparse.Namespace, base_path: Path, name: str) -> Stages:
+def _served(options: argparse.Namespace, base_path: Path, name: str) -> Figures:
+    """MiB when the model is loaded, when it is warm, and used, and at the peak."""
     say(f"memory of the embedded server with {base_path}")
     with ServerProcess(base_path, name) as server:
-        stages = {"loaded": _status(server.pid)["VmRSS"]}
+        loaded = _status(server.pid)["VmRSS"]
         requests = _Requests(server)
         every = list(itertools.product(requests.signatures, SIZES))
         _send(server, requests, every, callers=1)
-        stages["warm"] = _status(server.pid)["VmRSS"]
+        warm = _status(server.pid)["VmRSS"]
         if every:
             _send(server, requests, random.Random(0).choices(every, k=options.memory_requests), callers=_CALLERS)
         after = _status(server.pid)
-    return stages | {"used": after["VmRSS"], "peak": after["VmHWM"]}
+    return loaded, warm, after["VmRSS"], after["VmHWM"]
 
 
 class _Requests:
@@ -135,12 +148,11 @@ def _status(pid: int) -> dict[str, float]:
     return {name: int(lines[name].split()[0]) / 1024 for name in ("VmRSS", "VmHWM")}
 
 
-def _above(stages: Stages, nothing: Stages) -> str:
-    return " | ".join(f"{stages[stage] - nothing[stage]:,.0f}" for stage in _STAGES)
+def _above(stages: Figures, nothing: Figures) -> Figures:
+    """What a model adds at each stage."""
+    return tuple(mib - base for mib, base in zip(stages, nothing, strict=True))
 
 
-def _ratios(ours: Stages, theirs: Stages, nothing: Stages | None = None) -> str:
-    base = nothing or dict.fromkeys(_STAGES, 0.0)
-    return " | ".join(
-        f"{(ours[stage] - base[stage]) / (theirs[stage] - base[stage]):.2f}" for stage in _STAGES if stage != "loaded"
-    )
+def _over(stages: Figures, theirs: Figures) -> Figures:
+    """Ratios of all stages but the first: of what is only loaded, one is warm already."""
+    return tuple(ours / mib for ours, mib in zip(stages[1:], theirs[1:], strict=True))
