@@ -70,7 +70,7 @@ def _from_rows(instances: Any, infos: Mapping[str, Any]) -> dict[str, np.ndarray
     if isinstance(instances, Numbers):
         if len(infos) == 1:
             ((name, info),) = infos.items()
-            if (array := _numbers_array(instances, info.dtype)) is not None:
+            if instances.name in (None, name) and (array := _numbers_array(instances, info.dtype)) is not None:
                 return {name: array}
         instances = lists(instances.text)
     first = instances[0]
@@ -150,7 +150,7 @@ def _from_columns(columns: Any, infos: Mapping[str, Any]) -> dict[str, np.ndarra
 
 def _column(value: Any, dtype: int) -> np.ndarray[Any, Any]:
     if isinstance(value, Numbers):
-        if (array := _numbers_array(value, dtype)) is not None:
+        if value.name is None and (array := _numbers_array(value, dtype)) is not None:
             return array
         value = lists(value.text)
     if isinstance(value, list) and (array := _fast_array(value, dtype)) is not None:

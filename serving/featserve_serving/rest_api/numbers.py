@@ -12,7 +12,10 @@ import simdjson
 #: What an array of numbers is written with besides brackets and commas.
 _NUMBERS = b"0123456789+-.eE \t\r\n"
 _MAX_RANK = 8
+_MAX_OBJECTS = 4096
 _HUGE = re.compile(rb"[eE]\+?\d{3}")
+#: How a list of objects begins whose first member is a number or a list; its name needs no unescaping.
+_ROWS = re.compile(rb'\[\s*\{\s*("[ !#-\[\]-~]+")\s*:\s*[\[\d-]')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +26,13 @@ class Numbers:
         text: the lists as they were sent.
         shape: the lengths, outermost first.
         floats: the numbers in order, float64, each the nearest to its text.
+        name: that of the only member that each item is an object of, as in `[{"images": 1}, {"images": 2}]`, if any.
     """
 
     text: bytes
     shape: tuple[int, ...]
     floats: np.ndarray[Any, Any]
+    name: str | None
     _parsed: Any
 
     def integers(self) -> np.ndarray[Any, Any] | None:
@@ -44,20 +49,34 @@ def cut(text: bytes) -> tuple[bytes, Numbers, bytes] | None:
     `None` means that the document has to be read as any other.
     """
     start, end = text.find(b"["), text.rfind(b"]") + 1
-    if text.find(b'"', start, end) >= 0:  # strings, as images in base64 are
-        return None
     array = text[start:end]
-    shape = _shape(array.translate(None, _NUMBERS))
-    if shape is None or _huge(array):
+    name, bare = _without_objects(array)
+    if bare.find(b'"') >= 0:  # strings, as images in base64 are
+        return None
+    shape = _shape(bare.translate(None, _NUMBERS))
+    if shape is None or _huge(bare):
         return None
     try:
-        parsed: Any = simdjson.Parser().parse(array)
+        parsed: Any = simdjson.Parser().parse(bare)
         floats = np.frombuffer(parsed.as_buffer(of_type="d"), np.float64)
     except (RuntimeError, TypeError, ValueError):
         return None
     if len(floats) != np.prod(shape):
         return None
-    return text[:start], Numbers(text=array, shape=shape, floats=floats, _parsed=parsed), text[end:]
+    return text[:start], Numbers(text=array, shape=shape, floats=floats, name=name, _parsed=parsed), text[end:]
+
+
+def _without_objects(array: bytes) -> tuple[str | None, bytes]:
+    """Returns the name that each item gives its value, and the values alone; of anything else none, and the text."""
+    items = array.count(b"{")
+    if items > _MAX_OBJECTS or (first := _ROWS.match(array)) is None:
+        return None, array
+    nameless = re.sub(rb"\{\s*" + re.escape(first[1]) + rb"\s*:", b"{", array)
+    outline = nameless.translate(None, _NUMBERS)
+    item = outline[1 : outline.find(b"}") + 1] + b","
+    if len(outline) != items * len(item) + 1 or outline != b"[" + (item * items)[:-1] + b"]":
+        return None, array
+    return first[1][1:-1].decode(), nameless.translate(None, b"{}")
 
 
 def _huge(array: bytes) -> bool:

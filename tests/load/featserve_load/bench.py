@@ -26,6 +26,7 @@ from .sections import (
     memory,
     memory_server,
     native,
+    onednn,
     pixels,
     plan,
     served,
@@ -41,6 +42,7 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
     "bulk": ("Bulk extraction against a Keras loop", bulk.bulk),
     "native": ("Embedded server against tensorflow_model_server", native.native),
     "wire": ("Ways to send an image", wire.wire),
+    "onednn": ("oneDNN on and off", onednn.on_and_off),
     "layers": ("One layer of several", layers.layers),
     "memory": ("Memory", memory.memory),
     "memory_hour": ("Memory over an hour of requests", memory.hour),
@@ -58,6 +60,7 @@ SECTIONS: dict[str, tuple[str, Callable[[argparse.Namespace], list[str]]]] = {
 OPTIONS: dict[str, tuple[str, ...]] = {
     "served": ("models",),
     "export": ("export_models", "precisions"),
+    "onednn": ("models",),
     "bulk": ("bulk_models", "bulk_images"),
     "memory": ("memory_models", "precisions", "memory_requests"),
     "memory_hour": ("memory_models", "memory_hour"),
@@ -77,7 +80,9 @@ def main(argv: Sequence[str]) -> int:
     """Measures sections and writes them; returns 1 if one could not be measured."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("--sections", default=",".join(SECTIONS), metavar="A,B", help="(default: %(default)s)")
-    parser.add_argument("--models", default=",".join(MODELS), metavar="A,B", help="of `served` (default: %(default)s)")
+    parser.add_argument(
+        "--models", default=",".join(MODELS), metavar="A,B", help="of `served` and `onednn` (default: %(default)s)"
+    )
     parser.add_argument(
         "--export-models",
         default="efficientnet_lite0,resnet50,vgg16",

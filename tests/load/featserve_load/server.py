@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +46,7 @@ class ServerProcess:
         runtime: as `featserve-serve --runtime`.
         flags: further flags.
         cores: the cores it may use, None for all.
+        environment: what it has beside this process's.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ServerProcess:
         runtime: str = "embedded",
         flags: Sequence[str] = (),
         cores: Sequence[int] | None = None,
+        environment: Mapping[str, str] | None = None,
         start_s: float = 180.0,
     ) -> None:
         self.port, self.rest_port = free_ports(2)
@@ -64,6 +66,7 @@ class ServerProcess:
         self.model = model
         self._start_s = start_s
         self._cores = cores
+        self._environment = {**os.environ, **(environment or {})}
         monitoring = ROOT / "serving" / "configs" / "monitoring.config"
         self._command = [
             *(sys.executable, "-m", "featserve_serving", "--runtime", runtime),
@@ -77,7 +80,7 @@ class ServerProcess:
     def __enter__(self) -> ServerProcess:
         self._log = tempfile.TemporaryFile()
         with on_cores(self._cores):
-            self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log)
+            self.process = subprocess.Popen(self._command, stdout=self._log, stderr=self._log, env=self._environment)
         try:
             self._wait()
         except BaseException:
