@@ -1,5 +1,7 @@
 """What long work shows of itself where there is no terminal."""
 
+import types
+
 import pytest
 from featserve_client.bulk.parts import Progress
 from featserve_client.cli import progress
@@ -9,7 +11,8 @@ from featserve_client.cli.progress import Reporter
 @pytest.fixture(autouse=True)
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    # The module's clock alone: event loops of servers in this process would wait by another for hours.
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
