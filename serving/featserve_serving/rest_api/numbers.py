@@ -49,10 +49,12 @@ def cut(text: bytes) -> tuple[bytes, Numbers, bytes] | None:
     `None` means that the document has to be read as any other.
     """
     start, end = text.find(b"["), text.rfind(b"]") + 1
-    array = text[start:end]
-    name, bare = _without_objects(array)
-    if bare.find(b'"') >= 0:  # strings, as images in base64 are
+    rows = _ROWS.match(text, start)
+    if rows is None and text.find(b'"', start, end) >= 0:  # strings, as images in base64 are
         return None
+    array = text[start:end]
+    bare = array if rows is None else _values(array, rows[1])
+    name = None if rows is None else rows[1][1:-1].decode()
     shape = _shape(bare.translate(None, _NUMBERS))
     if shape is None or _huge(bare):
         return None
@@ -66,17 +68,17 @@ def cut(text: bytes) -> tuple[bytes, Numbers, bytes] | None:
     return text[:start], Numbers(text=array, shape=shape, floats=floats, name=name, _parsed=parsed), text[end:]
 
 
-def _without_objects(array: bytes) -> tuple[str | None, bytes]:
-    """Returns the name that each item gives its value, and the values alone; of anything else none, and the text."""
-    items = array.count(b"{")
-    if items > _MAX_OBJECTS or (first := _ROWS.match(array)) is None:
-        return None, array
-    nameless = re.sub(rb"\{\s*" + re.escape(first[1]) + rb"\s*:", b"{", array)
+def _values(rows: bytes, name: bytes) -> bytes:
+    """Returns a list of objects of one member of that name as the list of its values; another list as it is."""
+    items = rows.count(b"{")
+    if items > _MAX_OBJECTS:
+        return rows
+    nameless = re.sub(rb"\{\s*" + re.escape(name) + rb"\s*:", b"{", rows)
     outline = nameless.translate(None, _NUMBERS)
     item = outline[1 : outline.find(b"}") + 1] + b","
     if len(outline) != items * len(item) + 1 or outline != b"[" + (item * items)[:-1] + b"]":
-        return None, array
-    return first[1][1:-1].decode(), nameless.translate(None, b"{}")
+        return rows
+    return nameless.translate(None, b"{}")
 
 
 def _huge(array: bytes) -> bool:

@@ -126,6 +126,12 @@ def closed_loop(
     return once
 
 
+def side_by_side(options: argparse.Namespace, generators: Mapping[str, Generator], callers: int) -> Pair:
+    """Measures two servers, or two kinds of requests, in turns under the same closed loop."""
+    cases = {name: closed_loop(generator, options, callers) for name, generator in generators.items()}
+    return pair_of(turns(options.rounds, cases), *generators)
+
+
 def _answered(generator: Generator, stage: Stage) -> Measurement:
     measured = generator.run(stage)
     if measured.errors or not len(measured.samples):

@@ -7,7 +7,7 @@ import collections
 import functools
 import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -60,21 +60,22 @@ def in_the_server(options: argparse.Namespace) -> list[str]:
                     name, base_path = exported_in(options, model, precision)
                     cases[f"this export, {precision}"] = functools.partial(_served, options, base_path, name)
             found = turns(options.rounds, cases)
-            for written_by, rounds in found.items():
-                added = [_above(stages, nothing) for stages in rounds]
-                cells = [model, written_by, str(len(rounds)), *(f"{mib:,.0f}" for mib in medians(added))]
-                if written_by == _KERAS or _KERAS not in found:
-                    cells += [""] * 6
-                else:
-                    theirs = [_above(stages, nothing) for stages in found[_KERAS]]
-                    ratios = [_over(a, b) for a, b in zip(added, theirs, strict=True)]
-                    warm, used, peak = medians(ratios)
-                    lowest, highest = min(ratio[1] for ratio in ratios), max(ratio[1] for ratio in ratios)
-                    cells += [f"{warm:.2f}", f"{used:.2f} ({lowest:.2f}–{highest:.2f})", f"{peak:.2f}"]
-                    whole = medians([_over(a, b) for a, b in zip(rounds, found[_KERAS], strict=True)])
-                    cells += [f"{ratio:.2f}" for ratio in whole]
-                lines.append(f"| {' | '.join(cells)} |")
+            lines += [_row(model, written_by, found, nothing) for written_by in found]
     return lines
+
+
+def _row(model: str, written_by: str, found: Mapping[str, Sequence[Figures]], nothing: Figures) -> str:
+    rounds = found[written_by]
+    added = [_above(stages, nothing) for stages in rounds]
+    cells = [model, written_by, str(len(rounds)), *(f"{mib:,.0f}" for mib in medians(added))]
+    if written_by == _KERAS or _KERAS not in found:
+        return f"| {' | '.join(cells)} |" + " |" * 6
+    theirs = found[_KERAS]
+    ratios = [_over(ours, _above(stages, nothing)) for ours, stages in zip(added, theirs, strict=True)]
+    whole = medians([_over(ours, stages) for ours, stages in zip(rounds, theirs, strict=True)])
+    warm, used, peak, *of_whole = (f"{ratio:.2f}" for ratio in (*medians(ratios), *whole))
+    used += f" ({min(ratio[1] for ratio in ratios):.2f}–{max(ratio[1] for ratio in ratios):.2f})"
+    return f"| {' | '.join([*cells, warm, used, peak, *of_whole])} |"
 
 
 def _adder(options: argparse.Namespace) -> Path:

@@ -16,7 +16,7 @@ from ..generator import Generator
 from ..networks import DEFAULT, exported
 from ..payload import Input, describe, make
 from ..server import ServerProcess
-from ..turns import CALLERS, RATIO, Unavailable, closed_loop, pair_of, plural, row, turns
+from ..turns import CALLERS, RATIO, Unavailable, plural, row, side_by_side
 
 
 def native(options: argparse.Namespace) -> list[str]:
@@ -37,12 +37,8 @@ def native(options: argparse.Namespace) -> list[str]:
                 for callers in (1, CALLERS):
                     begun = f"| {kind} | {plural(callers, 'caller')} |"
                     with row(lines, begun, 4):
-                        cases = {
-                            "tensorflow_model_server": closed_loop(real, options, callers),
-                            "embedded": closed_loop(ours, options, callers),
-                        }
-                        found = turns(options.rounds, cases)
-                        lines.append(f"{begun} {pair_of(found, 'tensorflow_model_server', 'embedded').text} |")
+                        pair = side_by_side(options, {"tensorflow_model_server": real, "embedded": ours}, callers)
+                        lines.append(f"{begun} {pair.text} |")
     return lines
 
 

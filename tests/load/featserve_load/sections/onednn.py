@@ -9,7 +9,7 @@ from ..generator import Generator
 from ..networks import exported
 from ..payload import describe, make
 from ..server import ServerProcess
-from ..turns import CALLERS, RATIO, closed_loop, pair_of, plural, row, turns
+from ..turns import CALLERS, RATIO, plural, row, side_by_side
 
 _SWITCH = "TF_ENABLE_ONEDNN_OPTS"
 
@@ -35,10 +35,6 @@ def on_and_off(options: argparse.Namespace) -> list[str]:
                 with Generator([off.target], payload) as without, Generator([on.target], payload) as with_it:
                     for callers in (1, CALLERS):
                         say(f"{model}, {plural(callers, 'caller')}")
-                        cases = {
-                            "off": closed_loop(without, options, callers),
-                            "on": closed_loop(with_it, options, callers),
-                        }
-                        pair = pair_of(turns(options.rounds, cases), "off", "on")
+                        pair = side_by_side(options, {"off": without, "on": with_it}, callers)
                         lines.append(f"| {model} | {callers} | {pair.text} |")
     return lines

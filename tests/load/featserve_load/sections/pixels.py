@@ -23,7 +23,7 @@ from ..generator import Generator
 from ..networks import DEFAULT, exported
 from ..payload import Input, describe, make
 from ..server import ROOT, ServerProcess
-from ..turns import CALLERS, RATIO, Figures, closed_loop, pair_of, plural, row, turns
+from ..turns import CALLERS, RATIO, Figures, pair_of, plural, row, side_by_side, turns
 
 #: Width and height of the photo, and calls that make up a figure.
 SIZES = {(320, 240): 30, (640, 427): 20, (3000, 2000): 3}
@@ -63,8 +63,7 @@ def in_the_server(options: argparse.Namespace) -> list[str]:
         for callers in (1, CALLERS):
             with row(lines, f"| {callers} |", 4):
                 say(plural(callers, "caller"))
-                cases = {name: closed_loop(generator, options, callers) for name, generator in generators.items()}
-                lines.append(f"| {callers} | {pair_of(turns(options.rounds, cases), *kinds).text} |")
+                lines.append(f"| {callers} | {side_by_side(options, generators, callers).text} |")
     return lines
 
 
